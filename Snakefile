@@ -1,0 +1,46 @@
+# Replication of "Critical Tokens Matter" (Lin et al., arXiv 2411.19943, ICML 2025).
+#
+# results/data/{dataset}/{split}.parquet            problems
+# results/{model}/{dataset}/trajectories.parquet    sampled answers; beside it grades, positive, negative, pairs, rollouts,
+#                                                   critical, replacement, contrast (one table each)
+# results/{model}/{dataset}/{side}/                 positive and negative model of contrastive estimation (adapters)
+# results/{model}/{dataset}/{method}/seed{seed}/    a method's adapter, training history, evaluation and metrics
+# results/{model}/{dataset}/table1.csv              Table 1 of one cell; results/table1.csv of the whole selection
+# figures/fig{1,2,6}.pdf                            figures, their numbers beside the tables in results/
+#
+# Every artifact has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
+from snakemake.utils import min_version
+
+min_version("9.12")
+
+
+configfile: "config.yaml"
+
+
+pathvars:
+    results="results",
+    figures="figures",
+
+
+include: "rules/common.smk"
+include: "rules/targets.smk"
+include: "rules/data.smk"
+include: "rules/trajectories.smk"
+include: "rules/rollouts.smk"
+include: "rules/contrast.smk"
+include: "rules/alignment.smk"
+include: "rules/evaluation.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    """Table 1, the figures, and what they cost."""
+    default_target: True
+    localrule: True
+    input:
+        "<results>/table1.csv",
+        "<figures>/fig1.pdf",
+        "<figures>/fig2.pdf",
+        "<figures>/fig6.pdf",
+        "<results>/cost.csv",

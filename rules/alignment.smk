@@ -1,0 +1,106 @@
+"""The methods of Table 1.
+
+READS   positive, pairs and contrast (.parquet) of a cell, the base model, the adapter that a method starts from
+WRITES  reference.parquet beside a starting model; adapter and history.csv in <results>/{model}/{dataset}/{method}/seed{seed}/
+PAPER   section 3.3 (cDPO), section 4.1 (baselines and hyper-parameters)
+COST    half a minute (pocket), GPU hours (paper)
+"""
+
+
+rule score_base_reference:
+    """Log-probabilities of the pairs' tokens under the base model."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    output:
+        "<results>/{model}/{dataset}/reference.parquet",
+    log:
+        "<logs>/score_base_reference/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/score_base_reference/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("score_reference"),
+        model=model_flags,
+        style=style,
+        max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+    shell:
+        "python scripts/score_reference.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --style {params.style}"
+        " --max-batch-tokens {params.max_batch_tokens}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule score_reference:
+    """Log-probabilities of the pairs' tokens under the model of a method that others start from."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+        adapters=own_adapters,
+    output:
+        "<results>/{model}/{dataset}/{method}/seed{seed}/reference.parquet",
+    log:
+        "<logs>/score_reference/{model}/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/score_reference/{model}/{dataset}/{method}/seed{seed}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("score_reference"),
+        model=model_flags,
+        style=style,
+        max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+    shell:
+        "python scripts/score_reference.py"
+        " {params.model}"
+        " --adapters {input.adapters}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --style {params.style}"
+        " --max-batch-tokens {params.max_batch_tokens}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule align:
+    """Train one method with one seed."""
+    input:
+        unpack(training_data),
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        adapters=start_adapters,
+    output:
+        adapter="<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors",
+        config="<results>/{model}/{dataset}/{method}/seed{seed}/adapter_config.json",
+        history="<results>/{model}/{dataset}/{method}/seed{seed}/history.csv",
+    log:
+        "<logs>/align/{model}/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/align/{model}/{dataset}/{method}/seed{seed}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("align"),
+        model=model_flags,
+        method=method_flags,
+        data=training_data_flags,
+        style=style,
+    shell:
+        "python scripts/align.py"
+        " {params.model}"
+        " --adapters {input.adapters}"
+        " {params.method}"
+        " --problems {input.problems}"
+        " {params.data}"
+        " --style {params.style}"
+        " --seed {wildcards.seed}"
+        " --output {output.adapter}"
+        " --history {output.history}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,225 @@
+"""Helpers only: validation of the config, code versions, and what a path or a flag is made of."""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import validate
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from critical_tokens.workflow import check_config, code_version, flags
+
+validate(config, "schemas/config.schema.yaml")
+check_config(config)
+
+
+wildcard_constraints:
+    model="|".join(config["model_registry"]),
+    dataset="|".join(config["dataset_registry"]),
+    method="|".join(config["method_registry"]),
+    split="train|validation|test",
+    side="positive|negative",
+    seed=r"\d+",
+
+
+CELLS = [(model, dataset) for model in config["models"] for dataset in config["datasets"]]
+
+
+# --- registries
+
+
+def model_files(wildcards):
+    """Files of a local base model; nothing for one on the hub."""
+    folder = Path(config["model_registry"][wildcards.model]["path"])
+    if folder.parts[:2] == ("results", "pretrained"):
+        return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
+    names = ("config.json", "recipe.json", "tokenizer.json")
+    return [str(folder / name) for name in names if (folder / name).is_file()]
+
+
+def model_flags(wildcards):
+    return flags_of_model(wildcards.model)
+
+
+def flags_of_model(model):
+    entry = config["model_registry"][model]
+    return flags(model=entry["path"], revision=entry.get("revision"), dtype=entry.get("dtype"))
+
+
+def style(wildcards):
+    return config["dataset_registry"][wildcards.dataset]["style"]
+
+
+def source_files(wildcards):
+    """The local file of a dataset split, if it comes from one."""
+    path = config["dataset_registry"][wildcards.dataset].get(wildcards.split, {}).get("path")
+    return [path] if path else []
+
+
+def source_flags(wildcards):
+    source = config["dataset_registry"][wildcards.dataset].get(wildcards.split)
+    if source is None:
+        raise ValueError(f"dataset_registry: {wildcards.dataset} has no {wildcards.split} split")
+    if "path" in source:
+        source = {key: value for key, value in source.items() if key not in ("hub", "subset", "hub_split", "revision")}
+    return flags(**source)
+
+
+# --- sampling
+
+
+def sampling_flags(wildcards):
+    """Sampling distribution and length limit of trajectories and rollouts."""
+    settings = config["trajectories"]
+    own = config["model_registry"][wildcards.model].get("temperatures", {})
+    return flags(
+        temperature=own.get(wildcards.dataset, settings["temperature"]),
+        top_p=settings["top_p"],
+        max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
+        max_batch_tokens=settings["max_batch_tokens"],
+    )
+
+
+def evaluation_flags(wildcards):
+    return flags(
+        temperature=config["evaluation"]["temperature"],
+        top_p=config["evaluation"]["top_p"],
+        max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
+        max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+        limit=config["evaluation"]["problems"],
+    )
+
+
+# --- training
+
+TRAINING_KEYS = ("learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay")
+
+
+def training_flags(settings):
+    lora = {f"lora_{key}": value for key, value in settings["lora"].items()}
+    return flags(**{key: settings[key] for key in TRAINING_KEYS}, **lora)
+
+
+def contrast_flags(wildcards):
+    return training_flags(config["contrast"])
+
+
+def method_settings(method):
+    """Settings of a method: its entry over the defaults of `alignment`."""
+    return config["alignment"] | config["method_registry"][method]
+
+
+def method_flags(wildcards):
+    settings = method_settings(wildcards.method)
+    keys = {
+        "nll": (),
+        "dpo": ("gamma",),
+        "rpo": ("gamma", "rpo_alpha"),
+        "tdpo": ("gamma", "tdpo_variant", "tdpo_alpha"),
+        "cdpo": ("gamma",),
+        "cdpo_released": ("gamma",),
+    }[settings["objective"]]
+    own = {key: settings[key] for key in ("objective", *keys)}
+    return f"{training_flags(settings)} {flags(**own)}"
+
+
+def adapter_chain(method):
+    """Methods whose adapters make up a method's model, the one nearest to the base first."""
+    entry = config["method_registry"][method]
+    before = [] if entry["start"] == "base" else adapter_chain(entry["start"])
+    return before if entry["objective"] == "none" else [*before, method]
+
+
+def adapter_folders(methods):
+    return [f"<results>/{{model}}/{{dataset}}/{method}/seed{{seed}}/adapter_model.safetensors" for method in methods]
+
+
+def start_adapters(wildcards):
+    start = config["method_registry"][wildcards.method]["start"]
+    return adapter_folders([] if start == "base" else adapter_chain(start))
+
+
+def own_adapters(wildcards):
+    return adapter_folders(adapter_chain(wildcards.method))
+
+
+def training_data(wildcards):
+    """What a method trains on: the positive set, or pairs with the scores that its objective asks for."""
+    entry = config["method_registry"][wildcards.method]
+    cell = "<results>/{model}/{dataset}"
+    if entry["objective"] == "nll":
+        return {"answers": f"{cell}/positive.parquet"}
+    data = {"pairs": f"{cell}/pairs.parquet"}
+    if entry["objective"] != "tdpo":
+        folder = cell if entry["start"] == "base" else f"{cell}/{entry['start']}/seed{{seed}}"
+        data["reference"] = f"{folder}/reference.parquet"
+    if entry["objective"] in ("cdpo", "cdpo_released"):
+        data["contrast"] = f"{cell}/contrast.parquet"
+    return data
+
+
+def training_data_flags(wildcards, input):
+    return flags(**{key: input[key] for key in training_data(wildcards)})
+
+
+# --- collections
+
+
+def seeds_of(method):
+    """Training seeds of a method; a method without training has one run."""
+    untrained = config["method_registry"][method]["objective"] == "none"
+    return config["seeds"][:1] if untrained else config["seeds"]
+
+
+RUNS = [(method, seed) for method in config["methods"] for seed in seeds_of(method)]
+TRAINED = [(method, seed) for method, seed in RUNS if config["method_registry"][method]["objective"] != "none"]
+ENTRIES = [f"{method}:{config['method_registry'][method]['start']}:{seed}" for method, seed in RUNS]
+
+
+def cells(pattern):
+    """A path per selected cell."""
+    return [pattern.format(model=model, dataset=dataset) for model, dataset in CELLS]
+
+
+def runs(pattern, selected=None):
+    """A path per selected cell, method and seed."""
+    return [
+        pattern.format(model=model, dataset=dataset, method=method, seed=seed)
+        for model, dataset in CELLS
+        for method, seed in (RUNS if selected is None else selected)
+    ]
+
+
+def cell_metrics(wildcards):
+    return [f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/metrics.json" for method, seed in RUNS]
+
+
+PLOTTED = [(method, seed) for method in config["figures"]["log_probabilities"] for seed in config["seeds"]]
+EXAMPLE = "<results>/{model}/{dataset}".format(**config["figures"]["example"])
+
+
+# --- pretraining of the pocket models
+
+POCKET_DATASETS = ["pocket-gsm", "pocket-math"]
+POCKET_STYLES = [config["dataset_registry"][dataset]["style"] for dataset in POCKET_DATASETS]
+
+
+def pretraining_flags(wildcards):
+    settings = config["pretraining"]
+    common = {key: settings[key] for key in ("vocabulary", "prompt_weight", "batch_size", "seed")}
+    own = {key: settings[key][wildcards.name] for key in ("documents", "learning_rate")}
+    return flags(**settings["shapes"][wildcards.name], **own, **common)
+
+
+def card_flags(wildcards):
+    """How a base model is measured: sampled as the pocket cells sample their trajectories."""
+    settings = config["trajectories"]
+    keys = ("temperature", "top_p", "max_batch_tokens", "seed")
+    limits = [config["dataset_registry"][dataset]["max_new_tokens"] for dataset in POCKET_DATASETS]
+    return flags(
+        datasets=POCKET_DATASETS,
+        styles=POCKET_STYLES,
+        max_new_tokens=max(limits),
+        train_problems=settings["problems"],
+        **{key: settings[key] for key in keys},
+    )

@@ -1,0 +1,87 @@
+"""Problems of every dataset, and the pocket base models.
+
+READS   local JSON lines or the hub, for registered real datasets
+WRITES  <results>/data/{dataset}/{split}.parquet, <results>/pretrained/{name}/
+PAPER   section 4.1 (datasets); the pocket world is this project's own
+COST    seconds; pretraining takes an hour or two of two cores
+"""
+
+
+rule prepare_dataset:
+    """One split of a dataset as a table of problems."""
+    input:
+        source_files,
+    output:
+        "<results>/data/{dataset}/{split}.parquet",
+    log:
+        "<logs>/prepare_dataset/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/prepare_dataset/{dataset}/{split}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("prepare_dataset"),
+        source=source_flags,
+    shell:
+        "python scripts/prepare_dataset.py"
+        " --split {wildcards.split}"
+        " {params.source}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule pretrain:
+    """A pocket base model from nothing: tokenizer, corpus with known misreadings, training."""
+    output:
+        weights="<results>/pretrained/{name}/model.safetensors",
+        tokenizer="<results>/pretrained/{name}/tokenizer.json",
+        recipe="<results>/pretrained/{name}/recipe.json",
+    log:
+        "<logs>/pretrain/{name}.log",
+    benchmark:
+        "<benchmarks>/pretrain/{name}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        name="|".join(config["pretraining"]["shapes"]),
+    params:
+        code=code_version("pretrain"),
+        settings=pretraining_flags,
+    threads: 2
+    shell:
+        "python scripts/pretrain.py"
+        " {params.settings}"
+        " --weights {output.weights}"
+        " 2>&1 | tee {log}"
+
+
+rule measure_base:
+    """The card of a pocket base model: accuracy, pass@64 and the share of problems with right and wrong samples."""
+    input:
+        weights="<results>/pretrained/{name}/model.safetensors",
+        recipe="<results>/pretrained/{name}/recipe.json",
+        train=expand("<results>/data/{dataset}/train.parquet", dataset=POCKET_DATASETS),
+        test=expand("<results>/data/{dataset}/test.parquet", dataset=POCKET_DATASETS),
+    output:
+        "<results>/pretrained/{name}/card.json",
+    log:
+        "<logs>/measure_base/{name}.log",
+    benchmark:
+        "<benchmarks>/measure_base/{name}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        name="|".join(config["pretraining"]["shapes"]),
+    params:
+        code=code_version("measure_base"),
+        settings=card_flags,
+    threads: 2
+    shell:
+        "python scripts/measure_base.py"
+        " --weights {input.weights}"
+        " --recipe {input.recipe}"
+        " --train {input.train}"
+        " --test {input.test}"
+        " {params.settings}"
+        " --output {output}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,40 @@
+"""Evaluation of every method on the test problems.
+
+READS   <results>/data/{dataset}/test.parquet, the base model and the method's adapters
+WRITES  evaluation.parquet and metrics.json in <results>/{model}/{dataset}/{method}/seed{seed}/
+PAPER   section 4.1 (greedy decoding)
+COST    seconds (pocket), GPU minutes (paper)
+"""
+
+
+rule evaluate_method:
+    """Greedy answers of a method's model, graded."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/test.parquet",
+        adapters=own_adapters,
+    output:
+        answers="<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet",
+        metrics="<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
+    log:
+        "<logs>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("evaluate_method"),
+        model=model_flags,
+        evaluation=evaluation_flags,
+        style=style,
+    shell:
+        "python scripts/evaluate_method.py"
+        " {params.model}"
+        " --adapters {input.adapters}"
+        " --problems {input.problems}"
+        " --style {params.style}"
+        " {params.evaluation}"
+        " --seed {wildcards.seed}"
+        " --output {output.answers}"
+        " --metrics {output.metrics}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,95 @@
+"""The figures of the paper, as PDF and PNG, and the numbers in them.
+
+READS   tables of the cells
+WRITES  <figures>/fig{1,2,6}.pdf and .png, <results>/fig1.json, <results>/fig2.csv, <results>/fig6.csv
+PAPER   Figures 1, 2 and 6 of v1 and v2 (v3 and ICML: Figures 1, 2 and 4)
+COST    seconds
+"""
+
+
+rule plot_fig1:
+    """One incorrect trajectory, its scores, its critical token and both branches."""
+    input:
+        problems="<results>/data/{}/train.parquet".format(config["figures"]["example"]["dataset"]),
+        pairs=f"{EXAMPLE}/pairs.parquet",
+        rollouts=f"{EXAMPLE}/rollouts.parquet",
+        critical=f"{EXAMPLE}/critical.parquet",
+        replacement=f"{EXAMPLE}/replacement.parquet",
+    output:
+        pdf="<figures>/fig1.pdf",
+        png="<figures>/fig1.png",
+        data="<results>/fig1.json",
+    log:
+        "<logs>/plot_fig1.log",
+    benchmark:
+        "<benchmarks>/plot_fig1.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("plot_fig1"),
+        model=flags_of_model(config["figures"]["example"]["model"]),
+    shell:
+        "python scripts/plot_fig1.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --rollouts {input.rollouts}"
+        " --critical {input.critical}"
+        " --replacement {input.replacement}"
+        " --data {output.data}"
+        " --output {output.pdf}"
+        " 2>&1 | tee {log}"
+
+
+rule plot_fig2:
+    """pass@k with the critical token kept and replaced, for every cell."""
+    input:
+        cells("<results>/{model}/{dataset}/replacement.parquet"),
+    output:
+        pdf="<figures>/fig2.pdf",
+        png="<figures>/fig2.png",
+        data="<results>/fig2.csv",
+    log:
+        "<logs>/plot_fig2.log",
+    benchmark:
+        "<benchmarks>/plot_fig2.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("plot_fig2"),
+        cells=cells("{model}:{dataset}"),
+    shell:
+        "python scripts/plot_fig2.py"
+        " --cells {params.cells}"
+        " --replacements {input}"
+        " --data {output.data}"
+        " --output {output.pdf}"
+        " 2>&1 | tee {log}"
+
+
+rule plot_fig6:
+    """Log-probabilities of chosen and rejected answers over training."""
+    input:
+        runs("<results>/{model}/{dataset}/{method}/seed{seed}/history.csv", PLOTTED),
+    output:
+        pdf="<figures>/fig6.pdf",
+        png="<figures>/fig6.png",
+        data="<results>/fig6.csv",
+    log:
+        "<logs>/plot_fig6.log",
+    benchmark:
+        "<benchmarks>/plot_fig6.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("plot_fig6"),
+        runs=runs("{model}:{dataset}:{method}:{seed}", PLOTTED),
+        window=config["figures"]["window"],
+    shell:
+        "python scripts/plot_fig6.py"
+        " --runs {params.runs}"
+        " --histories {input}"
+        " --window {params.window}"
+        " --data {output.data}"
+        " --output {output.pdf}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,111 @@
+"""Rollout scores, critical tokens, and the test that replaces them.
+
+READS   pairs.parquet (the rejected answers are examined), the base model
+WRITES  rollouts, critical and replacement (.parquet) in <results>/{model}/{dataset}/
+PAPER   section 2 (critical tokens, Figure 2)
+COST    rollouts are the expensive stage: a minute (pocket), many GPU hours (paper)
+"""
+
+
+rule score_rollouts:
+    """How many continuations from each token of an incorrect trajectory are correct."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    output:
+        "<results>/{model}/{dataset}/rollouts.parquet",
+    log:
+        "<logs>/score_rollouts/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/score_rollouts/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("score_rollouts"),
+        model=model_flags,
+        sampling=sampling_flags,
+        style=style,
+        trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
+        samples=config["rollouts"]["samples"],
+        seed=config["rollouts"]["seed"],
+    shell:
+        "python scripts/score_rollouts.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " {params.trajectories}"
+        " --rollouts {params.samples}"
+        " --style {params.style}"
+        " {params.sampling}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule find_critical:
+    """The critical token of each examined trajectory, and its first wrong token where the truth is known."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+        rollouts="<results>/{model}/{dataset}/rollouts.parquet",
+    output:
+        "<results>/{model}/{dataset}/critical.parquet",
+    log:
+        "<logs>/find_critical/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/find_critical/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("find_critical"),
+        model=model_flags,
+        later=config["rollouts"]["later"],
+    shell:
+        "python scripts/find_critical.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --rollouts {input.rollouts}"
+        " --later {params.later}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule replace_critical:
+    """Continue from the critical token kept, and from other tokens in its place."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+        critical="<results>/{model}/{dataset}/critical.parquet",
+    output:
+        "<results>/{model}/{dataset}/replacement.parquet",
+    log:
+        "<logs>/replace_critical/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("replace_critical"),
+        model=model_flags,
+        sampling=sampling_flags,
+        style=style,
+        draws=config["rollouts"]["replacements"],
+        replacement=config["rollouts"]["replacement"],
+        seed=config["rollouts"]["seed"],
+    shell:
+        "python scripts/replace_critical.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --critical {input.critical}"
+        " --draws {params.draws}"
+        " --replacement {params.replacement}"
+        " --style {params.style}"
+        " {params.sampling}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,84 @@
+"""Table 1, of a cell and of the selection, and what everything cost.
+
+READS   metrics.json of the methods, data/paper/table1.csv, benchmarks/
+WRITES  <results>/{model}/{dataset}/table1.csv, <results>/table1.csv, <results>/table1.md, <results>/cost.csv
+PAPER   Table 1 of v1 and v2, Table 3 of v3 and ICML
+COST    seconds
+"""
+
+
+rule table1_cell:
+    """The rows of Table 1 for one model and dataset."""
+    input:
+        metrics=cell_metrics,
+        published=config["published"]["table1"],
+    output:
+        "<results>/{model}/{dataset}/table1.csv",
+    log:
+        "<logs>/table1_cell/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/table1_cell/{model}/{dataset}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("table1_cell"),
+        entries=ENTRIES,
+        version=config["published"]["version"],
+    shell:
+        "python scripts/table1_cell.py"
+        " --model-name {wildcards.model}"
+        " --dataset {wildcards.dataset}"
+        " --entries {params.entries}"
+        " --metrics {input.metrics}"
+        " --published {input.published}"
+        " --version {params.version}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule table1:
+    """Table 1: all cells, tidy and in the paper's layout."""
+    input:
+        cells("<results>/{model}/{dataset}/table1.csv"),
+    output:
+        tidy="<results>/table1.csv",
+        markdown="<results>/table1.md",
+    log:
+        "<logs>/table1.log",
+    benchmark:
+        "<benchmarks>/table1.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("table1"),
+    shell:
+        "python scripts/table1.py"
+        " --cells {input}"
+        " --output {output.tidy}"
+        " --markdown {output.markdown}"
+        " 2>&1 | tee {log}"
+
+
+rule summarize_cost:
+    """What every rule took, by cell, from the benchmark files of this and earlier runs."""
+    input:
+        "<results>/table1.csv",
+        "<figures>/fig1.pdf",
+        "<figures>/fig2.pdf",
+        "<figures>/fig6.pdf",
+    output:
+        "<results>/cost.csv",
+    log:
+        "<logs>/summarize_cost.log",
+    benchmark:
+        "<benchmarks>/summarize_cost.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("summarize_cost"),
+        benchmarks=lookup(dpath="pathvars/benchmarks", within=config, default="benchmarks"),
+    shell:
+        "python scripts/summarize_cost.py"
+        " --benchmarks {params.benchmarks}"
+        " --output {output}"
+        " 2>&1 | tee {log}"

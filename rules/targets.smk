@@ -1,0 +1,57 @@
+"""Named targets: stop at any stage by name, e.g. `snakemake rollouts`.
+
+READS   nothing
+WRITES  nothing
+"""
+
+
+localrules:
+    problems,
+    trajectories,
+    rollouts,
+    contrast,
+    adapters,
+    evaluations,
+    pretrained,
+
+
+rule problems:
+    """The problems of the selected datasets."""
+    input:
+        expand("<results>/data/{dataset}/{split}.parquet", dataset=config["datasets"], split=["train", "test"]),
+
+
+rule trajectories:
+    """Sampled, graded and selected trajectories."""
+    input:
+        cells("<results>/{model}/{dataset}/pairs.parquet"),
+
+
+rule rollouts:
+    """Rollout scores, critical tokens and the replacement test."""
+    input:
+        cells("<results>/{model}/{dataset}/replacement.parquet"),
+
+
+rule contrast:
+    """The positive and negative models and the contrastive scores."""
+    input:
+        cells("<results>/{model}/{dataset}/contrast.parquet"),
+
+
+rule adapters:
+    """The adapters of all methods and seeds."""
+    input:
+        runs("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", TRAINED),
+
+
+rule evaluations:
+    """The metrics of all methods and seeds."""
+    input:
+        runs("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json"),
+
+
+rule pretrained:
+    """The pocket base models, pretrained anew (an hour or two on two cores); their weights ship in data/models."""
+    input:
+        expand("<results>/pretrained/{name}/card.json", name=sorted(config["pretraining"]["shapes"])),

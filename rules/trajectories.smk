@@ -1,0 +1,97 @@
+"""Sample, grade and select trajectories.
+
+READS   <results>/data/{dataset}/train.parquet, the base model
+WRITES  trajectories, grades, positive, negative and pairs (.parquet) in <results>/{model}/{dataset}/
+PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples per question)
+COST    sampling: seconds (pocket), GPU hours (paper)
+"""
+
+
+rule sample:
+    """Sample answers to the train problems."""
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+    output:
+        "<results>/{model}/{dataset}/trajectories.parquet",
+    log:
+        "<logs>/sample/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/sample/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("sample"),
+        model=model_flags,
+        sampling=sampling_flags,
+        style=style,
+        limit=flags(limit=config["trajectories"]["problems"]),
+        samples=config["trajectories"]["samples"],
+        seed=config["trajectories"]["seed"],
+    shell:
+        "python scripts/sample.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " {params.limit}"
+        " --style {params.style}"
+        " --samples {params.samples}"
+        " {params.sampling}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule grade:
+    """Extract and grade the answers of the trajectories."""
+    input:
+        trajectories="<results>/{model}/{dataset}/trajectories.parquet",
+        problems="<results>/data/{dataset}/train.parquet",
+    output:
+        "<results>/{model}/{dataset}/grades.parquet",
+    log:
+        "<logs>/grade/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/grade/{model}/{dataset}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("grade"),
+        style=style,
+    shell:
+        "python scripts/grade.py"
+        " --trajectories {input.trajectories}"
+        " --problems {input.problems}"
+        " --style {params.style}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule select_answers:
+    """The positive set, the negative set and the preference pairs."""
+    input:
+        trajectories="<results>/{model}/{dataset}/trajectories.parquet",
+        grades="<results>/{model}/{dataset}/grades.parquet",
+    output:
+        positive="<results>/{model}/{dataset}/positive.parquet",
+        negative="<results>/{model}/{dataset}/negative.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    log:
+        "<logs>/select_answers/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/select_answers/{model}/{dataset}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("select_answers"),
+        coverage=config["selection"]["negative_coverage"],
+        seed=config["selection"]["seed"],
+    shell:
+        "python scripts/select_answers.py"
+        " --trajectories {input.trajectories}"
+        " --grades {input.grades}"
+        " --coverage {params.coverage}"
+        " --seed {params.seed}"
+        " --positive {output.positive}"
+        " --negative {output.negative}"
+        " --pairs {output.pairs}"
+        " 2>&1 | tee {log}"

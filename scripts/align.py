@@ -1,0 +1,59 @@
+"""Train one method of Table 1: SFT on the positive set, or a preference objective on the pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser, adapters=True)
+    cli.add_training(parser)
+    parser.add_argument("--objective", required=True, help="nll, dpo, rpo, tdpo, cdpo or cdpo_released")
+    parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
+    parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
+    parser.add_argument("--tdpo-variant", type=int, default=2, choices=(1, 2))
+    parser.add_argument("--tdpo-alpha", type=float, default=0.5, help="weight of TDPO2's divergence term")
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--answers", type=Path, help="the positive set (objective nll)")
+    parser.add_argument("--pairs", type=Path, help="the preference pairs (other objectives)")
+    parser.add_argument("--reference", type=Path, help="stored log-probabilities of the starting model")
+    parser.add_argument("--contrast", type=Path, help="contrastive scores s_t; rejected tokens weigh 1 - s_t")
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
+    parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
+    args = parser.parse_args()
+    run = provenance.Run("align", args)
+
+    from critical_tokens import adapters, alignment, checkpoints, stages
+
+    settings, lora = cli.training_settings(args)
+    method = alignment.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
+    source = cli.model_source(args)
+    tokenizer = checkpoints.load_tokenizer(source)
+    problems = records.read_table(args.problems, "problems")
+    if method.objective == "nll":
+        answers = records.read_table(args.answers, "answers")
+        examples = stages.answer_examples(tokenizer, answers, problems, args.style)
+    else:
+        examples = stages.pair_examples(
+            tokenizer,
+            records.read_table(args.pairs, "pairs"),
+            problems,
+            args.style,
+            records.read_table(args.reference, "reference") if args.reference else None,
+            records.read_table(args.contrast, "contrast") if args.contrast else None,
+        )
+    model = checkpoints.load_model(source, args.adapters)
+    history = adapters.train(model, examples, method, settings, lora, args.output)
+
+    import pandas as pd
+
+    records.write_csv(args.history, pd.DataFrame(history))
+    run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

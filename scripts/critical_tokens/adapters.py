@@ -1,0 +1,37 @@
+"""Train an adapter on a model and write it, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens import alignment, records, training
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def train(
+    model: PreTrainedModel,
+    examples: Sequence[Mapping[str, Any]],
+    method: alignment.Method,
+    settings: training.Settings,
+    lora: alignment.Lora,
+    output: Path,
+    log_every: int = 1,
+) -> list[dict[str, float]]:
+    """Train a LoRA adapter and write it in the PEFT format into the folder of `output`; returns the training history.
+
+    A diverging training raises training.TrainingDivergedError and leaves no adapter behind. Raises ArtifactError where
+    there is nothing to train on.
+    """
+    if not examples:
+        raise records.ArtifactError(f"{output}: no example to train on; more problems or samples are needed")
+    objective, collate = alignment.objective_of(method)
+    adapted = alignment.add_adapter(model, lora, settings.seed)
+    history = training.fit(adapted, examples, collate, objective, settings, str(output.parent), log_every)
+    with records.replacing_folder(output.parent) as folder:
+        adapted.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
+    return history

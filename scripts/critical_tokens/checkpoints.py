@@ -1,0 +1,58 @@
+"""Loading of base models, tokenizers and stacks of adapters. Remote code stays off, and weights are safetensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a base model comes from: a local folder or a hub id with a pinned revision, and the dtype to compute in."""
+
+    path: str
+    revision: str | None = None
+    dtype: str = "float32"
+
+
+def device() -> str:
+    """The accelerator if there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+
+
+def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrainedModel:
+    """A base model with adapters merged into it one after the other (the first is nearest to the base).
+
+    An adapter is named by its adapter_model.safetensors; its configuration lies beside it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    model = AutoModelForCausalLM.from_pretrained(
+        source.path,
+        revision=source.revision,
+        dtype=getattr(torch, source.dtype),
+        trust_remote_code=False,
+        use_safetensors=True,
+    ).to(device())
+    for adapter in adapters:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter.parent).merge_and_unload()
+    return model

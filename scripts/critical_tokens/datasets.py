@@ -1,0 +1,91 @@
+"""Problems from three sources: generated (the pocket worlds), local JSON lines, and the hub through `datasets`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from critical_tokens import answers
+from critical_tokens.pocket import worlds
+from critical_tokens.pocket.problems import distinct_problems
+from critical_tokens.records import ArtifactError
+
+
+def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]:
+    """`n` different problems of a pocket world, as rows of the table "problems"."""
+    rows = []
+    for index, problem in enumerate(distinct_problems(worlds.WORLDS[world].draw, split, seed, n)):
+        solution = "".join(segment.wordings[0] for segment in problem.solution.segments())
+        rows.append({
+            "problem_id": f"{split}-{index:05d}",
+            "question": problem.question,
+            "answer": problem.answer,
+            "solution": solution,
+            "world": world,
+            "signature": problem.signature,
+            "language": problem.solution.to_json(),
+            "trap": problem.trap.name if problem.trap else None,
+            "trap_rate": problem.trap.rate if problem.trap else None,
+        })  # fmt: skip
+    return rows
+
+
+def from_json_lines(path: Path, split: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Problems of a (gzipped) JSON-lines file. Raises ArtifactError naming file and row for a row that is no problem."""
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+    with opened as lines:
+        return [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _numbered(lines, path)]
+
+
+def from_hub(hub_id: str, subset: str | None, hub_split: str, revision: str | None, split: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Problems of a hub dataset at a pinned revision."""
+    from datasets import load_dataset
+
+    source = load_dataset(hub_id, subset, split=hub_split, revision=revision)
+    return [_row(row, split, i, columns, f"{hub_id}/{hub_split}, row {i + 1}") for i, row in enumerate(source)]
+
+
+def _numbered(lines: Iterable[str], path: Path) -> Iterable[tuple[int, str]]:
+    try:
+        for i, line in enumerate(lines):
+            if line.strip():
+                yield i, line
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read to its end ({error})") from error
+
+
+def _parsed(line: str, path: Path, index: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ArtifactError(f"{path}, row {index + 1}: is not JSON ({error})") from error
+
+
+def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: str) -> dict[str, Any]:
+    """A source row as a problem: `columns` maps question, solution and, if it stands apart, answer to its columns."""
+    values = {}
+    for name, column in columns.items():
+        value = row.get(column) if isinstance(row, dict) else None
+        if not isinstance(value, str) or not value.strip():
+            raise ArtifactError(f"{where}: has no {name} (column {column!r})")
+        values[name] = value
+    answer = values.get("answer") or gold_answer(values.get("solution", ""))
+    if not answer:
+        raise ArtifactError(f"{where}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
+    return {
+        "problem_id": f"{split}-{index:05d}",
+        "question": values["question"],
+        "answer": answer,
+        "solution": values.get("solution"),
+        **dict.fromkeys(("world", "signature", "language", "trap", "trap_rate")),
+    }
+
+
+def gold_answer(solution: str) -> str | None:
+    r"""The gold answer of a worked solution: after "####" (GSM8K), else the last \boxed{…} (MATH)."""
+    if "####" in solution:
+        return solution.rsplit("####", 1)[1].strip().replace(",", "") or None
+    return answers.last_boxed(solution)

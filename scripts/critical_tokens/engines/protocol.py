@@ -1,0 +1,58 @@
+"""What an engine is: continue prefixes of token ids, n times each, under a sampling distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from critical_tokens.sampling import Distribution
+
+
+@dataclass(frozen=True)
+class Request:
+    """Continue `prefix` (token ids, BOS included) `n` times by at most `max_new_tokens` tokens.
+
+    Sample i draws its random numbers from a stream of its own, keyed by (seed, i): what a request returns does not depend
+    on the requests around it, beyond the rounding of floating-point sums.
+    """
+
+    prefix: tuple[int, ...]
+    n: int
+    seed: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Generated token ids without EOS, and whether EOS came (False: cut off at max_new_tokens)."""
+
+    token_ids: tuple[int, ...]
+    finished: bool
+
+
+class Engine(Protocol):
+    """Anything that answers requests."""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """Completions of each request, in order. `on_progress` is told how many completions are done.
+
+        Raises ValueError for an empty prefix, or one that leaves no room for a new token in the model's context.
+        """
+        ...
+
+    def draw_tokens(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        banned: Sequence[int],
+        n: int,
+        seeds: Sequence[int],
+        distribution: Distribution,
+    ) -> list[list[int]]:
+        """`n` next tokens of each prefix, drawn from `distribution` with the prefix's banned token masked out."""
+        ...

@@ -1,0 +1,304 @@
+"""The transformers engine: continuous batching over any causal language model of the library, on CPU or GPU.
+
+Rows are right-aligned in one key-value buffer, so that every row writes the same column at a step, whatever the length of
+its prefix. Prefixes are prefilled once per request and copied to its samples. A finished row is overwritten by the last
+one at once, and waiting requests are let in when a quarter of the rows is free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from critical_tokens.engines.protocol import Completion, Request
+from critical_tokens.sampling import Distribution, stream_keys, uniforms
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Spare columns of the buffer: rows move to the left together when they are used up.
+_SLACK = 64
+
+
+class _Buffer:
+    """Keys and values of all layers and rows, and which of its columns and rows are in use."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+        self.active = 0  # rows 0..active-1 are alive
+        self.column = 0  # the next column to write
+        self.first = 0  # the leftmost column that an alive row uses
+        self.layers: list[_Layer] = []
+
+    def move(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy rows `source` over rows `target`."""
+        for layer in self.layers:
+            layer.keys[target] = layer.keys[source]
+            layer.values[target] = layer.values[source]
+
+    def shift(self, to: int) -> None:
+        """Move the used columns so that the next column to write is `to`."""
+        width = self.column - self.first
+        for layer in self.layers:
+            for tensor in (layer.keys, layer.values):
+                used = tensor[: self.active, :, self.first : self.column].clone()
+                tensor[: self.active, :, to - width : to] = used
+        self.first, self.column = to - width, to
+
+    def admit(self, cache: DynamicCache, source: torch.Tensor, rows: slice, length: int) -> None:
+        """Copy prefilled prefixes (left-padded to `length`) to new rows, their last token left of the next column."""
+        for index, filled in enumerate(cache.layers):
+            if index == len(self.layers):
+                self.layers.append(_Layer(self, filled.keys))
+            layer = self.layers[index]
+            layer.keys[rows, :, self.column - length : self.column] = filled.keys[source]
+            layer.values[rows, :, self.column - length : self.column] = filled.values[source]
+
+
+class _Layer(CacheLayerMixin):
+    """One layer of the buffer, as the library's attention asks for it."""
+
+    def __init__(self, buffer: _Buffer, like: torch.Tensor) -> None:
+        super().__init__()
+        self._buffer = buffer
+        _, heads, _, size = like.shape
+        self.keys = like.new_zeros((buffer.rows, heads, buffer.columns, size))
+        self.values = torch.zeros_like(self.keys)
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        raise RuntimeError("the buffer is made at prefill")
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object):  # noqa: ANN201
+        b = self._buffer
+        self.keys[: b.active, :, b.column] = key_states[:, :, 0]
+        self.values[: b.active, :, b.column] = value_states[:, :, 0]
+        used = slice(b.first, b.column + 1)
+        return self.keys[: b.active, :, used], self.values[: b.active, :, used]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._buffer.column + 1 - self._buffer.first, 0
+
+    def get_seq_length(self) -> int:
+        return self._buffer.column - self._buffer.first
+
+    def get_max_length(self) -> int:
+        return self._buffer.columns
+
+
+class TransformersEngine:
+    """Batched sampling with a transformers model. `max_tokens` bounds the key-value buffer, in tokens over all rows."""
+
+    def __init__(self, model: PreTrainedModel, eos_token_id: int, max_tokens: int = 65_536) -> None:
+        self._model = model.eval()
+        self._eos = eos_token_id
+        self._max_tokens = max_tokens
+        self._context = model.config.max_position_embeddings
+        self.tokens_generated = 0
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """See engines.protocol.Engine."""
+        for request in requests:
+            if not request.prefix:
+                raise ValueError("a request has an empty prefix")
+            if len(request.prefix) >= self._context:
+                raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {self._context}")
+        if not requests:
+            return []
+        batch = _Batch(self._model, self._eos, self._max_tokens, self._context, requests, distribution)
+        done = 0
+        while batch.work_left():
+            batch.admit()
+            batch.step()
+            if on_progress is not None and batch.done != done:
+                done = batch.done
+                on_progress(done)
+        self.tokens_generated += batch.tokens
+        return batch.results
+
+    @torch.inference_mode()
+    def draw_tokens(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        banned: Sequence[int],
+        n: int,
+        seeds: Sequence[int],
+        distribution: Distribution,
+    ) -> list[list[int]]:
+        """See engines.protocol.Engine."""
+        drawn = []
+        for prefix, token, seed in zip(prefixes, banned, seeds, strict=True):
+            ids = torch.tensor([list(prefix)], device=self._model.device)
+            logits = self._model(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
+            logits[token] = -torch.inf
+            samples = torch.arange(n, device=logits.device)
+            keys = stream_keys(torch.full_like(samples, seed), samples)
+            draws = uniforms(keys, torch.zeros_like(samples))
+            drawn.append(distribution.sample(logits.expand(n, -1), draws).tolist())
+        return drawn
+
+
+class _Batch:
+    """One call of `generate`: the waiting requests, the alive rows and the finished completions."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        eos: int,
+        max_tokens: int,
+        context: int,
+        requests: Sequence[Request],
+        distribution: Distribution,
+    ) -> None:
+        self._model, self._eos, self._context, self._distribution = model, eos, context, distribution
+        self._requests = requests
+        self._device = model.device
+        longest = max(min(len(r.prefix) + r.max_new_tokens, context) for r in requests)
+        total = sum(r.n for r in requests)
+        rows = min(total, max(1, max_tokens // (longest + _SLACK)))
+        self._buffer = _Buffer(rows, longest + _SLACK)
+        self._cache = Cache(layers=self._buffer.layers)
+        # (request, first sample, number of samples): requests with more samples than rows come in parts.
+        self._waiting = deque((i, s, min(rows, r.n - s)) for i, r in enumerate(requests) for s in range(0, r.n, rows))
+        self.results: list[list[Completion]] = [[Completion((), False)] * r.n for r in requests]
+        self.done = self.tokens = 0
+
+        def column(dtype: torch.dtype = torch.long) -> torch.Tensor:
+            return torch.zeros(rows, dtype=dtype, device=self._device)
+
+        self._request, self._sample, self._key = column(), column(), column()
+        self._token, self._step, self._position, self._start = column(), column(), column(), column()
+        self._limit = column()
+        self._output = torch.zeros((rows, max(r.max_new_tokens for r in requests)), dtype=torch.int32, device=self._device)
+        self._state = (
+            self._request, self._sample, self._key, self._token, self._step, self._position, self._start, self._limit,
+            self._output,
+        )  # fmt: skip
+
+    def work_left(self) -> bool:
+        return bool(self._waiting) or self._buffer.active > 0
+
+    def admit(self) -> None:
+        """Prefill waiting requests into free rows, once enough rows are free to be worth it."""
+        b = self._buffer
+        free = b.rows - b.active
+        if not self._waiting or (b.active and free < b.rows / 4):
+            return
+        parts = []
+        while self._waiting and self._waiting[0][2] <= free:
+            parts.append(self._waiting.popleft())
+            free -= parts[-1][2]
+        if parts:
+            self._prefill(parts)
+
+    def _prefill(self, parts: list[tuple[int, int, int]]) -> None:
+        b = self._buffer
+        prefixes = [self._requests[i].prefix for i, _, _ in parts]
+        length = max(map(len, prefixes))
+        ids = torch.zeros((len(parts), length), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prefix in enumerate(prefixes):
+            ids[row, length - len(prefix) :] = torch.tensor(prefix)
+            mask[row, length - len(prefix) :] = 1
+        positions = (mask.cumsum(-1) - 1).clamp_min(0)
+        cache = DynamicCache()
+        logits = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=positions.to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if not b.active:
+            b.first = b.column = length
+        elif b.column < length:
+            self._shift(length)
+        source = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([n for _, _, n in parts])).to(self._device)
+        rows = slice(b.active, b.active + len(source))
+        b.admit(cache, source, rows, length)
+        self._request[rows] = torch.tensor([i for i, _, n in parts for _ in range(n)], device=self._device)
+        self._sample[rows] = torch.tensor([s + k for _, s, n in parts for k in range(n)], device=self._device)
+        seeds = torch.tensor([self._requests[i].seed for i, _, n in parts for _ in range(n)], device=self._device)
+        self._key[rows] = stream_keys(seeds, self._sample[rows])
+        lengths = torch.tensor([len(p) for p in prefixes], device=self._device)[source]
+        self._position[rows] = lengths
+        self._start[rows] = b.column - lengths
+        limits = [min(self._requests[i].max_new_tokens, self._context - len(self._requests[i].prefix)) for i, _, _ in parts]
+        self._limit[rows] = torch.tensor(limits, device=self._device)[source]
+        self._step[rows] = 0
+        b.active += len(source)
+        b.first = min(b.first, b.column - length)
+        self._take(logits[source], rows)
+
+    def step(self) -> None:
+        """One token for every alive row."""
+        b = self._buffer
+        if not b.active:
+            return
+        if b.column == b.columns:
+            self._shift(b.column - b.first)
+        alive = slice(0, b.active)
+        columns = torch.arange(b.first, b.column + 1, device=self._device)
+        mask = (columns >= self._start[alive, None])[:, None, None]
+        logits = self._model(
+            input_ids=self._token[alive, None],
+            attention_mask=mask,
+            position_ids=self._position[alive, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        ).logits[:, -1]
+        b.column += 1
+        self._position[alive] += 1
+        self._take(logits, alive)
+
+    def _shift(self, to: int) -> None:
+        self._start[: self._buffer.active] += to - self._buffer.column
+        self._buffer.shift(to)
+
+    def _take(self, logits: torch.Tensor, rows: slice) -> None:
+        """Draw the next token of `rows`, and let go of the rows that it finishes."""
+        drawn = self._distribution.sample(logits, uniforms(self._key[rows], self._step[rows]))
+        self._token[rows] = drawn
+        ended = drawn == self._eos
+        width = self._output.shape[1]
+        self._output[torch.arange(rows.start, rows.stop, device=self._device), self._step[rows].clamp_max(width - 1)] = drawn.int()
+        self._step[rows] += 1
+        self.tokens += len(drawn)
+        full = self._step[rows] >= self._limit[rows]
+        leaving = (ended | full).nonzero().squeeze(-1)
+        if len(leaving):
+            self._finish((leaving + rows.start).tolist(), ended[leaving].tolist())
+
+    def _finish(self, leaving: list[int], ended: list[bool]) -> None:
+        index = torch.tensor(leaving, device=self._device)
+        requests, samples = self._request[index].tolist(), self._sample[index].tolist()
+        steps, outputs = self._step[index].tolist(), self._output[index].tolist()
+        for request, sample, steps_taken, output, by_eos in zip(requests, samples, steps, outputs, ended, strict=True):
+            ids = tuple(output[: steps_taken - 1 if by_eos else steps_taken])
+            self.results[request][sample] = Completion(ids, by_eos)
+        self.done += len(leaving)
+
+        b = self._buffer
+        left = b.active - len(leaving)
+        gone = set(leaving)
+        target = [row for row in leaving if row < left]
+        source = [row for row in range(left, b.active) if row not in gone]
+        b.active = left
+        if target:
+            to, of = torch.tensor(target, device=self._device), torch.tensor(source, device=self._device)
+            b.move(to, of)
+            for tensor in self._state:
+                tensor[to] = tensor[of]
+        if left:
+            b.first = int(self._start[:left].min())

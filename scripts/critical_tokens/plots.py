@@ -1,0 +1,142 @@
+"""Figures: data frames in, matplotlib figures out. Every figure's numbers are written beside the tables by its program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from critical_tokens import records
+
+# Okabe and Ito's colours, which survive colour blindness and greyscale.
+COLOURS = {"cdpo": "#0072B2", "rpo": "#009E73", "dpo": "#D55E00", "kept": "#D55E00", "replaced": "#0072B2"}
+OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GRID = {"color": "0.9", "linewidth": 0.8}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF and, beside it, as PNG; the same numbers give the same bytes."""
+    for suffix in (".png", ".pdf"):
+        with records.replacing(path.with_suffix(suffix)) as temporary:
+            metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
+            figure.savefig(temporary, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)
+
+
+def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of equal panels."""
+    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42})
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    figure.set_layout_engine("constrained")
+    return figure, [list(row) for row in axes]
+
+
+def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
+    """Figure 2: pass@k with the critical token kept and replaced; columns model, dataset, arm, k, pass_at_k, low, high, n."""
+    models, datasets = (list(dict.fromkeys(curves[c])) for c in ("model", "dataset"))
+    figure, axes = panels(len(models), len(datasets))
+    labels = {"kept": "critical token kept", "replaced": "critical token replaced"}
+    for row, model in enumerate(models):
+        for column, dataset in enumerate(datasets):
+            ax = axes[row][column]
+            cell = curves[(curves["model"] == model) & (curves["dataset"] == dataset)]
+            for arm, curve in cell.groupby("arm", sort=False):
+                ax.plot(curve["k"], 100 * curve["pass_at_k"], color=COLOURS[arm], label=labels[arm], marker="o", markersize=2.5)
+                ax.fill_between(curve["k"], 100 * curve["low"], 100 * curve["high"], color=COLOURS[arm], alpha=0.15, lw=0)
+            ax.set_xscale("log", base=2)
+            ticks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= cell["k"].max()]
+            ax.set_xticks(ticks, [str(k) for k in ticks])
+            ax.set_ylim(-3, 103)
+            ax.grid(**GRID)
+            n = int(cell["trajectories"].max()) if len(cell) else 0
+            ax.set_title(f"{model}, {dataset} ({n} trajectories)", fontsize=9)
+            ax.set_xlabel("k")
+            ax.set_ylabel("pass@k (%)")
+    axes[0][0].legend(frameon=False, loc="center right")
+    return figure
+
+
+def log_probability_figure(history: pd.DataFrame) -> Figure:
+    """Figure 6: log-probabilities of chosen and rejected answers over training; columns model, dataset, method, step, …"""
+    models, datasets = (list(dict.fromkeys(history[c])) for c in ("model", "dataset"))
+    methods = list(dict.fromkeys(history["method"]))
+    figure, axes = panels(len(models), len(datasets))
+    spare = iter(OTHER_COLOURS)
+    colours = {m: COLOURS.get(m) or next(spare) for m in methods}
+    for row, model in enumerate(models):
+        for column, dataset in enumerate(datasets):
+            ax = axes[row][column]
+            cell = history[(history["model"] == model) & (history["dataset"] == dataset)]
+            for method in methods:
+                curve = cell[cell["method"] == method]
+                for side, line in (("chosen", "-"), ("rejected", "--")):
+                    ax.plot(curve["step"], curve[side], line, color=colours[method], label=f"{method}, {side}", linewidth=1.3)
+            ax.grid(**GRID)
+            ax.set_title(f"{model}, {dataset}", fontsize=9)
+            ax.set_xlabel("updates")
+            ax.set_ylabel("log-probability of an answer")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, len(methods)), frameon=False)
+    return figure
+
+
+@dataclass(frozen=True)
+class Example:
+    """What Figure 1 draws: a trajectory's tokens, their scores, its critical token and samples of both branches.
+
+    scores[t] belongs to tokens[t]; `start` is the score of the bare prompt. A branch is (text after the critical position,
+    how many of its continuations, correct).
+    """
+
+    question: str
+    gold: str
+    tokens: Sequence[str]
+    start: float
+    scores: Sequence[float]
+    critical: int
+    first_wrong: int | None
+    branches: dict[str, Sequence[tuple[str, int, bool]]]
+    rates: dict[str, float]
+
+
+def trajectory_figure(example: Example) -> Figure:
+    """Figure 1: rollout scores along one incorrect trajectory, and what follows with and without its critical token."""
+    figure, axes = panels(2, 1, width=9.0, height=2.9)
+    curve, below = axes[0][0], axes[1][0]
+    positions = range(len(example.tokens))
+    curve.bar(positions, [100 * s for s in example.scores], color="0.75", width=0.8)
+    curve.axhline(100 * example.start, color="0.4", lw=0.8, ls=":", label="from the bare prompt")
+    curve.bar([example.critical], [103], color=COLOURS["kept"], alpha=0.25, width=1.0, label="critical token")
+    if example.first_wrong is not None and example.first_wrong < len(example.tokens):
+        curve.plot([example.first_wrong], [-4], "^", color="black", clip_on=False, label="first wrong token (exact checker)")
+    curve.set_xticks(list(positions), [_visible(t) for t in example.tokens], rotation=90, fontsize=7, family="monospace")
+    curve.get_xticklabels()[example.critical].set_color(COLOURS["kept"])
+    curve.get_xticklabels()[example.critical].set_fontweight("bold")
+    curve.set_ylim(-6, 105)
+    curve.set_xlim(-0.7, len(example.tokens) - 0.3)
+    curve.set_ylabel("correct rollouts (%)")
+    curve.set_title(f"{example.question}   [gold: {example.gold}]", fontsize=8, wrap=True)
+    curve.legend(frameon=False, fontsize=8)
+
+    below.axis("off")
+    y = 1.0
+    for arm, title in (("kept", "critical token kept"), ("replaced", "critical token replaced")):
+        text = f"{title}: {100 * example.rates[arm]:.0f} % of the continuations are correct"
+        below.text(0.0, y, text, color=COLOURS[arm], fontweight="bold", va="top", transform=below.transAxes)
+        y -= 0.10
+        for words, count, correct in example.branches[arm]:
+            line = f"{count:3d} × {'right' if correct else 'wrong'}  … {words}"
+            below.text(0.02, y, line.replace("$", r"\$"), family="monospace", fontsize=7.5, va="top", transform=below.transAxes)
+            y -= 0.085
+        y -= 0.05
+    return figure
+
+
+def _visible(token: str) -> str:
+    return token.replace(" ", "·").replace("\n", "⏎").replace("$", r"\$")

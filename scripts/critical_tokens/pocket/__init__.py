@@ -1,0 +1,1 @@
+"""The pocket world: generated problems whose true error positions are known."""

@@ -1,0 +1,152 @@
+"""Reading and writing of artifacts: atomic, typed, and with errors that name the file and the row.
+
+Tables are Parquet with zstd. Their columns are listed here, one schema per kind of artifact; ids are stable:
+`problem_id` names a problem of a dataset, `sample_id` one of its samples, `position` the index of an answer token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_IDS = pa.list_(pa.int32())
+_NUMBERS = pa.list_(pa.float32())
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(list(columns.items()))
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    # `language`, `world`, `trap`: what the step checker needs, for generated problems only (see pocket.language).
+    "problems": _schema(
+        problem_id=pa.string(), question=pa.string(), answer=pa.string(), solution=pa.string(),
+        world=pa.string(), signature=pa.string(), language=pa.string(), trap=pa.string(), trap_rate=pa.float32(),
+    ),
+    # `finished`: the model ended the answer itself (EOS); EOS is not among the token ids.
+    "trajectories": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, text=pa.string(), finished=pa.bool_(),
+    ),
+    "grades": _schema(problem_id=pa.string(), sample_id=pa.int32(), answer=pa.string(), correct=pa.bool_()),
+    "answers": _schema(problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, finished=pa.bool_()),
+    "pairs": _schema(
+        problem_id=pa.string(), chosen_id=pa.int32(), rejected_id=pa.int32(),
+        chosen=_IDS, rejected=_IDS, chosen_finished=pa.bool_(), rejected_finished=pa.bool_(),
+    ),
+    # `position` -1 is the bare prompt; t is the prefix that ends with answer token t.
+    "rollouts": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), n=pa.int32(), correct=pa.int32(),
+    ),
+    # `first_wrong`, `error_kind`: the step checker's truth; null for real data. `zero_only`: see critical.Critical.
+    "critical": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), token_id=pa.int32(), length=pa.int32(),
+        zero_only=pa.bool_(), first_wrong=pa.int32(), error_kind=pa.string(),
+    ),
+    # `arm`: kept (the critical token stays) or replaced; `token_id`: the token at the critical position; `answer`: the
+    # whole answer that came of it, the trajectory's own tokens up to there included.
+    "replacement": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), arm=pa.string(), draw=pa.int32(), token_id=pa.int32(),
+        answer=_IDS, correct=pa.bool_(),
+    ),
+    # Aligned with `token_ids` of the answer (EOS last where it was finished).
+    "contrast": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS,
+        positive_logps=_NUMBERS, negative_logps=_NUMBERS, scores=_NUMBERS,
+    ),
+    "reference": _schema(problem_id=pa.string(), chosen_logps=_NUMBERS, rejected_logps=_NUMBERS),
+}  # fmt: skip
+
+
+class ArtifactError(ValueError):
+    """A file that is not what it should be."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a folder: its files are moved into `path` one by one when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        path.mkdir(parents=True, exist_ok=True)
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, path / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_table(path: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows (one mapping per row, all columns of the kind) as Parquet."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
+    """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
+    return _read(path, kind).to_pylist()
+
+
+def read_frame(path: Path, kind: str) -> pd.DataFrame:
+    """A table as a data frame, for summaries and figures; errors as `read_table`."""
+    return _read(path, kind).to_pandas()
+
+
+def _read(path: Path, kind: str) -> pa.Table:
+    schema = SCHEMAS[kind]
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArtifactError(f"{path}: is not a complete Parquet file ({error})") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys and a final newline."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises ArtifactError naming file and line where it does not parse."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a tidy table of numbers as CSV, floats with six significant digits."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")

@@ -1,0 +1,103 @@
+"""Sampling distributions, and the random numbers that samples are drawn with.
+
+The distribution is part of an estimate's definition: rollouts at temperature 0.5 and top-p 0.95 estimate another success
+rate than rollouts at temperature 1. So it is a value that travels with the requests, and the probabilities that a stage
+computes from logits are those that the engine samples from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Candidates looked at before a nucleus is searched in the whole vocabulary. Sorting 128k logits per token is what makes
+# top-p slow; with this many the search is almost always over, and it is exact either way.
+_NUCLEUS_CANDIDATES = 64
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Softmax of logits / temperature, cut to the smallest set of tokens with mass top_p, renormalised.
+
+    temperature 0 is greedy decoding. Raises ValueError for a temperature below 0 or a top_p outside (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}, must be at least 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, must be above 0 and at most 1")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (…, vocabulary) of the next token, float32, zero outside the nucleus."""
+        import torch
+
+        if self.temperature == 0:
+            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+        probabilities = torch.softmax(logits.float() / self.temperature, -1)
+        if self.top_p < 1:
+            ordered, order = probabilities.sort(-1, descending=True)
+            ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= self.top_p, 0.0)
+            probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        return probabilities
+
+    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """One token id per row. logits (rows, vocabulary), uniforms (rows,) in [0, 1); the same inputs give the same ids."""
+        import torch
+
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        probabilities = torch.softmax(logits.float() / self.temperature, -1)
+        if self.top_p == 1:
+            cumulative = probabilities.cumsum(-1)
+            target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
+            return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+        candidates = min(_NUCLEUS_CANDIDATES, logits.shape[-1])
+        ordered, order = probabilities.topk(candidates, -1)
+        cumulative = ordered.cumsum(-1)
+        if bool((cumulative[:, -1] < self.top_p).any()):
+            ordered, order = probabilities.sort(-1, descending=True)
+            cumulative = ordered.cumsum(-1)
+        # The nucleus ends with the first token whose cumulative mass reaches top_p; its mass is the range to draw from.
+        mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1, keepdim=True)
+        rank = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * mass, right=True)
+        last = (cumulative - ordered < self.top_p).sum(-1, keepdim=True) - 1
+        return order.gather(-1, torch.minimum(rank, last)).squeeze(-1)
+
+
+GREEDY = Distribution(temperature=0.0)
+
+# splitmix64 (Steele, Lea, Flood 2014): its increment and the two multipliers of its finaliser, as signed 64-bit numbers.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_M1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_M2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift of int64 (torch's own is arithmetic)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """The splitmix64 finaliser: a bijection of int64 that scatters neighbouring values."""
+    x = (x ^ _shift_right(x, 30)) * _M1
+    x = (x ^ _shift_right(x, 27)) * _M2
+    return x ^ _shift_right(x, 31)
+
+
+def stream_keys(seeds: Tensor, samples: Tensor) -> Tensor:
+    """A key for the random stream of each (request seed, sample number). All int64, equal shapes."""
+    return mix(mix(seeds * _GAMMA + 1) + samples * _GAMMA)
+
+
+def uniforms(keys: Tensor, steps: Tensor) -> Tensor:
+    """The `steps`-th number in [0, 1) of each stream, float32 with 24 random bits: the same on every device."""
+    bits = mix(keys + (steps + 1) * _GAMMA)
+    return _shift_right(bits, 40).float() * (1.0 / (1 << 24))

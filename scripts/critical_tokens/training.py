@@ -1,0 +1,176 @@
+"""Training through transformers.Trainer: one loop for every objective.
+
+An objective is a function of the model and a batch that returns the loss and the numbers to record. What differs between
+methods lives in `objectives` and in the batches; what differs between runs lives in `Settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from critical_tokens import objectives
+from critical_tokens.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Batch = dict[str, torch.Tensor]
+Objective = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, dict[str, float]]]
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is not finite."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Optimiser settings. `batch_size` and `accumulation` count examples (pairs for preference objectives)."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    accumulation: int = 1
+    schedule: str = "linear"
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    by_length: bool = False
+    bf16: bool = False
+    seed: int = 0
+
+
+def fit(
+    model: PreTrainedModel,
+    examples: Sequence[Mapping[str, Any]],
+    collate: Callable[[list[Any]], Batch],
+    objective: Objective,
+    settings: Settings,
+    label: str,
+    log_every: int = 1,
+) -> list[dict[str, float]]:
+    """Train `model` in place and return its history, a row of numbers every `log_every` updates. `label` names it in progress lines.
+
+    Raises TrainingDivergedError, naming step and settings, when a loss is not finite.
+    """
+    from datasets import Dataset
+
+    batches_per_epoch = math.ceil(len(examples) / settings.batch_size)
+    steps = max(1, math.ceil(batches_per_epoch / settings.accumulation * settings.epochs))
+    with tempfile.TemporaryDirectory(prefix="training-") as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            learning_rate=settings.learning_rate,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            gradient_accumulation_steps=settings.accumulation,
+            lr_scheduler_type=settings.schedule,
+            warmup_steps=math.ceil(settings.warmup_share * steps),
+            weight_decay=settings.weight_decay,
+            adam_beta2=settings.adam_beta2,
+            max_grad_norm=settings.max_grad_norm,
+            train_sampling_strategy="group_by_length" if settings.by_length else "random",
+            bf16=settings.bf16,
+            seed=settings.seed,
+            data_seed=settings.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        trainer = _ObjectiveTrainer(
+            objective,
+            settings,
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list([dict(e) for e in examples]),
+            data_collator=collate,
+            callbacks=[_ProgressCallback(label, steps)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return trainer.history(log_every)
+
+
+class _ObjectiveTrainer(Trainer):
+    """Trainer whose loss is an objective, and which keeps what the objective reports."""
+
+    def __init__(self, objective: Objective, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._objective = objective
+        self._settings = settings
+        self._rows: list[tuple[int, dict[str, float]]] = []
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
+        loss, numbers = self._objective(model, inputs)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            settings = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(self._settings).items())
+            raise TrainingDivergedError(f"loss is {value} at step {self.state.global_step + 1} ({settings})")
+        self._rows.append((self.state.global_step + 1, {"loss": value, **numbers}))
+        return (loss, None) if return_outputs else loss
+
+    def history(self, every: int) -> list[dict[str, float]]:
+        """Means of the recorded numbers over windows of `every` optimiser steps; `step` is the last of a window."""
+        windows: dict[int, list[dict[str, float]]] = {}
+        last = self.state.global_step
+        for step, numbers in self._rows:
+            windows.setdefault(min(math.ceil(step / every) * every, last), []).append(numbers)
+        return [
+            {"step": step, **{name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}}
+            for step, rows in sorted(windows.items())
+        ]
+
+
+class _ProgressCallback(TrainerCallback):
+    def __init__(self, label: str, steps: int) -> None:
+        self._progress = Progress(label, steps, "updates")
+
+    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        self._progress.update(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        self._progress.close()
+
+
+def pad(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
+    """Rows of unequal length as one tensor (rows, longest), filled on the right."""
+    out = torch.full((len(rows), max(len(r) for r in rows)), fill, dtype=dtype)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.as_tensor(row, dtype=dtype)
+    return out
+
+
+# --- weighted negative log-likelihood: pretraining, SFT, the positive and the negative model
+
+
+def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
+    """Batch of examples with `input_ids` and, aligned with them, `weights` (the weight of predicting that token)."""
+    return {
+        "input_ids": pad([e["input_ids"] for e in examples], 0, torch.long),
+        "attention_mask": pad([[1] * len(e["input_ids"]) for e in examples], 0, torch.long),
+        "weights": pad([e["weights"] for e in examples], 0.0, torch.float32),
+    }
+
+
+def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+    """Weighted mean negative log-likelihood over the tokens of the batch."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    logps = objectives.token_logps(logits[:, :-1], batch["input_ids"][:, 1:])
+    return objectives.weighted_nll(logps, batch["weights"][:, 1:]), {}
+
+
+def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
+    """Write a whole model in the Hugging Face format, safetensors only."""
+    model.to(dtype).save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,45 @@
+"""Evaluate a model with its adapters on test problems by greedy decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records, statistics
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser, adapters=True)
+    cli.add_sampling(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
+    parser.add_argument("--metrics", type=Path, required=True, help="the counts, JSON")
+    args = parser.parse_args()
+    run = provenance.Run("evaluate_method", args)
+
+    from critical_tokens import stages
+
+    problems = records.read_table(args.problems, "problems")[: args.limit]
+    sampler = stages.Sampler(cli.model_source(args), args.adapters, args.style, args.max_batch_tokens)
+    samples = sampler.sample(problems, 1, cli.distribution(args), args.max_new_tokens, args.seed, str(args.output))
+    grades = stages.grade_rows(samples, problems, args.style)
+    n, correct = len(grades), sum(g["correct"] for g in grades)
+    low, high = statistics.wilson_interval(correct, n)
+    metrics = {
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / n if n else None,
+        "low": low,
+        "high": high,
+        "unanswered": sum(g["answer"] is None for g in grades),
+        "truncated": sum(not s["finished"] for s in samples),
+    }
+    records.write_table(args.output, "trajectories", samples)
+    records.write_json(args.metrics, metrics)
+    run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated, **metrics)
+
+
+if __name__ == "__main__":
+    cli.run(main)

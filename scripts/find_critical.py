@@ -1,0 +1,65 @@
+"""Find the critical token of each trajectory from its rollout scores, and its first wrong token where the truth is known."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from critical_tokens import checkpoints, cli, critical, prompts, provenance, records
+from critical_tokens.pocket import language, worlds
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--rollouts", type=Path, required=True)
+    parser.add_argument("--later", type=float, required=True, help="later scores stay below this share")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("find_critical", args)
+
+    tokenizer = checkpoints.load_tokenizer(cli.model_source(args))
+    problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
+    pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
+    rows = []
+    for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):
+        scores = [r["correct"] / r["n"] for r in group if r["position"] >= 0]
+        pair, problem = pairs[problem_id], problems[problem_id]
+        found = critical.find_critical(scores, args.later)
+        truth = None
+        if problem["language"]:
+            ids = pair["rejected"]
+            ends = [len(prompts.decode(tokenizer, ids[: t + 1])) for t in range(len(ids))]
+            truth = critical.first_wrong_token(
+                prompts.decode(tokenizer, ids),
+                ends,
+                pair["rejected_finished"],
+                language.language_from_json(problem["language"]),
+                worlds.sentence_shapes(problem["world"]),
+            )
+        rows.append({
+            "problem_id": problem_id,
+            "sample_id": pair["rejected_id"],
+            "position": found.position if found else None,
+            "token_id": pair["rejected"][found.position] if found else None,
+            "length": len(pair["rejected"]),
+            "zero_only": found.zero_only if found else None,
+            "first_wrong": truth[0] if truth else None,
+            "error_kind": truth[1] if truth else None,
+        })  # fmt: skip
+    records.write_table(args.output, "critical", rows)
+    known = [r for r in rows if r["position"] is not None and r["first_wrong"] is not None]
+    run.describe(
+        args.output,
+        trajectories=len(rows),
+        found=sum(r["position"] is not None for r in rows),
+        zero_only=sum(bool(r["zero_only"]) for r in rows),
+        at_or_before_first_wrong=sum(r["position"] <= r["first_wrong"] for r in known),
+        with_known_first_wrong=len(known),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""Extract and grade the answers of sampled trajectories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records, stages
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--trajectories", type=Path, required=True)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("grade", args)
+
+    samples = records.read_table(args.trajectories, "trajectories")
+    rows = stages.grade_rows(samples, records.read_table(args.problems, "problems"), args.style)
+    records.write_table(args.output, "grades", rows)
+    run.describe(
+        args.output,
+        correct=sum(r["correct"] for r in rows),
+        unanswered=sum(r["answer"] is None for r in rows),
+        truncated=sum(not s["finished"] for s in samples),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+"""The card of a pocket base model: its recipe, its checksums and how it does on the pocket datasets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records, statistics
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_sampling(parser)
+    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files lie beside it")
+    parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--datasets", nargs="+", required=True)
+    parser.add_argument("--styles", nargs="+", required=True, help="prompt style of each dataset")
+    parser.add_argument("--train", type=Path, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, nargs="+", required=True)
+    parser.add_argument("--train-problems", type=int, required=True, help="train problems sampled 16 times")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    from critical_tokens import checkpoints, sampling, stages
+
+    folder = args.weights.parent
+    sampling_distribution = cli.distribution(args)
+    measured = {}
+    for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
+        sampler = stages.Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
+
+        def counts(problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
+            samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, f"{dataset}, {n} samples")
+            right: dict[str, int] = defaultdict(int)
+            for grade in stages.grade_rows(samples, problems, style):
+                right[grade["problem_id"]] += grade["correct"]
+            return list(right.values())
+
+        test_problems = records.read_table(test, "problems")
+        train_problems = records.read_table(train, "problems")[: args.train_problems]
+        greedy = counts(test_problems, 1, sampling.GREEDY)
+        of_64 = counts(test_problems, 64, sampling_distribution)
+        of_16 = counts(train_problems, 16, sampling_distribution)
+        low, high = statistics.wilson_interval(sum(greedy), len(greedy))
+        measured[dataset] = {
+            "test_problems": len(greedy),
+            "greedy_accuracy": sum(greedy) / len(greedy),
+            "greedy_interval": [low, high],
+            "pass_at_1": sum(of_64) / (64 * len(of_64)),
+            "pass_at_64": sum(c > 0 for c in of_64) / len(of_64),
+            "train_problems": len(of_16),
+            "mixed_of_16": sum(0 < c < 16 for c in of_16) / len(of_16),
+        }
+    files = {file.name: provenance.checksum(file) for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors") and file != args.output}
+    card = {
+        "command": f"snakemake {args.weights}",
+        "recipe": records.read_json(args.recipe),
+        "measured": measured,
+        "temperature": args.temperature,
+        "top_p": args.top_p,
+        "checksums": files,
+    }
+    records.write_json(args.output, card)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,62 @@
+"""Figure 1: one incorrect trajectory of the run, its rollout scores, its critical token and both branches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from critical_tokens import checkpoints, cli, prompts, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--rollouts", type=Path, required=True)
+    parser.add_argument("--critical", type=Path, required=True)
+    parser.add_argument("--replacement", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="what is drawn, JSON")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    from critical_tokens import plots
+
+    problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
+    pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
+    rollouts: dict[str, dict[int, float]] = {}
+    for row in records.read_table(args.rollouts, "rollouts"):
+        rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["correct"] / row["n"]
+    replacement = records.read_table(args.replacement, "replacement")
+
+    # The clearest fall: a critical token that follows a high score. Trajectories that start with it show no fall.
+    found = [r for r in records.read_table(args.critical, "critical") if r["position"] and not r["zero_only"]]
+    if not found:
+        raise records.ArtifactError(f"{args.critical}: no trajectory has a critical token behind its first token to draw")
+    chosen = max(found, key=lambda r: (rollouts[r["problem_id"]][r["position"] - 1], r["problem_id"]))
+    name, position = chosen["problem_id"], chosen["position"]
+    ids = pairs[name]["rejected"]
+    tokenizer = checkpoints.load_tokenizer(cli.model_source(args))
+    branches, rates = {}, {}
+    for arm in ("kept", "replaced"):
+        rows = [r for r in replacement if r["problem_id"] == name and r["arm"] == arm]
+        texts = Counter((prompts.decode(tokenizer, r["answer"][position:]).strip(), r["correct"]) for r in rows)
+        branches[arm] = [(text.replace("\n", " ")[:110], n, correct) for (text, correct), n in texts.most_common(4)]
+        rates[arm] = sum(r["correct"] for r in rows) / len(rows)
+    example = plots.Example(
+        question=problems[name]["question"],
+        gold=problems[name]["answer"],
+        tokens=[prompts.decode(tokenizer, [i]) for i in ids],
+        start=rollouts[name][-1],
+        scores=[rollouts[name][t] for t in range(len(ids))],
+        critical=position,
+        first_wrong=chosen["first_wrong"],
+        branches=branches,
+        rates=rates,
+    )
+    records.write_json(args.data, {"problem_id": name} | vars(example))
+    plots.save(plots.trajectory_figure(example), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,41 @@
+"""Figure 6: log-probabilities of chosen and rejected answers while methods train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --histories")
+    parser.add_argument("--histories", type=Path, nargs="+", required=True)
+    parser.add_argument("--window", type=int, required=True, help="updates averaged into a point")
+    parser.add_argument("--data", type=Path, required=True, help="the curves, CSV")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import plots
+
+    frames = []
+    for run, path in zip(args.runs, args.histories, strict=True):
+        history = pd.read_csv(path)
+        if not {"step", "chosen_logps", "rejected_logps"} <= set(history.columns):
+            raise records.ArtifactError(f"{path}: has no log-probabilities of pairs")
+        model, dataset, method, seed = run.split(":")
+        frames.append(history.assign(model=model, dataset=dataset, method=method, seed=int(seed)))
+    table = pd.concat(frames, ignore_index=True)
+    # A batch holds other pairs at every update, so single updates are noise: average windows of them, and the seeds.
+    table["step"] = (table["step"] - 1) // args.window * args.window + (args.window + 1) / 2
+    keys = ["model", "dataset", "method", "step"]
+    curves = table.groupby(keys, sort=False)[["chosen_logps", "rejected_logps"]].mean().reset_index()
+    curves = curves.rename(columns={"chosen_logps": "chosen", "rejected_logps": "rejected"})
+    records.write_csv(args.data, curves)
+    plots.save(plots.log_probability_figure(curves), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,44 @@
+"""Write one split of a dataset as a table of problems: generated, from local JSON lines, or from the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, datasets, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--world", help="name of a pocket world")
+    source.add_argument("--path", type=Path, help="JSON-lines file, may be gzipped")
+    source.add_argument("--hub", help="hub id of a dataset")
+    parser.add_argument("--subset", help="configuration of the hub dataset")
+    parser.add_argument("--hub-split", help="split of the hub dataset")
+    parser.add_argument("--revision", help="revision of the hub dataset")
+    parser.add_argument("--split", required=True, help="train, validation or test")
+    parser.add_argument("--problems", type=int, help="how many (generated), or at most how many (others)")
+    parser.add_argument("--question", default="question", help="column of the question")
+    parser.add_argument("--solution", default=None, help="column of the worked solution")
+    parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
+    parser.add_argument("--seed", type=int, default=0, help="of generated problems")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("prepare_dataset", args)
+
+    if args.world:
+        rows = datasets.generated(args.world, args.split, args.problems, args.seed)
+    else:
+        named = {"question": args.question, "solution": args.solution, "answer": args.answer}
+        columns = {name: column for name, column in named.items() if column}
+        if args.path:
+            rows = datasets.from_json_lines(args.path, args.split, columns)
+        else:
+            rows = datasets.from_hub(args.hub, args.subset, args.hub_split, args.revision, args.split, columns)
+        rows = rows[: args.problems]
+    records.write_table(args.output, "problems", rows)
+    run.describe(args.output, problems=len(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

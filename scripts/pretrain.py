@@ -1,0 +1,70 @@
+"""Pretrain a pocket base model on the generated corpus, in which some phrasings are misread with a known probability."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from critical_tokens import prompts, records
+from critical_tokens.pocket import pretraining
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files come beside it")
+    parser.add_argument("--layers", type=int, required=True)
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--heads", type=int, required=True)
+    parser.add_argument("--mlp", type=int, required=True)
+    parser.add_argument("--vocabulary", type=int, required=True, help="tokens of the byte-level BPE")
+    parser.add_argument("--documents", type=int, required=True, help="problems with solutions, over all pocket datasets")
+    parser.add_argument("--prompt-weight", type=float, required=True, help="loss weight of the tokens of the problem")
+    parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--batch-size", type=int, required=True, help="documents")
+    parser.add_argument("--seed", type=int, required=True)
+    args = parser.parse_args()
+
+    import torch
+    from critical_tokens import training
+
+    started = time.monotonic()
+    corpus = pretraining.corpus(args.documents, args.seed)
+    tokenizer = pretraining.train_tokenizer((text for document in corpus[:20_000] for text in document), args.vocabulary)
+    examples = []
+    prompt_ids = prompts.encode_texts(tokenizer, [p for p, _ in corpus])
+    answer_ids = prompts.encode_texts(tokenizer, [a for _, a in corpus])
+    for prompt, answer in zip(prompt_ids, answer_ids, strict=True):
+        ids = [tokenizer.bos_token_id, *prompt, *answer, tokenizer.eos_token_id]
+        weights = [args.prompt_weight] * (1 + len(prompt)) + [1.0] * (len(answer) + 1)
+        examples.append({"input_ids": ids, "weights": weights})
+
+    shape = pretraining.Shape(args.layers, args.width, args.heads, args.mlp)
+    model = pretraining.build_model(shape, tokenizer, args.seed)
+    settings = training.Settings(
+        learning_rate=args.learning_rate,
+        epochs=1,
+        batch_size=args.batch_size,
+        schedule="cosine",
+        warmup_share=0.02,
+        weight_decay=0.1,
+        adam_beta2=0.98,
+        by_length=True,
+        seed=args.seed,
+    )
+    history = training.fit(model, examples, training.collate_weighted, training.nll_objective, settings, str(args.weights.parent), 50)
+    with records.replacing_folder(args.weights.parent) as folder:
+        tokenizer.save_pretrained(folder)
+        training.save_model(model, folder, torch.bfloat16)
+        settings = {name: value for name, value in vars(args).items() if name != "weights"}
+        recipe = settings | {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "tokens": sum(len(e["input_ids"]) for e in examples),
+            "loss": history[-1]["loss"],
+            "minutes": round((time.monotonic() - started) / 60, 1),
+        }
+        records.write_json(folder / "recipe.json", recipe)
+
+
+if __name__ == "__main__":
+    main()

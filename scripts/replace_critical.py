@@ -1,0 +1,62 @@
+"""The replacement test of Figure 2: continue from the critical token kept, and from other tokens in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    cli.add_sampling(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--critical", type=Path, required=True)
+    parser.add_argument("--draws", type=int, required=True, help="continuations per arm")
+    parser.add_argument("--replacement", choices=("softmax", "sampling"), required=True,
+                        help="draw replacements from the full softmax at T=1 (released code) or the sampling distribution")  # fmt: skip
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("replace_critical", args)
+
+    from critical_tokens import branching, stages
+    from critical_tokens.sampling import Distribution
+
+    positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
+    pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
+    sampler = stages.Sampler(cli.model_source(args), [], args.style, args.max_batch_tokens)
+    problems = records.read_table(args.problems, "problems")
+    trajectories = stages.examined_trajectories(sampler, pairs, problems, args.seed)
+    where = [positions[p["problem_id"]] for p in pairs]
+    sampling = cli.distribution(args)
+    replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
+    arms = {
+        "kept": branching.keep_token(sampler.engine, trajectories, where, args.draws, sampling, args.max_new_tokens),
+        "replaced": branching.replace_token(
+            sampler.engine, trajectories, where, args.draws, sampling, replacement, args.max_new_tokens,
+            sampler.tokenizer.eos_token_id,
+        ),
+    }  # fmt: skip
+    rows = [
+        {
+            "problem_id": pair["problem_id"],
+            "sample_id": pair["rejected_id"],
+            "arm": arm,
+            "draw": draw,
+            "token_id": branch.token_id,
+            "answer": list(branch.answer),
+            "correct": branch.correct,
+        }
+        for arm, results in arms.items()
+        for pair, branches in zip(pairs, results, strict=True)
+        for draw, branch in enumerate(branches)
+    ]
+    records.write_table(args.output, "replacement", rows)
+    run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,32 @@
+"""Sample trajectories: n answers to each problem, as token ids and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser, adapters=True)
+    cli.add_sampling(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--samples", type=int, required=True, help="samples per problem")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("sample", args)
+
+    from critical_tokens import stages
+
+    problems = records.read_table(args.problems, "problems")[: args.limit]
+    sampler = stages.Sampler(cli.model_source(args), args.adapters, args.style, args.max_batch_tokens)
+    rows = sampler.sample(problems, args.samples, cli.distribution(args), args.max_new_tokens, args.seed, str(args.output))
+    records.write_table(args.output, "trajectories", rows)
+    run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,50 @@
+"""Contrastive estimation: score the tokens of rejected answers by the positive and the negative model (paper, section 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are scored")
+    parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
+    parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
+    parser.add_argument("--beta", type=float, required=True, help="contrast factor")
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--max-batch-tokens", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("score_contrast", args)
+
+    from critical_tokens import checkpoints, scoring, stages
+
+    source = cli.model_source(args)
+    tokenizer = checkpoints.load_tokenizer(source)
+    pairs = records.read_table(args.pairs, "pairs")
+    encoded = stages.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
+    answers = [stages.with_eos(p["rejected"], p["rejected_finished"], tokenizer.eos_token_id) for p in pairs]
+    items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
+    positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
+    contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
+    rows = [
+        {
+            "problem_id": pair["problem_id"],
+            "sample_id": pair["rejected_id"],
+            "token_ids": answer,
+            "positive_logps": contrast.positive,
+            "negative_logps": contrast.negative,
+            "scores": contrast.scores,
+        }
+        for pair, answer, contrast in zip(pairs, answers, contrasts, strict=True)
+    ]
+    records.write_table(args.output, "contrast", rows)
+    run.describe(args.output, answers=len(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

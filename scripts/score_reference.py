@@ -1,0 +1,42 @@
+"""Log-probabilities of the pairs' tokens under the model that a preference training starts from, computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser, adapters=True)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--max-batch-tokens", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("score_reference", args)
+
+    from critical_tokens import checkpoints, scoring, stages
+
+    source = cli.model_source(args)
+    tokenizer = checkpoints.load_tokenizer(source)
+    pairs = records.read_table(args.pairs, "pairs")
+    encoded = stages.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
+    model = checkpoints.load_model(source, args.adapters)
+    sides = {}
+    for side in ("chosen", "rejected"):
+        answers = [stages.with_eos(p[side], p[f"{side}_finished"], tokenizer.eos_token_id) for p in pairs]
+        items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
+        sides[side] = scoring.answer_logps(model, items, args.max_batch_tokens)
+    rows = [
+        {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}
+        for pair, chosen, rejected in zip(pairs, sides["chosen"], sides["rejected"], strict=True)
+    ]
+    records.write_table(args.output, "reference", rows)
+    run.describe(args.output, pairs=len(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,26 @@
+"""Table 1 of the whole selection: all cells one under the other, and the paper's layout in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--cells", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True)
+    args = parser.parse_args()
+
+    from critical_tokens import tables
+
+    table = tables.read_cells(args.cells)
+    with records.replacing(args.markdown) as temporary:
+        temporary.write_text(tables.markdown(table))
+    records.write_csv(args.output, table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,35 @@
+"""The rows of Table 1 for one model and dataset, from the metrics of its methods and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--entries", nargs="+", required=True, help="method:start:seed, in the order of --metrics")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True)
+    parser.add_argument("--published", type=Path, required=True, help="the paper's numbers")
+    parser.add_argument("--version", required=True, help="version of the paper to compare with")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import tables
+
+    reported = tables.read_reported(args.published, args.version)
+    rows = []
+    for entry, path in zip(args.entries, args.metrics, strict=True):
+        method, start, seed = entry.split(":")
+        metrics = records.read_json(path)
+        rows.append(tables.cell_row(args.model_name, args.dataset, method, start, int(seed), metrics, reported, args.version))
+    records.write_csv(args.output, pd.DataFrame(rows, columns=list(tables.COLUMNS)))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,35 @@
+"""Train the positive or the negative model of contrastive estimation: a LoRA adapter on correct or incorrect answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    cli.add_model(parser)
+    cli.add_training(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--answers", type=Path, required=True, help="the positive or the negative set")
+    parser.add_argument("--style", required=True, help="prompt style")
+    parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
+    args = parser.parse_args()
+    run = provenance.Run("train_contrast", args)
+
+    from critical_tokens import adapters, alignment, checkpoints, stages
+
+    settings, lora = cli.training_settings(args)
+    source = cli.model_source(args)
+    tokenizer = checkpoints.load_tokenizer(source)
+    answers = records.read_table(args.answers, "answers")
+    problems = records.read_table(args.problems, "problems")
+    examples = stages.answer_examples(tokenizer, answers, problems, args.style)
+    model = checkpoints.load_model(source)
+    history = adapters.train(model, examples, alignment.Method("nll"), settings, lora, args.output)
+    run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
+
+
+if __name__ == "__main__":
+    cli.run(main)
