@@ -37,10 +37,10 @@ include: "rules/figures.smk"
 rule all:
     """Table 1, the figures, and what they cost."""
     default_target: True
-    localrule: True
     input:
         "<results>/table1.csv",
         "<figures>/fig1.pdf",
         "<figures>/fig2.pdf",
         "<figures>/fig6.pdf",
         "<results>/cost.csv",
+    localrule: True

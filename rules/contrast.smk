@@ -14,8 +14,8 @@ rule train_contrast:
         problems="<results>/data/{dataset}/train.parquet",
         answers="<results>/{model}/{dataset}/{side}.parquet",
     output:
-        "<results>/{model}/{dataset}/{side}/adapter_model.safetensors",
-        "<results>/{model}/{dataset}/{side}/adapter_config.json",
+        adapter="<results>/{model}/{dataset}/{side}/adapter_model.safetensors",
+        config="<results>/{model}/{dataset}/{side}/adapter_config.json",
     log:
         "<logs>/train_contrast/{model}/{dataset}/{side}.log",
     benchmark:
@@ -36,7 +36,7 @@ rule train_contrast:
         " --style {params.style}"
         " {params.training}"
         " --seed {params.seed}"
-        " --output {output[0]}"
+        " --output {output.adapter}"
         " 2>&1 | tee {log}"
 
 

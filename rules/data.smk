@@ -40,19 +40,16 @@ rule pretrain:
         "<logs>/pretrain/{name}.log",
     benchmark:
         "<benchmarks>/pretrain/{name}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         name="|".join(config["pretraining"]["shapes"]),
+    conda:
+        "../envs/train.yaml"
+    threads: 2
     params:
         code=code_version("pretrain"),
         settings=pretraining_flags,
-    threads: 2
     shell:
-        "python scripts/pretrain.py"
-        " {params.settings}"
-        " --weights {output.weights}"
-        " 2>&1 | tee {log}"
+        "python scripts/pretrain.py" " {params.settings}" " --weights {output.weights}" " 2>&1 | tee {log}"
 
 
 rule measure_base:
@@ -68,14 +65,14 @@ rule measure_base:
         "<logs>/measure_base/{name}.log",
     benchmark:
         "<benchmarks>/measure_base/{name}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         name="|".join(config["pretraining"]["shapes"]),
+    conda:
+        "../envs/train.yaml"
+    threads: 2
     params:
         code=code_version("measure_base"),
         settings=card_flags,
-    threads: 2
     shell:
         "python scripts/measure_base.py"
         " --weights {input.weights}"

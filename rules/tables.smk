@@ -78,7 +78,4 @@ rule summarize_cost:
         code=code_version("summarize_cost"),
         benchmarks=lookup(dpath="pathvars/benchmarks", within=config, default="benchmarks"),
     shell:
-        "python scripts/summarize_cost.py"
-        " --benchmarks {params.benchmarks}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        "python scripts/summarize_cost.py" " --benchmarks {params.benchmarks}" " --output {output}" " 2>&1 | tee {log}"

@@ -24,34 +24,38 @@ def main() -> None:
     from critical_tokens import checkpoints, sampling, stages
 
     folder = args.weights.parent
-    sampling_distribution = cli.distribution(args)
+
+    def counts(sampler: stages.Sampler, problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
+        """How many of a problem's n samples are correct, for every problem."""
+        label = f"{folder}: {n} samples"
+        samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
+        right: dict[str, int] = defaultdict(int)
+        for grade in stages.grade_rows(samples, problems, sampler.style):
+            right[grade["problem_id"]] += grade["correct"]
+        return list(right.values())
+
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
         sampler = stages.Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
-
-        def counts(problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
-            samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, f"{dataset}, {n} samples")
-            right: dict[str, int] = defaultdict(int)
-            for grade in stages.grade_rows(samples, problems, style):
-                right[grade["problem_id"]] += grade["correct"]
-            return list(right.values())
-
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.train_problems]
-        greedy = counts(test_problems, 1, sampling.GREEDY)
-        of_64 = counts(test_problems, 64, sampling_distribution)
-        of_16 = counts(train_problems, 16, sampling_distribution)
-        low, high = statistics.wilson_interval(sum(greedy), len(greedy))
+        greedy = counts(sampler, test_problems, 1, sampling.GREEDY)
+        of_64 = counts(sampler, test_problems, 64, cli.distribution(args))
+        of_16 = counts(sampler, train_problems, 16, cli.distribution(args))
         measured[dataset] = {
             "test_problems": len(greedy),
             "greedy_accuracy": sum(greedy) / len(greedy),
-            "greedy_interval": [low, high],
+            "greedy_interval": statistics.wilson_interval(sum(greedy), len(greedy)),
             "pass_at_1": sum(of_64) / (64 * len(of_64)),
             "pass_at_64": sum(c > 0 for c in of_64) / len(of_64),
             "train_problems": len(of_16),
             "mixed_of_16": sum(0 < c < 16 for c in of_16) / len(of_16),
         }
-    files = {file.name: provenance.checksum(file) for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors") and file != args.output}
+    files = {
+        file.name: provenance.checksum(file)
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".json", ".safetensors") and file != args.output
+    }
     card = {
         "command": f"snakemake {args.weights}",
         "recipe": records.read_json(args.recipe),

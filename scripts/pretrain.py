@@ -26,6 +26,7 @@ def main() -> None:
     args = parser.parse_args()
 
     import torch
+
     from critical_tokens import training
 
     started = time.monotonic()
@@ -52,7 +53,9 @@ def main() -> None:
         by_length=True,
         seed=args.seed,
     )
-    history = training.fit(model, examples, training.collate_weighted, training.nll_objective, settings, str(args.weights.parent), 50)
+    history = training.fit(
+        model, examples, training.collate_weighted, training.nll_objective, settings, str(args.weights.parent), 50
+    )
     with records.replacing_folder(args.weights.parent) as folder:
         tokenizer.save_pretrained(folder)
         training.save_model(model, folder, torch.bfloat16)

@@ -15,8 +15,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--draws", type=int, required=True, help="continuations per arm")
-    parser.add_argument("--replacement", choices=("softmax", "sampling"), required=True,
-                        help="draw replacements from the full softmax at T=1 (released code) or the sampling distribution")  # fmt: skip
+    parser.add_argument(
+        "--replacement",
+        choices=("softmax", "sampling"),
+        required=True,
+        help="draw replacements from the full softmax at T=1 (released code) or from the sampling distribution",
+    )
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()

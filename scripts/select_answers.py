@@ -45,7 +45,11 @@ def main() -> None:
                 "chosen_finished": right["finished"],
                 "rejected_finished": wrong["finished"],
             })  # fmt: skip
-    for path, kind, rows in ((args.positive, "answers", positive), (args.negative, "answers", negative), (args.pairs, "pairs", pairs)):
+    for path, kind, rows in (
+        (args.positive, "answers", positive),
+        (args.negative, "answers", negative),
+        (args.pairs, "pairs", pairs),
+    ):
         records.write_table(path, kind, rows)
         run.describe(path, rows=len(rows))
 

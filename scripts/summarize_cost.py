@@ -23,7 +23,16 @@ def main() -> None:
             raise records.ArtifactError(f"{path}: is not a benchmark file of Snakemake")
         last = frame.iloc[-1]
         cell = names[1:3] if len(names) > 2 else (None, names[1]) if len(names) > 1 else (None, None)
-        rows.append({"rule": names[0], "model": cell[0], "dataset": cell[1], "s": last["s"], "cpu": last["cpu_time"], "rss": last["max_rss"]})
+        rows.append(
+            {
+                "rule": names[0],
+                "model": cell[0],
+                "dataset": cell[1],
+                "s": last["s"],
+                "cpu": last["cpu_time"],
+                "rss": last["max_rss"],
+            }
+        )
     table = pd.DataFrame(rows)
     for column in ("s", "cpu", "rss"):
         table[column] = pd.to_numeric(table[column], errors="coerce")  # Snakemake writes "NA" for jobs too short to sample

@@ -82,7 +82,9 @@ def pair_example(
     weights = [1.0] * len(rejected) if rejected_weights is None else list(rejected_weights)
     lengths = (len(chosen_reference), len(rejected_reference), len(weights))
     if lengths != (len(chosen), len(rejected), len(rejected)):
-        raise ValueError(f"{lengths} reference log-probabilities and weights for answers of {len(chosen)}, {len(rejected)} tokens")
+        raise ValueError(
+            f"{lengths} reference log-probabilities and weights for answers of {len(chosen)}, {len(rejected)} tokens"
+        )
     return {
         "prompt": list(prompt),
         "answers": [list(chosen), list(rejected)],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 @dataclass(frozen=True)
 class ModelSource:
     """Where a base model comes from: a local folder or a hub id with a pinned revision, and the dtype to compute in."""

@@ -35,12 +35,13 @@ def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]
 
 def from_json_lines(path: Path, split: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     """Problems of a (gzipped) JSON-lines file. Raises ArtifactError naming file and row for a row that is no problem."""
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as lines:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         return [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _numbered(lines, path)]
 
 
-def from_hub(hub_id: str, subset: str | None, hub_split: str, revision: str | None, split: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+def from_hub(
+    hub_id: str, subset: str | None, hub_split: str, revision: str | None, split: str, columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Problems of a hub dataset at a pinned revision."""
     from datasets import load_dataset
 

@@ -40,9 +40,7 @@ def dpo(chosen: Tensor, rejected: Tensor, gamma: float) -> Tensor:
     return -_log_sigmoid(gamma * (chosen - rejected))
 
 
-def cdpo_released(
-    logps: Tensor, reference: Tensor, mask: Tensor, weights: Tensor, chosen_rows: int, gamma: float
-) -> Tensor:
+def cdpo_released(logps: Tensor, reference: Tensor, mask: Tensor, weights: Tensor, chosen_rows: int, gamma: float) -> Tensor:
     """cDPO as the released code computes it: one sigmoid per token position (train_cdpo.py:159-164).
 
     The first `chosen_rows` rows are chosen, the others their rejected partners, aligned by absolute index. Shape (pairs,
@@ -68,14 +66,9 @@ class TDPO:
     variant: int = 2
     alpha: float = 0.5
 
-    def __call__(
-        self, chosen: Tensor, rejected: Tensor, chosen_kl: Tensor, rejected_kl: Tensor, gamma: float
-    ) -> Tensor:
+    def __call__(self, chosen: Tensor, rejected: Tensor, chosen_kl: Tensor, rejected_kl: Tensor, gamma: float) -> Tensor:
         """Losses of shape (pairs,) from log-ratios and sequential divergences sum_t KL(ref || pi), all (pairs,)."""
-        if self.variant == 1:
-            excess = rejected_kl - chosen_kl
-        else:
-            excess = self.alpha * (rejected_kl - chosen_kl.detach())
+        excess = rejected_kl - chosen_kl if self.variant == 1 else self.alpha * (rejected_kl - chosen_kl.detach())
         return -_log_sigmoid(gamma * (chosen - rejected - excess))
 
 

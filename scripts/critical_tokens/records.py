@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,7 +93,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         path.mkdir(parents=True, exist_ok=True)
         for file in sorted(temporary.iterdir()):
-            os.replace(file, path / file.name)
+            file.replace(path / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -30,7 +30,10 @@ def contrastive_logps(positive: torch.Tensor, negative: torch.Tensor, beta: floa
 
 
 def answer_logits(
-    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], items: Sequence[Answered], device: torch.device, max_tokens: int
+    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    items: Sequence[Answered],
+    device: torch.device,
+    max_tokens: int,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """(index, logits that predict the answer's tokens, shape (answer, vocabulary)), item by item.
 
@@ -48,7 +51,7 @@ def answer_logits(
             batch.append(i)
 
 
-def _batch_logits(forward, batch: list[int], items: Sequence[Answered], device: torch.device):  # noqa: ANN001, ANN202
+def _batch_logits(forward, batch: list[int], items: Sequence[Answered], device: torch.device):  # noqa: ANN001
     width = max(len(items[i].prompt) + len(items[i].answer) for i in batch)
     ids = torch.zeros((len(batch), width), dtype=torch.long)
     mask = torch.zeros_like(ids)

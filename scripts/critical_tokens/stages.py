@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens import answers, prompts
-from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
 from critical_tokens.branching import Trajectory
+from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
 from critical_tokens.engines.protocol import Request
 from critical_tokens.progress import Progress
 from critical_tokens.sampling import Distribution
@@ -104,9 +104,7 @@ def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list
     return [p for p in pairs if p["problem_id"] in examined]
 
 
-def examined_trajectories(
-    sampler: Sampler, pairs: Sequence[Row], problems: Sequence[Row], seed: int
-) -> list[Trajectory]:
+def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequence[Row], seed: int) -> list[Trajectory]:
     """The rejected answers of pairs as trajectories for `branching`."""
     by_id = {p["problem_id"]: p for p in problems}
     asked = [by_id[pair["problem_id"]] for pair in pairs]

@@ -28,7 +28,14 @@ BLOCKS = {"baseline": "", "sft": "from SFT", "base": "from base"}
 
 
 def cell_row(
-    model: str, dataset: str, method: str, start: str, seed: int, metrics: Mapping[str, Any], reported: Mapping[tuple, float], version: str
+    model: str,
+    dataset: str,
+    method: str,
+    start: str,
+    seed: int,
+    metrics: Mapping[str, Any],
+    reported: Mapping[tuple, float],
+    version: str,
 ) -> dict[str, Any]:
     """One row of Table 1; accuracies in percent. `reported` maps (model, dataset, method) to the paper's number."""
     value = reported.get((model, dataset, method))

@@ -58,9 +58,10 @@ def fit(
     label: str,
     log_every: int = 1,
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return its history, a row of numbers every `log_every` updates. `label` names it in progress lines.
+    """Train `model` in place and return its history, a row of numbers every `log_every` updates.
 
-    Raises TrainingDivergedError, naming step and settings, when a loss is not finite.
+    `label` names the training in progress lines. Raises TrainingDivergedError, naming step and settings, when a loss is
+    not finite.
     """
     from datasets import Dataset
 
@@ -112,7 +113,7 @@ class _ObjectiveTrainer(Trainer):
         self._settings = settings
         self._rows: list[tuple[int, dict[str, float]]] = []
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001
         loss, numbers = self._objective(model, inputs)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -137,10 +138,10 @@ class _ProgressCallback(TrainerCallback):
     def __init__(self, label: str, steps: int) -> None:
         self._progress = Progress(label, steps, "updates")
 
-    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
         self._progress.update(state.global_step)
 
-    def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001
         self._progress.close()
 
 

@@ -73,7 +73,7 @@ class _Layer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         raise RuntimeError("the buffer is made at prefill")
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object):  # noqa: ANN201
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object):
         b = self._buffer
         self.keys[: b.active, :, b.column] = key_states[:, :, 0]
         self.values[: b.active, :, b.column] = value_states[:, :, 0]
@@ -272,7 +272,9 @@ class _Batch:
         self._token[rows] = drawn
         ended = drawn == self._eos
         width = self._output.shape[1]
-        self._output[torch.arange(rows.start, rows.stop, device=self._device), self._step[rows].clamp_max(width - 1)] = drawn.int()
+        self._output[torch.arange(rows.start, rows.stop, device=self._device), self._step[rows].clamp_max(width - 1)] = (
+            drawn.int()
+        )
         self._step[rows] += 1
         self.tokens += len(drawn)
         full = self._step[rows] >= self._limit[rows]

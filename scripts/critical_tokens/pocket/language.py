@@ -2,7 +2,8 @@
 
 A pocket problem knows every correct way to write its solution: a sequence of segments, each with the wordings that are
 right at its place. That is a small finite automaton, so "is this prefix still correct?" has an exact answer, and the first
-wrong character of any completion is where the prefix leaves the language. Nothing here looks at probabilities: a lead-in
+wrong character of any completion is where the prefix leaves the language: the first letter of a wrong word, the wrong digit
+of a number. Nothing here looks at probabilities: a lead-in
 that only hasty solutions use is not an error, although a language model may be lost after it.
 """
 
@@ -95,6 +96,7 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
     """
     reached = {0}
     furthest, at = 0, 0
+    due: set[str] = set()  # the characters that could have come at `furthest`
     for index, segment in enumerate(language):
         following: set[int] = set()
         for start in reached:
@@ -102,7 +104,9 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
                 common = _common_prefix(text, start, wording)
                 if common == len(wording):
                     following.add(start + common)
-                if start + common > furthest or (start + common == furthest and index > at):
+                elif start + common >= furthest:
+                    due = due if start + common == furthest else set()
+                    due.add(wording[common])
                     furthest, at = start + common, index
         if not following:
             break
@@ -113,7 +117,17 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
         return Verdict(max(reached), "degeneration")
     if furthest >= len(text):
         return Verdict(len(text), "missing_step" if ended else "degeneration")
-    return Verdict(furthest, _kind(text, furthest, at, language, sentence_shapes))
+    char = _word_start(text, furthest, due)
+    return Verdict(char, _kind(text, char, at, language, sentence_shapes))
+
+
+def _word_start(text: str, char: int, due: set[str]) -> int:
+    """The start of the word that is wrong at `char`, where `due` could have come: "The" for "Then" is wrong as a word."""
+    if not text[char].isalpha() and not all(c.isalpha() for c in due):
+        return char
+    while char > 0 and text[char - 1].isalpha():
+        char -= 1
+    return char
 
 
 def _common_prefix(text: str, start: int, wording: str) -> int:

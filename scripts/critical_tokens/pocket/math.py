@@ -99,7 +99,7 @@ def fraction(rng: random.Random) -> Exercise:
     a, b = rng.randint(1, n), rng.randint(1, m)
     strength = _strength(rng, 0.42, 0.42)
     said = {
-        None: f"Write $\\frac{{{a}}}{{{n}}} + \\frac{{{b}}}{{{m}}}$ over $%d$." % m,
+        None: f"Write $\\frac{{{a}}}{{{n}}} + \\frac{{{b}}}{{{m}}}$ over ${m}$.",
         "mild": f"Add $\\frac{{{a}}}{{{n}}}$ and $\\frac{{{b}}}{{{m}}}$.",
         "hard": f"Compute $\\frac{{{a}}}{{{n}}} + \\frac{{{b}}}{{{m}}}$.",
     }[strength]
@@ -145,7 +145,7 @@ def squares(rng: random.Random) -> Exercise:
     a, b = rng.randint(2, 10), rng.randint(2, 6)
     strength = _strength(rng, 0.42, 0.25)
     said = {
-        None: f"Find $%d^2 + %d^2$." % (a, b),
+        None: f"Find ${a}^2 + {b}^2$.",
         "mild": f"Find the sum of the squares of ${a}$ and ${b}$.",
         "hard": f"Find the sum of ${a}$ and ${b}$, each of them squared.",
     }[strength]
@@ -219,7 +219,9 @@ def _with_tail(worked: Worked, tail: tuple[str, int] | None) -> Worked | None:
         result = {"+": value + n, "-": value - n, "\\cdot": value * n}[op]
         sentences = (*sentences, _calculation(value, op, n, result))
         value = result
-    numbers = [int("".join(ch for ch in text if ch.isdigit() or ch == "-") or 0) for s in sentences for r, text in s if r == "result"]
+    numbers = [
+        int("".join(ch for ch in text if ch.isdigit() or ch == "-") or 0) for s in sentences for r, text in s if r == "result"
+    ]
     if not all(0 <= n <= LARGEST for n in numbers):
         return None
     return Worked(sentences, str(value))

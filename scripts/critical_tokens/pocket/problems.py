@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from critical_tokens.pocket.language import Solution
 
-SPLITS = {"pretrain": range(0, 70), "train": range(70, 84), "validation": range(84, 87), "test": range(87, 100)}
+SPLITS = {"pretrain": range(70), "train": range(70, 84), "validation": range(84, 87), "test": range(87, 100)}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Trap:
 class Problem:
     """A worded problem with its correct solutions and, if it has a trap, the solutions of those who misread it.
 
-    `signature` names the mathematical content: equal for all wordings. `answer` is the gold answer as text.
+    `signature` names the mathematical content: equal for all wordings of it (and, rarely, for another content, which only
+    keeps the two in one split). `answer` is the gold answer as text.
     """
 
     question: str

@@ -1,0 +1,41 @@
+# make         create the environment, then build Table 1, the figures and their cost
+# make test    the same environment, then all tests
+# make check   lint and format checks only
+# make docs    the generated parts of README.md and docs/, from the last results
+# make clean   remove everything that was built, the environment excepted
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/installed
+export PATH := $(BIN):$(PATH)
+# Nothing is fetched at run time; registered hub models and datasets are asked for explicitly (docs/usage.md).
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: all environment test check docs clean
+
+all: environment
+	snakemake
+
+environment: $(INSTALLED)
+
+$(INSTALLED): envs/requirements.txt envs/requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' envs/requirements.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.txt -r envs/requirements-dev.txt
+	touch $@
+
+test: environment
+	pytest
+
+check: environment
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+docs: environment
+	python docs/generate.py
+
+clean:
+	rm -rf results figures logs benchmarks .snakemake

@@ -1,0 +1,111 @@
+"""The transformers engine against the plainest possible decoder."""
+
+import random
+
+import pytest
+import torch
+from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.transformers import TransformersEngine
+from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
+
+EOS = 2
+
+
+def requests(n=40, seed=0):
+    rng = random.Random(seed)
+    return [
+        Request(tuple(rng.randrange(3, 100) for _ in range(rng.randint(1, 40))), rng.randint(1, 7), i, rng.randint(1, 50))
+        for i in range(n)
+    ]
+
+
+@torch.inference_mode()
+def one_by_one(model, request, distribution):
+    """Sample after sample, the whole prefix recomputed at every token."""
+    out = []
+    for sample in range(request.n):
+        key = stream_keys(torch.tensor([request.seed]), torch.tensor([sample]))
+        ids, finished = list(request.prefix), False
+        for step in range(request.max_new_tokens):
+            logits = model(input_ids=torch.tensor([ids])).logits[:, -1]
+            token = int(distribution.sample(logits, uniforms(key, torch.tensor([step])))[0])
+            if token == EOS:
+                finished = True
+                break
+            ids.append(token)
+        out.append((tuple(ids[len(request.prefix) :]), finished))
+    return out
+
+
+@pytest.mark.parametrize("distribution", [GREEDY, Distribution(1.0, 0.95), Distribution(0.7, 1.0)])
+@pytest.mark.parametrize("max_tokens", [150, 2000, 100_000])
+def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
+    asked = requests(12)
+    engine = TransformersEngine(tiny_model, EOS, max_tokens)
+    results = engine.generate(asked, distribution)
+    for request, completions in zip(asked, results, strict=True):
+        assert [(c.token_ids, c.finished) for c in completions] == one_by_one(tiny_model, request, distribution)
+    drawn = sum(len(c.token_ids) + c.finished for completions in results for c in completions)
+    assert engine.tokens_generated == drawn
+
+
+def test_a_request_does_not_depend_on_its_neighbours(tiny_model):
+    asked = requests()
+    engine = TransformersEngine(tiny_model, EOS, 3000)
+    together = engine.generate(asked, Distribution())
+    order = list(range(len(asked)))
+    random.Random(1).shuffle(order)
+    shuffled = engine.generate([asked[i] for i in order], Distribution())
+    alone = [engine.generate([r], Distribution())[0] for r in asked]
+    assert [shuffled[order.index(i)] for i in range(len(asked))] == together == alone
+
+
+def test_seeds_decide_the_samples(tiny_model):
+    engine = TransformersEngine(tiny_model, EOS)
+    ask = lambda seed: engine.generate([Request((5, 6, 7), 20, seed, 10)], Distribution())[0]  # noqa: E731
+    assert ask(1) == ask(1)
+    assert ask(1) != ask(2)
+    assert len({c.token_ids for c in ask(1)}) > 10
+
+
+def test_more_samples_than_rows_come_in_parts(tiny_model):
+    request = Request((5, 6, 7), 50, 3, 8)
+    whole = TransformersEngine(tiny_model, EOS, 100_000).generate([request], Distribution())
+    assert TransformersEngine(tiny_model, EOS, 80).generate([request], Distribution()) == whole
+
+
+def test_the_context_bounds_an_answer(tiny_model):
+    prefix = tuple(random.Random(0).randrange(3, 100) for _ in range(120))
+    completions = TransformersEngine(tiny_model, EOS).generate([Request(prefix, 5, 0, 50)], Distribution())[0]
+    assert max(len(c.token_ids) for c in completions) <= 8
+
+
+def test_bad_requests_are_refused(tiny_model):
+    engine = TransformersEngine(tiny_model, EOS)
+    with pytest.raises(ValueError, match="empty prefix"):
+        engine.generate([Request((), 1, 0, 5)], GREEDY)
+    with pytest.raises(ValueError, match="fills the context of 128"):
+        engine.generate([Request((5,) * 128, 1, 0, 5)], GREEDY)
+    assert engine.generate([], GREEDY) == []
+
+
+def test_progress_counts_every_completion(tiny_model):
+    told = []
+    asked = requests(10)
+    TransformersEngine(tiny_model, EOS, 2000).generate(asked, Distribution(), told.append)
+    assert told == sorted(told)
+    assert told[-1] == sum(r.n for r in asked)
+
+
+def test_drawn_tokens_avoid_the_banned_one_and_follow_the_rest(tiny_model):
+    prefix = (5, 6, 7)
+    logits = tiny_model(input_ids=torch.tensor([prefix])).logits[0, -1].float().detach()
+    banned = int(logits.argmax())
+    engine = TransformersEngine(tiny_model, EOS)
+    drawn = torch.tensor(engine.draw_tokens([prefix], [banned], 20_000, [3], Distribution())[0])
+    logits[banned] = -torch.inf
+    expected = torch.softmax(logits, -1) * 20_000
+    observed = torch.bincount(drawn, minlength=100).float()
+    assert observed[banned] == 0
+    common = expected >= 5
+    assert ((observed - expected)[common] ** 2 / expected[common]).sum() < common.sum() + 4 * (2 * common.sum()) ** 0.5

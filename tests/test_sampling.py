@@ -1,0 +1,61 @@
+"""Sampling distributions: what is drawn is what `probabilities` says."""
+
+import pytest
+import torch
+from critical_tokens import sampling
+from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.5, 0.95), (2.0, 0.3), (1.0, 0.999999)])
+def test_samples_follow_the_stated_probabilities(temperature, top_p):
+    distribution = Distribution(temperature, top_p)
+    logits = torch.randn(1, 150, generator=torch.Generator().manual_seed(1)) * 2
+    n = 40_000
+    keys = stream_keys(torch.full((n,), 7), torch.arange(n))
+    drawn = distribution.sample(logits.expand(n, -1), uniforms(keys, torch.zeros(n, dtype=torch.long)))
+    expected = distribution.probabilities(logits)[0] * n
+    observed = torch.bincount(drawn, minlength=150).float()
+    assert observed[expected == 0].sum() == 0
+    common = expected >= 5
+    statistic = ((observed - expected)[common] ** 2 / expected[common]).sum()
+    degrees = int(common.sum())
+    assert statistic < degrees + 4 * (2 * degrees) ** 0.5
+
+
+def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    kept = lambda p: (Distribution(1.0, p).probabilities(logits)[0] > 0).tolist()  # noqa: E731
+    assert kept(0.5) == [True, False, False, False]
+    assert kept(0.51) == [True, True, False, False]
+    assert kept(0.96) == [True, True, True, True]
+
+
+def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
+    logits = torch.zeros(1, 5000)
+    drawn = Distribution(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000))
+    assert len(drawn.unique()) > 10 * sampling._NUCLEUS_CANDIDATES
+
+
+def test_greedy_takes_the_largest():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
+    assert GREEDY.sample(logits, torch.tensor([0.9, 0.1])).tolist() == [1, 0]
+    assert GREEDY.probabilities(logits).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}])
+def test_impossible_distributions_are_refused(settings):
+    with pytest.raises(ValueError, match="must be"):
+        Distribution(**settings)
+
+
+def test_random_numbers_are_uniform_and_streams_unrelated():
+    keys = stream_keys(torch.arange(200).repeat_interleave(100), torch.arange(100).repeat(200))
+    assert len(keys.unique()) == 20_000
+    u = torch.stack([uniforms(keys, torch.full_like(keys, step)) for step in range(4)])
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert abs(u.mean() - 0.5) < 0.005
+    assert abs(torch.corrcoef(u).fill_diagonal_(0)).max() < 0.03
+    assert torch.corrcoef(u[:, :19_900].flatten()[None].repeat(2, 1)).isfinite().all()
+    shifted = torch.stack([u[0, :-1], u[0, 1:]])
+    assert abs(torch.corrcoef(shifted)[0, 1]) < 0.03
