@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--question", default="question", help="column of the question")
     parser.add_argument("--solution", default=None, help="column of the worked solution")
     parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
+    parser.add_argument("--unanswered", choices=("error", "skip"), default="error", help="problems without a gold answer")
     parser.add_argument("--seed", type=int, default=0, help="of generated problems")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -30,11 +31,12 @@ def main() -> None:
         rows = datasets.generated(args.world, args.split, args.problems, args.seed)
     else:
         named = {"question": args.question, "solution": args.solution, "answer": args.answer}
+        skip = args.unanswered == "skip"
         columns = {name: column for name, column in named.items() if column}
         if args.path:
-            rows = datasets.from_json_lines(args.path, args.split, columns)
+            rows = datasets.from_json_lines(args.path, args.split, columns, skip)
         else:
-            rows = datasets.from_hub(args.hub, args.subset, args.hub_split, args.revision, args.split, columns)
+            rows = datasets.from_hub(args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip)
         rows = rows[: args.problems]
     records.write_table(args.output, "problems", rows)
     run.describe(args.output, problems=len(rows))

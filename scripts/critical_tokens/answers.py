@@ -17,6 +17,7 @@ _LONGEST_ANSWER = 300
 _NUMBER = re.compile(r"-?\$?\d[\d,]{0,40}(?:\.\d{1,40})?")
 _STATED = re.compile(r"[Tt]he (?:final )?answer is:? ")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d{1,40})\}\{(-?\d{1,40})\}")
+_BOXED = re.compile(r"\\boxed(?: *\{| +([^\s{}\\$]))")
 _RATIO = re.compile(r"(-?\d{1,40})/(\d{1,40})")
 
 
@@ -67,16 +68,21 @@ def _extract_expression(completion: str) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Content of the last balanced \boxed{...}, or None."""
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        for end in range(start + len("\\boxed"), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[start + len("\\boxed{") : end]
-        start = text.rfind("\\boxed{", 0, start)
-    return None
+    r"""Content of the last \boxed{...} with balanced braces, or the one character of a later "\boxed 5"; None without any."""
+    closed_at: dict[int, int] = {}
+    opened: list[int] = []
+    for index, char in enumerate(text):
+        if char == "{":
+            opened.append(index)
+        elif char == "}" and opened:
+            closed_at[opened.pop()] = index
+    found = None
+    for match in _BOXED.finditer(text):
+        if match[1]:
+            found = match[1]
+        elif match.end() - 1 in closed_at:
+            found = text[match.end() : closed_at[match.end() - 1]]
+    return found
 
 
 def equal(answer: str, gold: str) -> bool:

@@ -33,20 +33,43 @@ def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]
     return rows
 
 
-def from_json_lines(path: Path, split: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Problems of a (gzipped) JSON-lines file. Raises ArtifactError naming file and row for a row that is no problem."""
+def from_json_lines(path: Path, split: str, columns: Mapping[str, str], skip_unanswered: bool = False) -> list[dict[str, Any]]:
+    """Problems of a (gzipped) JSON-lines file. Raises ArtifactError naming file and row for a row that is no problem.
+
+    `skip_unanswered` leaves out problems without a gold answer instead (MATH's train split has two with an empty box).
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: does not exist")
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-        return [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _numbered(lines, path)]
+        rows = [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _numbered(lines, path)]
+    return _answered(rows, str(path), skip_unanswered)
 
 
 def from_hub(
-    hub_id: str, subset: str | None, hub_split: str, revision: str | None, split: str, columns: Mapping[str, str]
+    hub_id: str,
+    subset: str | None,
+    hub_split: str,
+    revision: str | None,
+    split: str,
+    columns: Mapping[str, str],
+    skip_unanswered: bool = False,
 ) -> list[dict[str, Any]]:
-    """Problems of a hub dataset at a pinned revision."""
+    """Problems of a hub dataset at a pinned revision; errors and `skip_unanswered` as `from_json_lines`."""
     from datasets import load_dataset
 
+    where = f"{hub_id}/{hub_split}"
     source = load_dataset(hub_id, subset, split=hub_split, revision=revision)
-    return [_row(row, split, i, columns, f"{hub_id}/{hub_split}, row {i + 1}") for i, row in enumerate(source)]
+    rows = [_row(row, split, i, columns, f"{where}, row {i + 1}") for i, row in enumerate(source)]
+    return _answered(rows, where, skip_unanswered)
+
+
+def _answered(rows: list[dict[str, Any]], where: str, skip: bool) -> list[dict[str, Any]]:
+    """The rows that have an answer; ArtifactError for the first that has none, unless they may be skipped."""
+    for row in rows:
+        if row["answer"] is None and not skip:
+            number = int(row["problem_id"].rsplit("-", 1)[1]) + 1
+            raise ArtifactError(f"{where}, row {number}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
+    return [row for row in rows if row["answer"] is not None]
 
 
 def _numbered(lines: Iterable[str], path: Path) -> Iterable[tuple[int, str]]:
@@ -73,13 +96,10 @@ def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: st
         if not isinstance(value, str) or not value.strip():
             raise ArtifactError(f"{where}: has no {name} (column {column!r})")
         values[name] = value
-    answer = values.get("answer") or gold_answer(values.get("solution", ""))
-    if not answer:
-        raise ArtifactError(f"{where}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
     return {
         "problem_id": f"{split}-{index:05d}",
         "question": values["question"],
-        "answer": answer,
+        "answer": values.get("answer") or gold_answer(values.get("solution", "")) or None,
         "solution": values.get("solution"),
         **dict.fromkeys(("world", "signature", "language", "trap", "trap_rate")),
     }

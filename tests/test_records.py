@@ -1,0 +1,100 @@
+"""Files that are not what they should be: errors that name the file and the row."""
+
+import gzip
+import json
+
+import pytest
+from critical_tokens import datasets, records
+from critical_tokens.records import ArtifactError
+
+GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True}
+
+
+def test_a_table_comes_back_as_it_went(tmp_path):
+    rows = [GRADE, GRADE | {"answer": "5", "correct": False}]
+    records.write_table(tmp_path / "grades.parquet", "grades", rows)
+    assert records.read_table(tmp_path / "grades.parquet", "grades") == rows
+
+
+def test_truncated_foreign_and_missing_tables_are_named(tmp_path):
+    path = tmp_path / "grades.parquet"
+    with pytest.raises(ArtifactError, match=f"{path}: does not exist"):
+        records.read_table(path, "grades")
+    records.write_table(path, "grades", [GRADE])
+    with pytest.raises(ArtifactError, match=f"{path}: is not a table of pairs: no column chosen_id"):
+        records.read_table(path, "pairs")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ArtifactError, match=f"{path}: is not a complete Parquet file"):
+        records.read_table(path, "grades")
+    path.write_text("hello")
+    with pytest.raises(ArtifactError, match=f"{path}: is not a complete Parquet file"):
+        records.read_table(path, "grades")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    path = tmp_path / "grades.parquet"
+    with pytest.raises(Exception, match=r".+"):
+        records.write_table(path, "grades", [{"problem_id": 5, "correct": "maybe"}])
+    with pytest.raises(KeyboardInterrupt), records.replacing_folder(tmp_path / "adapter") as folder:
+        (folder / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def jsonl(tmp_path, *lines, name="data.jsonl"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+COLUMNS = {"question": "question", "solution": "answer"}
+GOOD = json.dumps({"question": "How many?", "answer": "Two and two.\n#### 4"})
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"question": "x"', "row 2: is not JSON"),
+        ("[1, 2]", "row 2: has no question"),
+        ('{"question": "", "answer": "#### 4"}', "row 2: has no question"),
+        ('{"question": "x", "answer": 5}', "row 2: has no solution"),
+        ('{"question": "x", "answer": "no gold"}', "row 2: has no answer"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, line, complaint):
+    path = jsonl(tmp_path, GOOD, line)
+    with pytest.raises(ArtifactError, match=f"{path}, {complaint}"):
+        datasets.from_json_lines(path, "test", COLUMNS)
+
+
+def test_a_truncated_gzip_is_named(tmp_path):
+    whole = gzip.compress("\n".join([GOOD] * 500).encode())
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match=f"{path}: cannot be read to its end"):
+        datasets.from_json_lines(path, "test", COLUMNS)
+
+
+def test_rows_become_problems(tmp_path):
+    rows = datasets.from_json_lines(jsonl(tmp_path, GOOD, "", GOOD), "test", COLUMNS)
+    assert [r["problem_id"] for r in rows] == ["test-00000", "test-00002"]
+    assert rows[0]["answer"] == "4"
+    records.write_table(tmp_path / "problems.parquet", "problems", rows)
+    assert records.read_table(tmp_path / "problems.parquet", "problems")[0]["question"] == "How many?"
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "columns"),
+    [
+        ("gsm8k/train.jsonl.gz", 7473, COLUMNS),
+        ("gsm8k/test.jsonl.gz", 1319, COLUMNS),
+        ("math/train.jsonl.gz", 7498, {"question": "problem", "solution": "solution"}),
+        ("math/MATH-500.jsonl.gz", 500, {"question": "problem", "solution": "solution", "answer": "answer"}),
+    ],
+)
+def test_the_real_datasets_load_whole(shared, name, n, columns):
+    rows = datasets.from_json_lines(shared(name), "test", columns, skip_unanswered="math/train" in name)
+    assert len(rows) == n
+    assert all(r["answer"] for r in rows)
+    if "gsm8k" in name:
+        assert all("," not in r["answer"] for r in rows)

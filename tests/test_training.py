@@ -1,0 +1,148 @@
+"""Training: what moves, what stays, and what happens when it goes wrong."""
+
+import copy
+import math
+
+import pytest
+import torch
+from critical_tokens import adapters, alignment, objectives, training
+from critical_tokens.records import ArtifactError
+
+LORA = alignment.Lora(4, 8, 0.0, "all-linear")
+SETTINGS = training.Settings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=1)
+
+
+def pair_examples(model, weights=None):
+    """Four pairs with their reference log-probabilities."""
+    from critical_tokens import scoring
+
+    prompts = [[5, 6, 7 + i] for i in range(4)]
+    chosen, rejected = [[20 + i, 21, 2] for i in range(4)], [[40 + i, 41, 42, 43, 2] for i in range(4)]
+    logps = [
+        scoring.answer_logps(model, [scoring.Answered(p, a) for p, a in zip(prompts, answers, strict=True)], 1000)
+        for answers in (chosen, rejected)
+    ]
+    return [
+        alignment.pair_example(prompts[i], chosen[i], rejected[i], (logps[0][i], logps[1][i]), weights and weights[i])
+        for i in range(4)
+    ]
+
+
+def answer_examples():
+    return [alignment.answer_example([5, 6, 7 + i], [20 + i, 21, 2]) for i in range(4)]
+
+
+def run(model, method, folder, examples=None, settings=SETTINGS):
+    model = copy.deepcopy(model)
+    examples = examples or (answer_examples() if method.objective == "nll" else pair_examples(model))
+    return model, adapters.train(model, examples, method, settings, LORA, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("objective", alignment.OBJECTIVES)
+def test_every_objective_learns_and_starts_where_it_should(tiny_model, tmp_path, objective):
+    _, history = run(tiny_model, alignment.Method(objective), tmp_path / objective)
+    assert [row["step"] for row in history] == list(range(1, 13))
+    assert history[-1]["loss"] < history[0]["loss"]
+    if objective in ("dpo", "tdpo", "cdpo", "cdpo_released"):
+        assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    if objective != "nll":
+        assert history[-1]["preferred"] == 1.0
+        assert history[-1]["rejected_logps"] < history[0]["rejected_logps"]
+    assert sorted(p.name for p in (tmp_path / objective).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_every_adapter_weight_moves_and_no_base_weight_does(tiny_model, tmp_path):
+    before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    model = copy.deepcopy(tiny_model)
+    adapted = alignment.add_adapter(model, LORA, 1)
+    start = {name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad}
+    training.fit(adapted, answer_examples(), training.collate_weighted, training.nll_objective, SETTINGS, "test")
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            assert not torch.equal(parameter, start[name]), name
+        else:
+            plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
+            torch.testing.assert_close(parameter, before[plain])
+
+
+def test_a_merged_adapter_computes_what_was_trained(tiny_model, tmp_path):
+    from peft import PeftModel
+
+    _, _ = run(tiny_model, alignment.Method("nll"), tmp_path / "sft")
+    ids = torch.tensor([[5, 6, 7, 20, 21]])
+    unmerged = PeftModel.from_pretrained(copy.deepcopy(tiny_model), tmp_path / "sft")
+    expected = unmerged(input_ids=ids).logits
+    torch.testing.assert_close(unmerged.merge_and_unload()(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(expected, tiny_model(input_ids=ids).logits, atol=1e-2)
+
+
+def test_unit_weights_train_the_same_model_as_dpo(tiny_model, tmp_path):
+    weights = [[1.0] * 5] * 4
+    _, dpo = run(tiny_model, alignment.Method("dpo"), tmp_path / "a")
+    _, cdpo = run(tiny_model, alignment.Method("cdpo"), tmp_path / "b", pair_examples(tiny_model, weights))
+    assert [r["loss"] for r in cdpo] == pytest.approx([r["loss"] for r in dpo], abs=1e-6)
+
+
+def test_weights_of_zero_leave_the_rejected_answer_to_its_own(tiny_model, tmp_path):
+    """With all rejected tokens at score 1 only the chosen answer is pushed."""
+    weights = [[0.0] * 5] * 4
+    examples = pair_examples(tiny_model, weights)
+    batch = alignment.collate_pairs(examples)
+    model = copy.deepcopy(tiny_model)
+    loss, _ = alignment.objective_of(alignment.Method("cdpo"))[0](model, batch)
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    logps = objectives.token_logps(logits, batch["input_ids"][:, 1:])
+    ratio = objectives.log_ratio(logps, batch["reference"], batch["answer_mask"])
+    expected = objectives.dpo(ratio[:4], torch.zeros(4), 1.0).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_run_is_reproducible_and_the_seed_matters(tiny_model, tmp_path):
+    losses = [[r["loss"] for r in run(tiny_model, alignment.Method("dpo"), tmp_path / str(i))[1]] for i in range(2)]
+    assert losses[0] == losses[1]
+    other = training.Settings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=2)
+    _, history = run(tiny_model, alignment.Method("dpo"), tmp_path / "other", settings=other)
+    assert [r["loss"] for r in history] != losses[0]
+
+
+def test_accumulation_gives_the_loss_of_the_larger_batch(tiny_model):
+    """Answers of equal length: two batches of one accumulated are one batch of two."""
+    last = []
+    for batch_size, accumulation in ((2, 1), (1, 2)):
+        settings = training.Settings(learning_rate=1e-2, epochs=4, batch_size=batch_size, accumulation=accumulation, seed=3)
+        adapted = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
+        training.fit(adapted, answer_examples(), training.collate_weighted, training.nll_objective, settings, "test")
+        ids = torch.tensor([[5, 6, 7, 20, 21]])
+        last.append(adapted(input_ids=ids).logits.detach())
+    torch.testing.assert_close(*last, atol=2e-4, rtol=1e-3)
+
+
+def test_a_diverging_training_stops_and_leaves_nothing(tiny_model, tmp_path):
+    settings = training.Settings(learning_rate=1e30, epochs=3, batch_size=2, warmup_share=0.0, max_grad_norm=0.0)
+    with pytest.raises(training.TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ \(learning_rate=1e\+30, epochs=3"):
+        run(tiny_model, alignment.Method("nll"), tmp_path / "sft", settings=settings)
+    assert not (tmp_path / "sft").exists()
+
+
+def test_nothing_to_train_on_is_an_error(tiny_model, tmp_path):
+    with pytest.raises(ArtifactError, match="no example to train on"):
+        adapters.train(tiny_model, [], alignment.Method("nll"), SETTINGS, LORA, tmp_path / "x" / "adapter_model.safetensors")
+
+
+def test_numbers_that_do_not_fit_the_tokens_are_refused():
+    with pytest.raises(ValueError, match="for answers of 2, 3 tokens"):
+        alignment.pair_example([1], [2, 3], [4, 5, 6], None, [0.5, 0.5])
+    with pytest.raises(ValueError, match="for answers of 2, 3 tokens"):
+        alignment.pair_example([1], [2, 3], [4, 5, 6], ([0.0], [0.0] * 3))
+
+
+def test_pairs_are_aligned_with_their_predictions():
+    batch = alignment.collate_pairs([
+        alignment.pair_example([1, 5], [7, 2], [8, 9, 2], ([-1, -2], [-3, -4, -5]), [0.1, 0.2, 0.3]),
+        alignment.pair_example([1, 5, 6], [7], [8], ([-6], [-7]), [0.4]),
+    ])  # fmt: skip
+    assert batch["input_ids"].tolist() == [[1, 5, 7, 2, 0], [1, 5, 6, 7, 0], [1, 5, 8, 9, 2], [1, 5, 6, 8, 0]]
+    assert batch["answer_mask"].tolist() == [[0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 1, 1], [0, 0, 1, 0]]
+    assert batch["reference"].tolist() == [[0, -1, -2, 0], [0, 0, -6, 0], [0, -3, -4, -5], [0, 0, -7, 0]]
+    expected = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0], [0, 0.1, 0.2, 0.3], [0, 0, 0.4, 0]])
+    torch.testing.assert_close(batch["weights"], expected)
