@@ -30,6 +30,7 @@ include: "rules/rollouts.smk"
 include: "rules/contrast.smk"
 include: "rules/alignment.smk"
 include: "rules/evaluation.smk"
+include: "rules/tuning.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 

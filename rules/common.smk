@@ -12,6 +12,12 @@ from critical_tokens.workflow import check_config, code_version, flags
 validate(config, "schemas/config.schema.yaml")
 check_config(config)
 
+# Every method of the search once more for each learning rate, e.g. dpo-lr0.0005.
+TUNED = [(method, rate) for method in config["tuning"]["methods"] for rate in config["tuning"]["learning_rates"]]
+config["method_registry"].update(
+    {f"{method}-lr{rate:g}": config["method_registry"][method] | {"learning_rate": rate} for method, rate in TUNED}
+)
+
 
 wildcard_constraints:
     model="|".join(config["model_registry"]),
@@ -194,6 +200,7 @@ def cell_metrics(wildcards):
     return [f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/metrics.json" for method, seed in RUNS]
 
 
+TUNING_RUNS = [(f"{method}-lr{rate:g}", seed) for method, rate in TUNED for seed in config["seeds"]]
 PLOTTED = [(method, seed) for method in config["figures"]["log_probabilities"] for seed in config["seeds"]]
 EXAMPLE = "<results>/{model}/{dataset}".format(**config["figures"]["example"])
 

@@ -13,6 +13,7 @@ localrules:
     adapters,
     evaluations,
     pretrained,
+    tuning,
 
 
 rule problems:
@@ -49,6 +50,12 @@ rule evaluations:
     """The metrics of all methods and seeds."""
     input:
         runs("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json"),
+
+
+rule tuning:
+    """The search over learning rates, for the methods and rates of `tuning`."""
+    input:
+        "<results>/tuning.csv",
 
 
 rule pretrained:

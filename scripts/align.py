@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, provenance, records, training_arguments
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser, adapters=True)
-    cli.add_training(parser)
+    arguments.add_model(parser, adapters=True)
+    training_arguments.add_training(parser)
     parser.add_argument("--objective", required=True, help="nll, dpo, rpo, tdpo, cdpo or cdpo_released")
     parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
     parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
@@ -27,18 +27,19 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
-    from critical_tokens import adapters, alignment, checkpoints, stages
+    from critical_tokens import adapters, alignment, checkpoints
+    from critical_tokens.examples import answer_examples, pair_examples
 
-    settings, lora = cli.training_settings(args)
+    settings, lora = training_arguments.training_settings(args)
     method = alignment.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
-    source = cli.model_source(args)
+    source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     problems = records.read_table(args.problems, "problems")
     if method.objective == "nll":
         answers = records.read_table(args.answers, "answers")
-        examples = stages.answer_examples(tokenizer, answers, problems, args.style)
+        examples = answer_examples(tokenizer, answers, problems, args.style)
     else:
-        examples = stages.pair_examples(
+        examples = pair_examples(
             tokenizer,
             records.read_table(args.pairs, "pairs"),
             problems,

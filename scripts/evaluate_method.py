@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, statistics
+from critical_tokens import answers, arguments, cli, provenance, records, statistics
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser, adapters=True)
-    cli.add_sampling(parser)
+    arguments.add_model(parser, adapters=True)
+    arguments.add_sampling(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
     parser.add_argument("--style", required=True, help="prompt style")
@@ -19,12 +19,12 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("evaluate_method", args)
 
-    from critical_tokens import stages
+    from critical_tokens.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")[: args.limit]
-    sampler = stages.Sampler(cli.model_source(args), args.adapters, args.style, args.max_batch_tokens)
-    samples = sampler.sample(problems, 1, cli.distribution(args), args.max_new_tokens, args.seed, str(args.output))
-    grades = stages.grade_rows(samples, problems, args.style)
+    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, args.max_batch_tokens)
+    samples = sampler.sample(problems, 1, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output))
+    grades = answers.grade_rows(samples, problems, args.style)
     n, correct = len(grades), sum(g["correct"] for g in grades)
     low, high = statistics.wilson_interval(correct, n)
     metrics = {

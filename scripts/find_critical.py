@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from critical_tokens import checkpoints, cli, critical, prompts, provenance, records
+from critical_tokens import arguments, checkpoints, cli, critical, prompts, provenance, records
 from critical_tokens.pocket import language, worlds
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("find_critical", args)
 
-    tokenizer = checkpoints.load_tokenizer(cli.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
     pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
     rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, stages
+from critical_tokens import answers, cli, provenance, records
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     run = provenance.Run("grade", args)
 
     samples = records.read_table(args.trajectories, "trajectories")
-    rows = stages.grade_rows(samples, records.read_table(args.problems, "problems"), args.style)
+    rows = answers.grade_rows(samples, records.read_table(args.problems, "problems"), args.style)
     records.write_table(args.output, "grades", rows)
     run.describe(
         args.output,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, statistics
+from critical_tokens import answers, arguments, cli, provenance, records, statistics
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_sampling(parser)
+    arguments.add_sampling(parser)
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files lie beside it")
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--datasets", nargs="+", required=True)
@@ -21,27 +21,28 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
-    from critical_tokens import checkpoints, sampling, stages
+    from critical_tokens import checkpoints, sampling
+    from critical_tokens.sampler import Sampler
 
     folder = args.weights.parent
 
-    def counts(sampler: stages.Sampler, problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
+    def counts(sampler: Sampler, problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
         """How many of a problem's n samples are correct, for every problem."""
         label = f"{folder}: {n} samples"
         samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
         right: dict[str, int] = defaultdict(int)
-        for grade in stages.grade_rows(samples, problems, sampler.style):
+        for grade in answers.grade_rows(samples, problems, sampler.style):
             right[grade["problem_id"]] += grade["correct"]
         return list(right.values())
 
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
-        sampler = stages.Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
+        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.train_problems]
         greedy = counts(sampler, test_problems, 1, sampling.GREEDY)
-        of_64 = counts(sampler, test_problems, 64, cli.distribution(args))
-        of_16 = counts(sampler, train_problems, 16, cli.distribution(args))
+        of_64 = counts(sampler, test_problems, 64, arguments.distribution(args))
+        of_16 = counts(sampler, train_problems, 16, arguments.distribution(args))
         measured[dataset] = {
             "test_problems": len(greedy),
             "greedy_accuracy": sum(greedy) / len(greedy),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from critical_tokens import checkpoints, cli, prompts, records
+from critical_tokens import arguments, checkpoints, cli, prompts, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
@@ -36,7 +36,7 @@ def main() -> None:
     chosen = max(found, key=lambda r: (rollouts[r["problem_id"]][r["position"] - 1], r["problem_id"]))
     name, position = chosen["problem_id"], chosen["position"]
     ids = pairs[name]["rejected"]
-    tokenizer = checkpoints.load_tokenizer(cli.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     branches, rates = {}, {}
     for arm in ("kept", "replaced"):
         rows = [r for r in replacement if r["problem_id"] == name and r["arm"] == arm]

@@ -64,6 +64,7 @@ def main() -> None:
             "parameters": sum(p.numel() for p in model.parameters()),
             "tokens": sum(len(e["input_ids"]) for e in examples),
             "loss": history[-1]["loss"],
+            "losses": {int(row["step"]): round(row["loss"], 4) for row in history[4::5]},
             "minutes": round((time.monotonic() - started) / 60, 1),
         }
         records.write_json(folder / "recipe.json", recipe)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, provenance, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
-    cli.add_sampling(parser)
+    arguments.add_model(parser)
+    arguments.add_sampling(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
@@ -26,16 +26,17 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
 
-    from critical_tokens import branching, stages
+    from critical_tokens import branching, examination
+    from critical_tokens.sampler import Sampler
     from critical_tokens.sampling import Distribution
 
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = stages.Sampler(cli.model_source(args), [], args.style, args.max_batch_tokens)
+    sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
     problems = records.read_table(args.problems, "problems")
-    trajectories = stages.examined_trajectories(sampler, pairs, problems, args.seed)
+    trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
-    sampling = cli.distribution(args)
+    sampling = arguments.distribution(args)
     replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
     arms = {
         "kept": branching.keep_token(sampler.engine, trajectories, where, args.draws, sampling, args.max_new_tokens),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, provenance, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser, adapters=True)
-    cli.add_sampling(parser)
+    arguments.add_model(parser, adapters=True)
+    arguments.add_sampling(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
     parser.add_argument("--style", required=True, help="prompt style")
@@ -19,11 +19,13 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("sample", args)
 
-    from critical_tokens import stages
+    from critical_tokens.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")[: args.limit]
-    sampler = stages.Sampler(cli.model_source(args), args.adapters, args.style, args.max_batch_tokens)
-    rows = sampler.sample(problems, args.samples, cli.distribution(args), args.max_new_tokens, args.seed, str(args.output))
+    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, args.max_batch_tokens)
+    rows = sampler.sample(
+        problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
+    )
     records.write_table(args.output, "trajectories", rows)
     run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated)
 

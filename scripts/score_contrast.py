@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, prompts, provenance, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are scored")
     parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
@@ -21,13 +21,13 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("score_contrast", args)
 
-    from critical_tokens import checkpoints, scoring, stages
+    from critical_tokens import checkpoints, scoring
 
-    source = cli.model_source(args)
+    source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
-    encoded = stages.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
-    answers = [stages.with_eos(p["rejected"], p["rejected_finished"], tokenizer.eos_token_id) for p in pairs]
+    encoded = prompts.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
+    answers = [prompts.with_eos(p["rejected"], p["rejected_finished"], tokenizer.eos_token_id) for p in pairs]
     items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
     contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, prompts, provenance, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser, adapters=True)
+    arguments.add_model(parser, adapters=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--style", required=True, help="prompt style")
@@ -18,16 +18,16 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("score_reference", args)
 
-    from critical_tokens import checkpoints, scoring, stages
+    from critical_tokens import checkpoints, scoring
 
-    source = cli.model_source(args)
+    source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
-    encoded = stages.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
+    encoded = prompts.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
     model = checkpoints.load_model(source, args.adapters)
     sides = {}
     for side in ("chosen", "rejected"):
-        answers = [stages.with_eos(p[side], p[f"{side}_finished"], tokenizer.eos_token_id) for p in pairs]
+        answers = [prompts.with_eos(p[side], p[f"{side}_finished"], tokenizer.eos_token_id) for p in pairs]
         items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
         sides[side] = scoring.answer_logps(model, items, args.max_batch_tokens)
     rows = [

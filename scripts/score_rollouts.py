@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, provenance, records
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
-    cli.add_sampling(parser)
+    arguments.add_model(parser)
+    arguments.add_sampling(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
@@ -20,16 +20,17 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
 
-    from critical_tokens import branching, stages
+    from critical_tokens import branching, examination
     from critical_tokens.progress import Progress
+    from critical_tokens.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")
-    pairs = stages.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
-    sampler = stages.Sampler(cli.model_source(args), [], args.style, args.max_batch_tokens)
-    trajectories = stages.examined_trajectories(sampler, pairs, problems, args.seed)
+    pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
+    sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
+    trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     progress = Progress(str(args.output), args.rollouts * sum(len(t.answer) + 1 for t in trajectories), "continuations")
     scores = branching.score_positions(
-        sampler.engine, trajectories, args.rollouts, cli.distribution(args), args.max_new_tokens, progress.update
+        sampler.engine, trajectories, args.rollouts, arguments.distribution(args), args.max_new_tokens, progress.update
     )
     progress.close()
     rows = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import arguments, cli, provenance, records, training_arguments
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    cli.add_model(parser)
-    cli.add_training(parser)
+    arguments.add_model(parser)
+    training_arguments.add_training(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--answers", type=Path, required=True, help="the positive or the negative set")
     parser.add_argument("--style", required=True, help="prompt style")
@@ -18,14 +18,15 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("train_contrast", args)
 
-    from critical_tokens import adapters, alignment, checkpoints, stages
+    from critical_tokens import adapters, alignment, checkpoints
+    from critical_tokens.examples import answer_examples
 
-    settings, lora = cli.training_settings(args)
-    source = cli.model_source(args)
+    settings, lora = training_arguments.training_settings(args)
+    source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     answers = records.read_table(args.answers, "answers")
     problems = records.read_table(args.problems, "problems")
-    examples = stages.answer_examples(tokenizer, answers, problems, args.style)
+    examples = answer_examples(tokenizer, answers, problems, args.style)
     model = checkpoints.load_model(source)
     history = adapters.train(model, examples, alignment.Method("nll"), settings, lora, args.output)
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])

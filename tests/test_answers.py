@@ -5,9 +5,10 @@ import json
 import time
 
 import pytest
-from critical_tokens import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from critical_tokens import answers
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from critical_tokens.branching import Trajectory, keep_token, replace_token, score_positions
 from critical_tokens.engines.protocol import Completion
 from critical_tokens.engines.transformers import TransformersEngine
@@ -55,7 +56,9 @@ def test_scores_converge_to_the_exact_probabilities(tiny_model):
 
 def test_an_answer_at_the_length_limit_counts_as_it_stands(tiny_model):
     chosen = trajectories(tiny_model)
-    for trajectory, of_it in zip(chosen, score_positions(TransformersEngine(tiny_model, EOS), chosen, 7, DRAWS, 4), strict=True):
+    for trajectory, of_it in zip(
+        chosen, score_positions(TransformersEngine(tiny_model, EOS), chosen, 7, DRAWS, 4), strict=True
+    ):
         assert of_it[-1].correct == (7 if correct(trajectory.answer) else 0)
 
 

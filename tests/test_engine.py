@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+
 from critical_tokens.engines.protocol import Request
 from critical_tokens.engines.transformers import TransformersEngine
 from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+
 from critical_tokens import scoring, statistics
 from critical_tokens.critical import Critical, find_critical
 from critical_tokens.selection import Sample, select
@@ -97,7 +98,10 @@ def test_contrast_by_hand():
 def test_answer_logps_do_not_depend_on_the_batch(tiny_model):
     rng = random.Random(0)
     items = [
-        scoring.Answered([rng.randrange(3, 100) for _ in range(rng.randint(1, 20))], [rng.randrange(3, 100) for _ in range(rng.randint(1, 20))])
+        scoring.Answered(
+            [rng.randrange(3, 100) for _ in range(rng.randint(1, 20))],
+            [rng.randrange(3, 100) for _ in range(rng.randint(1, 20))],
+        )
         for _ in range(15)
     ]
     with torch.inference_mode():

@@ -4,6 +4,7 @@ import gzip
 import json
 
 import pytest
+
 from critical_tokens import datasets, records
 from critical_tokens.records import ArtifactError
 

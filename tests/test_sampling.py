@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from critical_tokens import sampling
 from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
 

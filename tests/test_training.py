@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from critical_tokens import adapters, alignment, objectives, training
 from critical_tokens.records import ArtifactError
 

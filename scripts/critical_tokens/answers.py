@@ -7,8 +7,10 @@ of them is evaluated. A completion without a recognisable answer is wrong and co
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 # A longer completion is cut before anything is searched in it; a longer number is no answer.
 _LONGEST_COMPLETION = 20_000
@@ -33,6 +35,21 @@ def grade(completion: str, gold: str, style: str) -> Grade:
     """Grade a completion of a prompt style (see `prompts.STYLES`)."""
     answer = extract(completion, style)
     return Grade(answer, answer is not None and equal(answer, gold))
+
+
+def grade_rows(samples: Sequence[Mapping[str, Any]], problems: Sequence[Mapping[str, Any]], style: str) -> list[dict[str, Any]]:
+    """Grades of samples as rows of the table "grades"."""
+    gold = {p["problem_id"]: p["answer"] for p in problems}
+    rows = []
+    for sample in samples:
+        result = grade(sample["text"], gold[sample["problem_id"]], style)
+        rows.append({
+            "problem_id": sample["problem_id"],
+            "sample_id": sample["sample_id"],
+            "answer": result.answer,
+            "correct": result.correct,
+        })  # fmt: skip
+    return rows
 
 
 def extract(completion: str, style: str) -> str | None:

@@ -13,8 +13,8 @@ class Progress:
         self._what, self._total, self._unit, self._interval = what, total, unit, interval
         self._start = self._said = time.monotonic()
 
-    def update(self, done: int) -> None:
-        """Report that `done` of the total are finished."""
+    def update(self, done: int, note: str = "") -> None:
+        """Report that `done` of the total are finished; `note` is said along."""
         now = time.monotonic()
         if now - self._said < self._interval or done <= 0:
             return
@@ -22,7 +22,7 @@ class Progress:
         left = (now - self._start) * max(self._total - done, 0) / done
         share = 100 * done / max(self._total, 1)
         print(
-            f"{self._what}: {done}/{self._total} {self._unit} ({share:.0f} %), about {_duration(left)} left",
+            f"{self._what}: {done}/{self._total} {self._unit} ({share:.0f} %), about {_duration(left)} left{note}",
             file=sys.stderr,
             flush=True,
         )

@@ -6,8 +6,8 @@ the stages. A prompt starts with exactly one BOS where the tokenizer has one; an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,3 +39,18 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Text of token ids, special tokens left out, spaces untouched."""
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def prompts_by_problem(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], problems: Sequence[Mapping[str, Any]], style: str
+) -> dict[str, list[int]]:
+    """Prompt token ids of the problems that rows refer to."""
+    wanted = {r["problem_id"] for r in rows}
+    asked = [p for p in problems if p["problem_id"] in wanted]
+    encoded = encode_prompts(tokenizer, [p["question"] for p in asked], style)
+    return {p["problem_id"]: ids for p, ids in zip(asked, encoded, strict=True)}
+
+
+def with_eos(ids: Sequence[int], finished: bool, eos_token_id: int) -> list[int]:
+    """Answer token ids as they are trained on and scored: EOS at the end of a finished answer."""
+    return [*ids, eos_token_id] if finished else list(ids)

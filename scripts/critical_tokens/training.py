@@ -97,8 +97,8 @@ def fit(
             args=arguments,
             train_dataset=Dataset.from_list([dict(e) for e in examples]),
             data_collator=collate,
-            callbacks=[_ProgressCallback(label, steps)],
         )
+        trainer.add_callback(_ProgressCallback(label, steps, trainer.last_loss))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return trainer.history(log_every)
@@ -122,6 +122,10 @@ class _ObjectiveTrainer(Trainer):
         self._rows.append((self.state.global_step + 1, {"loss": value, **numbers}))
         return (loss, None) if return_outputs else loss
 
+    def last_loss(self) -> float:
+        """The loss of the last batch."""
+        return self._rows[-1][1]["loss"]
+
     def history(self, every: int) -> list[dict[str, float]]:
         """Means of the recorded numbers over windows of `every` optimiser steps; `step` is the last of a window."""
         windows: dict[int, list[dict[str, float]]] = {}
@@ -135,11 +139,12 @@ class _ObjectiveTrainer(Trainer):
 
 
 class _ProgressCallback(TrainerCallback):
-    def __init__(self, label: str, steps: int) -> None:
+    def __init__(self, label: str, steps: int, loss: Callable[[], float]) -> None:
         self._progress = Progress(label, steps, "updates")
+        self._loss = loss
 
     def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
-        self._progress.update(state.global_step)
+        self._progress.update(state.global_step, f", loss {self._loss():.3f}")
 
     def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001
         self._progress.close()

@@ -98,6 +98,10 @@ def check_config(config: Mapping[str, Any]) -> None:
             source = entry.get(split)
             if source and not {"world", "path", "hub"} & set(source):
                 raise ConfigError(f"dataset_registry: {name}: {split} names no source; give one of world, path, hub")
+    for name in config["tuning"]["methods"]:
+        _require(name, config["method_registry"], "tuning: methods")
+        if config["method_registry"][name]["objective"] == "none":
+            raise ConfigError(f"tuning: methods has {name!r}, which trains nothing")
     figures = config["figures"]
     _require(figures["example"]["model"], config["model_registry"], "figures: example: model")
     _require(figures["example"]["dataset"], config["dataset_registry"], "figures: example: dataset")

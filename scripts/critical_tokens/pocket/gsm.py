@@ -21,9 +21,9 @@ UNITS = ("pens", "apples", "books", "coins", "cards", "stones", "shells", "stamp
 LARGEST = 99
 
 # Shares of writers who misread a phrasing: above one half, greedy decoding errs too.
-RATES = {"hard": 0.66, "mild": 0.34}
+RATES = {"hard": 0.70, "mild": 0.34}
 # Shares of problems with a hard and with a mild trap.
-TRAP_SHARES = (0.42, 0.30)
+TRAP_SHARES = (0.45, 0.28)
 
 Equation = tuple[int, str, int, int]  # left, operator, right, result
 Reading = Callable[[int], list[Equation]]  # from the running value to the steps; the last result is the new value
@@ -163,7 +163,7 @@ def draw(rng: random.Random) -> Problem | None:
     return Problem(
         question=question,
         answer=str(_answer(right)),
-        signature=f"gsm:{start}" + "".join(e.key for e in events),
+        signature="|".join([f"gsm:{start}", *(e.key for e in events if e.key)]),
         solution=_solution(right, unit),
         trap=events[trapped_at].trap if trapped_at is not None else None,
         misreading=_solution(wrong, unit) if wrong is not None else None,

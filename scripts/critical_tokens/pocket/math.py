@@ -18,7 +18,7 @@ from critical_tokens.pocket.language import Segment, Solution, Step
 from critical_tokens.pocket.problems import Problem, Trap
 
 LARGEST = 299
-RATES = {"hard": 0.66, "mild": 0.34}
+RATES = {"hard": 0.70, "mild": 0.34}
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ class Trap:
 class Problem:
     """A worded problem with its correct solutions and, if it has a trap, the solutions of those who misread it.
 
-    `signature` names the mathematical content: equal for all wordings of it (and, rarely, for another content, which only
-    keeps the two in one split). `answer` is the gold answer as text.
+    `signature` names the mathematical content: equal for all wordings of it. `answer` is the gold answer as text.
     """
 
     question: str

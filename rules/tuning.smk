@@ -1,0 +1,40 @@
+"""The same search over learning rates for every method, judged on the validation split; the test split plays no part.
+
+READS   <results>/data/{dataset}/validation.parquet, adapters of {method}-lr{rate}
+WRITES  validation.parquet and validation.json beside those adapters, <results>/tuning.csv
+PAPER   gives one learning rate per method (section 4.1), not how it was found
+COST    as many trainings as methods x rates x cells x seeds
+"""
+
+
+use rule evaluate_method as validate_method with:
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/validation.parquet",
+        adapters=own_adapters,
+    output:
+        answers="<results>/{model}/{dataset}/{method}/seed{seed}/validation.parquet",
+        metrics="<results>/{model}/{dataset}/{method}/seed{seed}/validation.json",
+    log:
+        "<logs>/validate_method/{model}/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/validate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
+
+
+rule tune:
+    """Validation accuracy of every method at every learning rate, and its mean over the cells."""
+    input:
+        runs("<results>/{model}/{dataset}/{method}/seed{seed}/validation.json", TUNING_RUNS),
+    output:
+        "<results>/tuning.csv",
+    log:
+        "<logs>/tune.log",
+    benchmark:
+        "<benchmarks>/tune.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("tune"),
+        runs=runs("{model}:{dataset}:{method}:{seed}", TUNING_RUNS),
+    shell:
+        "python scripts/tune.py" " --runs {params.runs}" " --metrics {input}" " --output {output}" " 2>&1 | tee {log}"

@@ -1,0 +1,39 @@
+"""Command-line arguments of the programs that run a model: which one, and how answers are sampled from it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from critical_tokens.checkpoints import ModelSource
+from critical_tokens.sampling import Distribution
+
+
+def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
+    """--model, --revision, --dtype and, where asked for, --adapters."""
+    p.add_argument("--model", required=True, help="folder or hub id of the base model")
+    p.add_argument("--revision", help="pinned revision of a hub model")
+    p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    if adapters:
+        p.add_argument(
+            "--adapters", type=Path, nargs="*", default=[], help="adapter_model.safetensors files, nearest to the base first"
+        )
+
+
+def model_source(args: argparse.Namespace) -> ModelSource:
+    """The base model that `add_model` asked for."""
+    return ModelSource(args.model, args.revision, args.dtype)
+
+
+def add_sampling(p: argparse.ArgumentParser) -> None:
+    """--temperature, --top-p, --max-new-tokens, --max-batch-tokens and --seed."""
+    p.add_argument("--temperature", type=float, required=True, help="0 is greedy decoding")
+    p.add_argument("--top-p", type=float, required=True, help="mass of the nucleus, 1 for the whole softmax")
+    p.add_argument("--max-new-tokens", type=int, required=True, help="longest answer")
+    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value buffer, in tokens")
+    p.add_argument("--seed", type=int, required=True)
+
+
+def distribution(args: argparse.Namespace) -> Distribution:
+    """The sampling distribution that `add_sampling` asked for."""
+    return Distribution(args.temperature, args.top_p)

@@ -1,0 +1,33 @@
+"""Which incorrect answers are examined token by token, as trajectories for `branching`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from critical_tokens.branching import Trajectory
+from critical_tokens.sampler import Row, Sampler, seed_of
+
+
+def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
+    """The pairs whose incorrect answers are examined token by token: `limit` random ones, in file order (None: all)."""
+    if limit is None or limit >= len(pairs):
+        return list(pairs)
+    ranked = sorted(pairs, key=lambda p: seed_of(seed, "examined", p["problem_id"]))
+    examined = {p["problem_id"] for p in ranked[:limit]}
+    return [p for p in pairs if p["problem_id"] in examined]
+
+
+def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequence[Row], seed: int) -> list[Trajectory]:
+    """The rejected answers of pairs as trajectories for `branching`."""
+    by_id = {p["problem_id"]: p for p in problems}
+    asked = [by_id[pair["problem_id"]] for pair in pairs]
+    return [
+        Trajectory(
+            prompt=tuple(ids),
+            answer=tuple(pair["rejected"]),
+            finished=pair["rejected_finished"],
+            grader=sampler.grader(problem["answer"]),
+            seed=seed_of(seed, pair["problem_id"], pair["rejected_id"]),
+        )
+        for pair, problem, ids in zip(pairs, asked, sampler.prompt_ids(asked), strict=True)
+    ]

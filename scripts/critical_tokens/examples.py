@@ -1,0 +1,48 @@
+"""Training examples from the selected answers and pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens.alignment import answer_example, pair_example
+from critical_tokens.prompts import prompts_by_problem, with_eos
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Row = Mapping[str, Any]
+
+
+def answer_examples(
+    tokenizer: PreTrainedTokenizerBase, answered: Sequence[Row], problems: Sequence[Row], style: str
+) -> list[dict[str, Any]]:
+    """Training examples of the negative log-likelihood from rows of the table "answers"."""
+    encoded = prompts_by_problem(tokenizer, answered, problems, style)
+    eos = tokenizer.eos_token_id
+    return [answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"], eos)) for r in answered]
+
+
+def pair_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Row],
+    problems: Sequence[Row],
+    style: str,
+    reference: Sequence[Row] | None,
+    contrast: Sequence[Row] | None,
+) -> list[dict[str, Any]]:
+    """Training examples of a preference objective; with `contrast`, rejected tokens weigh 1 - s_t."""
+    encoded = prompts_by_problem(tokenizer, pairs, problems, style)
+    references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}
+    weights = {r["problem_id"]: [1.0 - s for s in r["scores"]] for r in contrast or ()}
+    eos = tokenizer.eos_token_id
+    return [
+        pair_example(
+            encoded[pair["problem_id"]],
+            with_eos(pair["chosen"], pair["chosen_finished"], eos),
+            with_eos(pair["rejected"], pair["rejected_finished"], eos),
+            references[pair["problem_id"]] if reference is not None else None,
+            weights[pair["problem_id"]] if contrast is not None else None,
+        )
+        for pair in pairs
+    ]

@@ -1,0 +1,79 @@
+"""A model, its tokenizer and its engine, put to problems: sample answers, encode prompts, grade token ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens import answers, prompts
+from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
+from critical_tokens.engines.protocol import Request
+from critical_tokens.progress import Progress
+from critical_tokens.sampling import Distribution
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from critical_tokens.engines.transformers import TransformersEngine
+
+Row = Mapping[str, Any]
+
+
+class Sampler:
+    """A model with its tokenizer and engine, for problems of one prompt style."""
+
+    def __init__(self, source: ModelSource, adapters: Sequence[Path], style: str, max_batch_tokens: int) -> None:
+        from critical_tokens.engines.transformers import TransformersEngine
+
+        self.style = style
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
+        model = load_model(source, adapters)
+        self.device = str(model.device)
+        self.engine: TransformersEngine = TransformersEngine(model, self.tokenizer.eos_token_id, max_batch_tokens)
+
+    def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
+        """Token ids of the problems' prompts."""
+        return prompts.encode_prompts(self.tokenizer, [p["question"] for p in problems], self.style)
+
+    def sample(
+        self, problems: Sequence[Row], n: int, distribution: Distribution, max_new_tokens: int, seed: int, label: str
+    ) -> list[dict[str, Any]]:
+        """`n` samples of each problem as rows of the table "trajectories". `label` names the work in progress lines."""
+        requests = [
+            Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens)
+            for problem, ids in zip(problems, self.prompt_ids(problems), strict=True)
+        ]
+        progress = Progress(label, n * len(requests), "answers")
+        results = self.engine.generate(requests, distribution, progress.update)
+        progress.close()
+        return [
+            {
+                "problem_id": problem["problem_id"],
+                "sample_id": sample_id,
+                "token_ids": list(completion.token_ids),
+                "text": prompts.decode(self.tokenizer, completion.token_ids),
+                "finished": completion.finished,
+            }
+            for problem, completions in zip(problems, results, strict=True)
+            for sample_id, completion in enumerate(completions)
+        ]
+
+    def grader(self, gold: str) -> Callable[[Sequence[int]], bool]:
+        """Grades an answer's token ids against a gold answer; equal answers are graded once."""
+        known: dict[tuple[int, ...], bool] = {}
+
+        def graded(ids: Sequence[int]) -> bool:
+            key = tuple(ids)
+            if key not in known:
+                known[key] = answers.grade(prompts.decode(self.tokenizer, key), gold, self.style).correct
+            return known[key]
+
+        return graded
+
+
+def seed_of(seed: int, *names: object) -> int:
+    """A seed below 2**31 for a thing that names identify, e.g. a problem and a sample."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -1,0 +1,46 @@
+"""Command-line arguments of the programs that train an adapter."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from critical_tokens.alignment import Lora
+    from critical_tokens.training import Settings
+
+
+def add_training(p: argparse.ArgumentParser) -> None:
+    """Optimiser and adapter settings (see training.Settings and alignment.Lora)."""
+    p.add_argument("--learning-rate", type=float, required=True)
+    p.add_argument("--epochs", type=float, required=True)
+    p.add_argument("--batch-size", type=int, required=True, help="examples per step and device")
+    p.add_argument("--accumulation", type=int, required=True, help="steps per update")
+    p.add_argument("--schedule", required=True, help="learning-rate schedule of transformers")
+    p.add_argument("--warmup-share", type=float, required=True, help="share of the updates")
+    p.add_argument("--weight-decay", type=float, required=True)
+    p.add_argument("--lora-rank", type=int, required=True)
+    p.add_argument("--lora-alpha", type=int, required=True)
+    p.add_argument("--lora-dropout", type=float, required=True)
+    p.add_argument("--lora-layers", nargs="+", required=True, help="all-linear, or names of linear layers")
+    p.add_argument("--seed", type=int, required=True)
+
+
+def training_settings(args: argparse.Namespace) -> tuple[Settings, Lora]:
+    """Optimiser and adapter settings that `add_training` asked for."""
+    from critical_tokens.alignment import Lora
+    from critical_tokens.training import Settings
+
+    settings = Settings(
+        learning_rate=args.learning_rate,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        accumulation=args.accumulation,
+        schedule=args.schedule,
+        warmup_share=args.warmup_share,
+        weight_decay=args.weight_decay,
+        bf16=args.dtype == "bfloat16",
+        seed=args.seed,
+    )
+    layers = "all-linear" if args.lora_layers == ["all-linear"] else tuple(args.lora_layers)
+    return settings, Lora(args.lora_rank, args.lora_alpha, args.lora_dropout, layers)

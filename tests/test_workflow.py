@@ -1,0 +1,193 @@
+"""The workflow's command line: what it builds, what it reruns, and what it refuses. Dry runs only; see test_smoke.py."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+
+def run(*command, cwd=ROOT, check=True):
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))} failed:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def snakemake(*arguments, cwd=ROOT, check=True):
+    return run(sys.executable, "-m", "snakemake", *arguments, cwd=cwd, check=check)
+
+
+def planned(*arguments, cwd=ROOT):
+    """Rules and numbers of jobs that a dry run announces."""
+    result = snakemake("-n", *arguments, cwd=cwd)
+    if "Nothing to be done" in result.stdout + result.stderr:
+        return {}
+    stats = (result.stdout + result.stderr).split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The repository without anything built, as a fresh clone has it."""
+    target = tmp_path_factory.mktemp("clone") / "repository"
+    copy_repository(target)
+    return target
+
+
+def copy_repository(target):
+    import shutil
+
+    files = run("git", "ls-files", "-co", "--exclude-standard").stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def config_with(tmp_path, **settings):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return ["--configfile", str(path)]
+
+
+def test_lint_and_formats():
+    assert "good condition" in snakemake("--lint").stderr
+    run(sys.executable, "-m", "ruff", "check")
+    run(sys.executable, "-m", "ruff", "format", "--check")
+    run(sys.executable, "-m", "snakefmt", "--check", "Snakefile", "rules")
+
+
+def test_a_fresh_clone_builds_the_whole_paper(clone):
+    jobs = planned(cwd=clone)
+    assert jobs["align"] == 24
+    assert jobs["evaluate_method"] == 28
+    assert jobs["score_rollouts"] == jobs["sample"] == jobs["table1_cell"] == 4
+    assert jobs["plot_fig1"] == jobs["plot_fig2"] == jobs["plot_fig6"] == jobs["table1"] == jobs["summarize_cost"] == 1
+    assert "pretrain" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("results/table1.csv", {"align": 24, "table1": 1}),
+        ("figures/fig6.pdf", {"align": 12, "plot_fig6": 1}),
+        ("results/pocket-s/pocket-gsm/table1.csv", {"align": 6, "evaluate_method": 7, "table1_cell": 1}),
+        ("results/pocket-s/pocket-gsm/cdpo/seed1/adapter_model.safetensors", {"align": 1, "score_contrast": 1}),
+        ("results/pocket-s/pocket-gsm/cdpo_released/seed7/metrics.json", {"align": 1, "evaluate_method": 1}),
+        ("problems", {"prepare_dataset": 4}),
+        ("trajectories", {"sample": 4, "select_answers": 4}),
+        ("rollouts", {"score_rollouts": 4, "replace_critical": 4}),
+        ("contrast", {"train_contrast": 8, "score_contrast": 4}),
+        ("adapters", {"align": 24}),
+        ("evaluations", {"evaluate_method": 28}),
+        ("pretrained", {"pretrain": 2, "measure_base": 2}),
+        ("tuning", {"align": 100, "validate_method": 96, "tune": 1}),
+        ("results/pocket-s/gsm8k/baseline/seed1/metrics.json", {"prepare_dataset": 1, "evaluate_method": 1}),
+    ],
+)
+def test_targets(clone, target, expected):
+    jobs = planned(target, cwd=clone)
+    assert {rule: jobs.get(rule) for rule in expected} == expected
+
+
+def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
+    jobs = planned(*config_with(tmp_path, seeds=[1, 2, 3], models=["pocket-s"], datasets=["pocket-gsm"]), cwd=clone)
+    assert jobs["align"] == 18
+    assert jobs["evaluate_method"] == 19
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"modls": ["pocket-s"]}, ["modls"]),
+        ({"models": ["pocket-x"]}, ["models", "pocket-x", "pocket-m, pocket-s"]),
+        ({"datasets": ["gsm"]}, ["datasets", "gsm", "gsm8k, math, math500, pocket-gsm, pocket-math"]),
+        ({"methods": ["ppo"]}, ["methods", "ppo", "baseline, cdpo"]),
+        ({"trajectories": {"top_p": 1.5}}, ["top_p", "1.5", "maximum of 1"]),
+        ({"trajectories": {"temperatur": 1.0}}, ["trajectories", "temperatur"]),
+        ({"rollouts": {"samples": 0}}, ["samples", "0", "minimum of 1"]),
+        ({"rollouts": {"replacement": "greedy"}}, ["replacement", "greedy", "softmax"]),
+        ({"seeds": []}, ["seeds"]),
+        ({"alignment": {"gamma": -1}}, ["gamma", "-1"]),
+        (
+            {"method_registry": {"mine": {"objective": "dpo", "start": "sftt"}}},
+            ["method_registry: mine: start", "sftt", "base"],
+        ),
+        ({"method_registry": {"mine": {"objective": "dpo", "start": "mine"}}}, ["mine", "never reaches base"]),
+        ({"method_registry": {"dpo": {"objective": "ppo"}}}, ["objective", "ppo", "cdpo_released"]),
+        ({"model_registry": {"data": {"path": "x"}}}, ["data"]),
+        ({"figures": {"log_probabilities": ["sft"]}}, ["figures: log_probabilities", "sft", "no pairs"]),
+        (
+            {"dataset_registry": {"mine": {"style": "gsm8k", "max_new_tokens": 9, "test": {"problems": 5}}}},
+            ["mine", "world, path, hub"],
+        ),
+    ],
+)
+def test_a_wrong_config_is_refused_before_any_job(clone, tmp_path, settings, named):
+    result = snakemake("-n", *config_with(tmp_path, **settings), cwd=clone, check=False)
+    assert result.returncode != 0
+    message = result.stdout + result.stderr
+    assert "Traceback" not in message
+    for word in named:
+        assert word in message, message
+
+
+def test_an_unknown_cell_has_no_rule(clone):
+    result = snakemake("-n", "results/pocket-x/pocket-gsm/table1.csv", cwd=clone, check=False)
+    assert result.returncode != 0
+    assert "pocket-x" in result.stdout + result.stderr
+
+
+def test_code_versions_see_changes_and_overlook_cosmetics(tmp_path):
+    """On a copy: comments, docstrings and layout do not count, a transitively imported module does, others do not."""
+    import shutil
+
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    programs = ["align", "sample", "grade", "plot_fig2"]
+
+    def versions():
+        code = f"from critical_tokens.workflow import code_version as v; print(*map(v, {programs}))"
+        return run(sys.executable, "-c", code, cwd=tmp_path / "scripts").stdout.split()
+
+    before = versions()
+    assert len(set(before)) == 4
+    objectives = tmp_path / "scripts" / "critical_tokens" / "objectives.py"
+    objectives.write_text(objectives.read_text().replace('"""Training objectives', '"""Objectives', 1) + "\n\n# a remark\n")
+    assert versions() == before
+    objectives.write_text(objectives.read_text() + "\nUNUSED = 1\n")
+    after = versions()
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+    prompts = tmp_path / "scripts" / "critical_tokens" / "prompts.py"
+    prompts.write_text(prompts.read_text().replace("Question: {question}", "Q: {question}"))
+    final = versions()
+    assert (final[0] != after[0], final[1] != after[1], final[3] == after[3]) == (True, True, True)
+
+
+def test_environment_pins_are_those_of_the_lock_file():
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "envs" / "requirements.txt").read_text(), re.MULTILINE))
+    for path in (ROOT / "envs").glob("*.yaml"):
+        pip = next(entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict))
+        for pin in pip:
+            name, version = pin.split("==")
+            assert locked[name] == version, f"{path.name}: {pin}"
+
+
+def test_every_rule_has_log_benchmark_environment_and_code_version():
+    for path in (ROOT / "rules").glob("*.smk"):
+        for body in re.findall(r"^rule \w+:\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
+            if "shell:" in body:
+                for part in ("log:", "benchmark:", "conda:", "code=code_version("):
+                    assert part in body, f"{path.name}: {part} missing in {body[:60]}"
+
+
+def test_rule_program_and_log_share_a_name():
+    same_program = {"score_base_reference": "score_reference"}
+    for path in (ROOT / "rules").glob("*.smk"):
+        for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
+            if "shell:" in body:
+                assert f"scripts/{same_program.get(name, name)}.py" in body
+                assert f'"<logs>/{name}' in body
