@@ -28,6 +28,7 @@ rule score_rollouts:
         style=style,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
         samples=config["rollouts"]["samples"],
+        method=config["rollouts"]["method"],
         seed=config["rollouts"]["seed"],
     shell:
         "python scripts/score_rollouts.py"
@@ -36,6 +37,7 @@ rule score_rollouts:
         " --pairs {input.pairs}"
         " {params.trajectories}"
         " --rollouts {params.samples}"
+        " --method {params.method}"
         " --style {params.style}"
         " {params.sampling}"
         " --seed {params.seed}"

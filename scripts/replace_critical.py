@@ -38,13 +38,9 @@ def main() -> None:
     where = [positions[p["problem_id"]] for p in pairs]
     sampling = arguments.distribution(args)
     replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
-    arms = {
-        "kept": branching.keep_token(sampler.engine, trajectories, where, args.draws, sampling, args.max_new_tokens),
-        "replaced": branching.replace_token(
-            sampler.engine, trajectories, where, args.draws, sampling, replacement, args.max_new_tokens,
-            sampler.tokenizer.eos_token_id,
-        ),
-    }  # fmt: skip
+    budget = branching.Budget(sampling, args.max_new_tokens, sampler.tokenizer.eos_token_id)
+    examined = (sampler.engine, trajectories, where, args.draws, budget)
+    arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
     rows = [
         {
             "problem_id": pair["problem_id"],

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
     parser.add_argument("--rollouts", type=int, required=True, help="continuations per token")
+    parser.add_argument("--method", choices=("coupled", "independent"), required=True)
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -29,9 +30,9 @@ def main() -> None:
     sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     progress = Progress(str(args.output), args.rollouts * sum(len(t.answer) + 1 for t in trajectories), "continuations")
-    scores = branching.score_positions(
-        sampler.engine, trajectories, args.rollouts, arguments.distribution(args), args.max_new_tokens, progress.update
-    )
+    score = {"coupled": branching.score_coupled, "independent": branching.score_independently}[args.method]
+    budget = branching.Budget(arguments.distribution(args), args.max_new_tokens, sampler.tokenizer.eos_token_id)
+    scores = score(sampler.engine, trajectories, args.rollouts, budget, progress.update)
     progress.close()
     rows = [
         {

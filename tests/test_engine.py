@@ -98,15 +98,7 @@ def test_progress_counts_every_completion(tiny_model):
     assert told[-1] == sum(r.n for r in asked)
 
 
-def test_drawn_tokens_avoid_the_banned_one_and_follow_the_rest(tiny_model):
-    prefix = (5, 6, 7)
-    logits = tiny_model(input_ids=torch.tensor([prefix])).logits[0, -1].float().detach()
-    banned = int(logits.argmax())
-    engine = TransformersEngine(tiny_model, EOS)
-    drawn = torch.tensor(engine.draw_tokens([prefix], [banned], 20_000, [3], Distribution())[0])
-    logits[banned] = -torch.inf
-    expected = torch.softmax(logits, -1) * 20_000
-    observed = torch.bincount(drawn, minlength=100).float()
-    assert observed[banned] == 0
-    common = expected >= 5
-    assert ((observed - expected)[common] ** 2 / expected[common]).sum() < common.sum() + 4 * (2 * common.sum()) ** 0.5
+def test_path_logits_are_those_of_the_whole_sequence(tiny_model):
+    logits = TransformersEngine(tiny_model, EOS).path_logits((5, 6, 7), (8, 9, 10, 2))
+    whole = tiny_model(input_ids=torch.tensor([[5, 6, 7, 8, 9, 10, 2]])).logits[0].detach()
+    torch.testing.assert_close(logits, whole[2:6])

@@ -72,6 +72,20 @@ class Distribution:
         return order.gather(-1, torch.minimum(rank, last)).squeeze(-1)
 
 
+def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:
+    """A token id for each of `uniforms`, by inversion of the unnormalised `probabilities` (vocabulary,).
+
+    Raises ValueError where no token has any mass.
+    """
+    import torch
+
+    cumulative = probabilities.double().cumsum(-1)
+    if not cumulative[-1] > 0:
+        raise ValueError("no token is left to draw")
+    targets = uniforms.double() * cumulative[-1]
+    return torch.searchsorted(cumulative, targets, right=True).clamp_max(len(probabilities) - 1).tolist()
+
+
 GREEDY = Distribution(temperature=0.0)
 
 # splitmix64 (Steele, Lea, Flood 2014): its increment and the two multipliers of its finaliser, as signed 64-bit numbers.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from critical_tokens.sampling import Distribution
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,6 @@ class Engine(Protocol):
         """
         ...
 
-    def draw_tokens(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        banned: Sequence[int],
-        n: int,
-        seeds: Sequence[int],
-        distribution: Distribution,
-    ) -> list[list[int]]:
-        """`n` next tokens of each prefix, drawn from `distribution` with the prefix's banned token masked out."""
+    def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
+        """Raw logits (len(path), vocabulary) that predict each token of `path` after `prompt`, in one teacher-forced pass."""
         ...

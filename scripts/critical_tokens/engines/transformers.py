@@ -127,25 +127,10 @@ class TransformersEngine:
         return batch.results
 
     @torch.inference_mode()
-    def draw_tokens(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        banned: Sequence[int],
-        n: int,
-        seeds: Sequence[int],
-        distribution: Distribution,
-    ) -> list[list[int]]:
+    def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:
         """See engines.protocol.Engine."""
-        drawn = []
-        for prefix, token, seed in zip(prefixes, banned, seeds, strict=True):
-            ids = torch.tensor([list(prefix)], device=self._model.device)
-            logits = self._model(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
-            logits[token] = -torch.inf
-            samples = torch.arange(n, device=logits.device)
-            keys = stream_keys(torch.full_like(samples, seed), samples)
-            draws = uniforms(keys, torch.zeros_like(samples))
-            drawn.append(distribution.sample(logits.expand(n, -1), draws).tolist())
-        return drawn
+        ids = torch.tensor([[*prompt, *path[:-1]]], device=self._model.device)
+        return self._model(input_ids=ids, logits_to_keep=len(path)).logits[0].float()
 
 
 class _Batch:
