@@ -1,0 +1,122 @@
+"""Write the generated parts of README.md and data/models/README.md from results/, docs/measured.json and the model cards.
+
+A generated part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nobody types a number there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+
+
+def main() -> None:
+    for name in ("fig1", "fig2", "fig6"):
+        (ROOT / "docs" / "figures").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "figures" / f"{name}.png", ROOT / "docs" / "figures" / f"{name}.png")
+    shutil.copy(RESULTS / "table1.csv", ROOT / "docs" / "table1.csv")
+    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost})
+    _fill(ROOT / "data" / "models" / "README.md", {"cards": _cards})
+
+
+def _fill(path: Path, parts: dict) -> None:
+    text = path.read_text()
+    for name, make in parts.items():
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        if not re.search(pattern, text, re.DOTALL):
+            raise SystemExit(f"{path}: has no part {name}")
+        text = re.sub(pattern, lambda m, make=make: m[1] + make().rstrip() + "\n" + m[2], text, flags=re.DOTALL)
+    path.write_text(text)
+
+
+def _table1() -> str:
+    return (RESULTS / "table1.md").read_text()
+
+
+def _findings() -> str:
+    lines = []
+    curves = pd.read_csv(RESULTS / "fig2.csv")
+    for (model, dataset), cell in curves.groupby(["model", "dataset"], sort=False):
+        meta = json.loads((RESULTS / model / dataset / "critical.meta.json").read_text())
+        at = cell.set_index(["arm", "k"])["pass_at_k"]
+        lines.append(
+            f"| {model} | {dataset} | {meta['found'] - meta['zero_only']} of {meta['trajectories']} "
+            f"| {meta['at_or_before_first_wrong']} of {meta['with_known_first_wrong']} "
+            f"| {100 * at['kept', 64]:.0f} | {100 * at['replaced', 1]:.0f} | {100 * at['replaced', 64]:.0f} |"
+        )
+    header = [
+        "| model | dataset | critical token found | at or before the first wrong token | pass@64 kept | pass@1 replaced | "
+        "pass@64 replaced |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    return "\n".join(header + lines)
+
+
+def _cost() -> str:
+    measured = json.loads((ROOT / "docs" / "measured.json").read_text())
+    machine, startup = measured["machine"], measured["startup_seconds"]
+    heaviest = max(startup, key=startup.get)
+    rows = [("`snakemake` (the whole selection)", measured["make"]), ("`snakemake` again (nothing to do)", measured["again"])]
+    rows.append(("`snakemake results/pocket-s/pocket-gsm/table1.csv` (one cell)", measured["cell"]))
+    lines = [
+        f"Measured on {machine['cores']} cores without a GPU by `python docs/measure.py`:",
+        "",
+        "| command | minutes | GB |",
+    ]
+    lines.append("|---|---:|---:|")
+    lines += [f"| {name} | {cost['wall_seconds'] / 60:.1f} | {cost['peak_memory_mb'] / 1024:.1f} |" for name, cost in rows]
+    lines += ["", f"Start-up of a program: {min(startup.values()):.1f} s to {startup[heaviest]:.1f} s (`{heaviest}`)."]
+    if "gsm8k" in measured:
+        real = measured["gsm8k"]
+        lines.append(
+            f"The base model `pocket-s` on the {real['n']} real GSM8K test problems, which it was never made for: "
+            f"{real['correct']} correct ({100 * real['accuracy']:.1f} %), {real['unanswered']} without an answer, "
+            f"{real['truncated']} cut off, in {real['wall_seconds'] / 60:.1f} minutes."
+        )
+    cost = pd.read_csv(RESULTS / "cost.csv").groupby("rule", sort=False)
+    summary = cost.agg({"jobs": "sum", "wall_seconds": "sum", "peak_memory_mb": "max"}).sort_values(
+        "wall_seconds", ascending=False
+    )
+    lines += ["", "| rule | jobs | seconds in all | MB at most |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {rule} | {int(row.jobs)} | {row.wall_seconds:.0f} | {row.peak_memory_mb:.0f} |"
+        for rule, row in summary.head(8).iterrows()
+    ]
+    return "\n".join(lines)
+
+
+def _cards() -> str:
+    lines = []
+    for folder in sorted((ROOT / "data" / "models").iterdir()):
+        if not (folder / "card.json").is_file():
+            continue
+        card = json.loads((folder / "card.json").read_text())
+        recipe = card["recipe"]
+        lines += [f"### {folder.name}", ""]
+        lines.append(
+            f"{recipe['parameters']:,} parameters ({recipe['layers']} layers of {recipe['width']}, {recipe['heads']} heads); "
+            f"{recipe['tokens']:,} tokens of {recipe['documents']:,} documents, seed {recipe['seed']}, final loss "
+            f"{recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on one busy core. Rebuilt by `{card['command']}`."
+        )
+        lines += ["", "| dataset | greedy | 95 % interval | pass@1 | pass@64 | train problems with right and wrong among 16 |"]
+        lines.append("|---|---:|---:|---:|---:|---:|")
+        for dataset, m in card["measured"].items():
+            low, high = m["greedy_interval"]
+            lines.append(
+                f"| {dataset} | {100 * m['greedy_accuracy']:.1f} | {100 * low:.1f}–{100 * high:.1f} | {100 * m['pass_at_1']:.1f} "
+                f"| {100 * m['pass_at_64']:.1f} | {100 * m['mixed_of_16']:.1f} |"
+            )
+        lines += ["", f"Sampled at temperature {card['temperature']}, top-p {card['top_p']}. Checksums:", ""]
+        lines += [f"- `{name}` {checksum}" for name, checksum in card["checksums"].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

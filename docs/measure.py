@@ -1,0 +1,111 @@
+"""Measure the workflow on this machine, in a fresh copy of the repository, and write docs/measured.json.
+
+    python docs/measure.py            everything: `snakemake`, one cell alone, start-up of each program, real GSM8K
+    python docs/measure.py --gsm8k F  the real test set as JSON lines, for the honest number of a pocket model
+
+Run it on an idle machine. Times are wall seconds; memory is the largest sum over all processes of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL = "results/pocket-s/pocket-gsm"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gsm8k", type=Path, help="JSON lines of the real GSM8K test split")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measured.json")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
+        whole, single = Path(scratch, "whole"), Path(scratch, "single")
+        for copy in (whole, single):
+            _copy(copy)
+        measured = {
+            "machine": {"cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30)},
+            "python": platform.python_version(),
+            "make": _timed(["snakemake"], whole),
+            "again": _timed(["snakemake"], whole),
+            "cell": _timed(["snakemake", f"{CELL}/table1.csv"], single),
+            "startup_seconds": _startup(whole),
+        }
+        if args.gsm8k:
+            measured["gsm8k"] = _gsm8k(whole, args.gsm8k.resolve())
+        for folder in ("results", "figures"):
+            shutil.rmtree(ROOT / folder, ignore_errors=True)
+            shutil.copytree(whole / folder, ROOT / folder)
+    args.output.write_text(json.dumps(measured, indent=2) + "\n")
+    print(args.output.read_text())
+
+
+def _copy(target: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def _timed(command: list[str], folder: Path) -> dict[str, float]:
+    """Wall seconds and peak memory of a command and all its children."""
+    start = time.monotonic()
+    peak = 0
+    with subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=sys.stderr) as process:
+        root = psutil.Process(process.pid)
+        while process.poll() is None:
+            total = 0
+            for child in [root, *root.children(recursive=True)]:
+                try:
+                    total += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            peak = max(peak, total)
+            time.sleep(0.2)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed in {folder}")
+    return {"wall_seconds": round(time.monotonic() - start, 1), "peak_memory_mb": round(peak / 2**20)}
+
+
+def _startup(folder: Path) -> dict[str, float]:
+    """Seconds that each program takes to import what it imports, at its top and inside its functions."""
+    seconds = {}
+    for program in sorted((folder / "scripts").glob("*.py")):
+        imports = sorted(set(re.findall(r"^ *((?:from critical_tokens|import pandas).*)$", program.read_text(), re.MULTILINE)))
+        code = "import gc; gc.set_threshold(200_000, 50, 100)\n" + "\n".join(imports)
+        runs = []
+        for _ in range(3):
+            start = time.monotonic()
+            subprocess.run([sys.executable, "-c", code], cwd=folder / "scripts", check=True)
+            runs.append(time.monotonic() - start)
+        seconds[program.stem] = round(sorted(runs)[1], 2)
+    return seconds
+
+
+def _gsm8k(folder: Path, path: Path) -> dict[str, float]:
+    """A pocket model on the real test set."""
+    own = folder / "gsm8k.yaml"
+    own.write_text(yaml.safe_dump({"dataset_registry": {"gsm8k": {"test": {"path": str(path)}}}}))
+    target = "results/pocket-s/gsm8k/baseline/seed1/metrics.json"
+    cost = _timed(["snakemake", "--configfile", str(own), "--", target], folder)
+    return cost | json.loads((folder / target).read_text())
+
+
+if __name__ == "__main__":
+    main()

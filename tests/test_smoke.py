@@ -1,0 +1,166 @@
+"""The true workflow, end to end at the smoke preset, and what makes it run again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from test_workflow import config_with, copy_repository, planned, run, snakemake
+
+pytestmark = pytest.mark.workflow
+
+SMOKE = ["--configfile", "presets/smoke.yaml"]
+CELL = "results/smoke/pocket-s/pocket-gsm"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A copy of the repository in which the smoke preset has been built."""
+    target = tmp_path_factory.mktemp("smoke") / "repository"
+    copy_repository(target)
+    snakemake(*SMOKE, cwd=target)
+    return target
+
+
+def smoke_planned(built, *arguments):
+    return planned(*SMOKE, *arguments, cwd=built)
+
+
+def test_every_artifact_is_there_with_its_meta(built):
+    results = built / "results" / "smoke"
+    table = pd.read_csv(results / "table1.csv")
+    methods = ["baseline", "sft", "sft_dpo", "sft_tdpo", "dpo", "rpo", "cdpo", "cdpo_released"]
+    assert table["method"].tolist() == methods
+    assert (table["n"] == 60).all()
+    assert (table["accuracy"] == 100 * table["correct"] / table["n"]).all()
+    assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
+    assert table["start"].tolist() == ["base", "base", "sft", "sft", "base", "base", "base", "base"]
+    for figure in ("fig1", "fig2", "fig6"):
+        assert (built / "figures" / "smoke" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+        assert (built / "figures" / "smoke" / f"{figure}.png").stat().st_size > 10_000
+    for artifact in results.rglob("*.parquet"):
+        meta = json.loads((artifact.with_name(artifact.stem + ".meta.json")).read_text())
+        assert {"program", "settings", "inputs", "versions", "wall_seconds"} <= set(meta), artifact
+    assert "cDPO" in (results / "table1.md").read_text()
+
+
+def test_cost_lists_every_rule_that_ran(built):
+    cost = pd.read_csv(built / "results" / "smoke" / "cost.csv")
+    assert {"sample", "score_rollouts", "align", "evaluate_method", "train_contrast", "plot_fig6"} <= set(cost["rule"])
+    assert cost.loc[cost["rule"] == "align", "jobs"].tolist() == [7]
+    assert (cost["wall_seconds"] > 0).all()
+
+
+def test_planted_truth_critical_tokens_lie_at_or_before_the_first_wrong_token(built):
+    meta = json.loads((built / CELL / "critical.meta.json").read_text())
+    share = meta["at_or_before_first_wrong"] / meta["with_known_first_wrong"]
+    print(f"critical token at or before the first wrong token in {share:.0%} of {meta['with_known_first_wrong']} trajectories")
+    assert meta["found"] >= 8
+    assert share > 0.5
+
+
+def test_the_kept_critical_token_fails_and_a_replacement_helps(built):
+    curves = pd.read_csv(built / "results" / "smoke" / "fig2.csv")
+    last = curves[curves["k"] == curves["k"].max()].set_index("arm")["pass_at_k"]
+    assert last["replaced"] > last["kept"] + 0.2
+    assert (curves.sort_values("k").groupby("arm")["pass_at_k"].apply(lambda s: s.is_monotonic_increasing)).all()
+
+
+def test_training_histories_start_at_log_two_and_reference(built):
+    for method in ("sft_dpo", "dpo", "cdpo", "cdpo_released"):
+        history = pd.read_csv(built / CELL / method / "seed1" / "history.csv")
+        assert abs(history["loss"][0] - 0.6931) < 1e-3, method
+
+
+def test_a_second_run_has_nothing_to_do(built):
+    result = snakemake(*SMOKE, cwd=built)
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_a_cosmetic_edit_reruns_nothing(built):
+    path = built / "scripts" / "critical_tokens" / "sampling.py"
+    path.write_text("# A remark.\n" + path.read_text())
+    program = built / "scripts" / "sample.py"
+    program.write_text(program.read_text().replace('"""Sample trajectories', '"""Draw trajectories'))
+    assert smoke_planned(built) == {}
+
+
+def test_a_real_edit_reruns_the_stages_that_import_it(built):
+    path = built / "scripts" / "critical_tokens" / "objectives.py"
+    original = path.read_text()
+    path.write_text(original + "\nCHANGED = True\n")
+    try:
+        jobs = smoke_planned(built)
+    finally:
+        path.write_text(original)
+    assert jobs["align"] == 7
+    assert jobs["train_contrast"] == 2
+    assert not {"sample", "grade", "select_answers", "score_rollouts", "replace_critical", "prepare_dataset"} & set(jobs)
+
+
+def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
+    own = config_with(tmp_path, method_registry={"cdpo": {"learning_rate": 1.0e-4}})
+    jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
+    needed = {"align": 1, "evaluate_method": 1, "table1_cell": 1, "table1": 1, "plot_fig6": 1, "summarize_cost": 1, "all": 1}
+    assert jobs == needed
+    own = config_with(tmp_path, contrast={"beta": 1.5})
+    jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
+    assert jobs["score_contrast"] == 1
+    assert jobs["align"] == 2
+    assert "train_contrast" not in jobs
+
+
+def test_a_killed_run_continues_to_the_same_table(built, tmp_path):
+    """SIGKILL to the driver and its jobs, once while sampling and once while training."""
+    target = tmp_path / "repository"
+    copy_repository(target)
+    metrics = f"{CELL}/sft/seed1/metrics.json"
+    command = [sys.executable, "-m", "snakemake", *SMOKE, metrics]
+    for log in ("sample/pocket-s/pocket-gsm.log", "align/pocket-s/pocket-gsm/sft/seed1.log"):
+        with subprocess.Popen(command, cwd=target, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+            deadline = time.monotonic() + 120
+            while not (target / "logs" / "smoke" / log).exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            time.sleep(1.5)
+            assert process.poll() is None, "the run was over before it could be killed"
+            os.killpg(process.pid, signal.SIGKILL)
+        snakemake("--unlock", *SMOKE, cwd=target)
+    assert not (target / metrics).exists()
+    run(*command, cwd=target)
+    assert json.loads((target / metrics).read_text()) == json.loads((built / metrics).read_text())
+    assert not list(target.rglob("*.part"))
+
+
+def test_a_foreign_artifact_is_named(built):
+    pairs = built / CELL / "pairs.parquet"
+    keep = pairs.read_bytes()
+    pairs.write_bytes(keep[:-40])
+    try:
+        result = snakemake(*SMOKE, cwd=built, check=False)
+    finally:
+        pairs.write_bytes(keep)
+    assert result.returncode != 0
+    assert re.search(rf"error: {CELL}/pairs.parquet: is not a complete Parquet file", result.stdout + result.stderr)
+
+
+def test_the_real_gsm8k_runs_to_the_end(built, shared, tmp_path):
+    """Sampling, grading and evaluating a pocket model on real problems, however low the number."""
+    paths = {split: {"path": str(shared(f"gsm8k/{split}.jsonl.gz"))} for split in ("train", "test")}
+    own = config_with(
+        tmp_path,
+        dataset_registry={"gsm8k": {"max_new_tokens": 96, **paths}},
+        evaluation={"problems": 40},
+        trajectories={"problems": 10, "samples": 2},
+    )[1]
+    cell = "results/smoke/pocket-s/gsm8k"
+    targets = [f"{cell}/baseline/seed1/metrics.json", f"{cell}/grades.parquet"]
+    snakemake("--configfile", "presets/smoke.yaml", own, "--", *targets, cwd=built)
+    metrics = json.loads((built / cell / "baseline" / "seed1" / "metrics.json").read_text())
+    print(f"real GSM8K, first 40 test problems: {metrics['correct']} correct, {metrics['unanswered']} without an answer")
+    assert metrics["n"] == 40
+    assert 0 <= metrics["accuracy"] < 0.5
