@@ -109,8 +109,8 @@ def _cards() -> str:
         for dataset, m in card["measured"].items():
             low, high = m["greedy_interval"]
             lines.append(
-                f"| {dataset} | {100 * m['greedy_accuracy']:.1f} | {100 * low:.1f}–{100 * high:.1f} | {100 * m['pass_at_1']:.1f} "
-                f"| {100 * m['pass_at_64']:.1f} | {100 * m['mixed_of_16']:.1f} |"
+                f"| {dataset} | {100 * m['greedy_accuracy']:.1f} | {100 * low:.1f}–{100 * high:.1f} "
+                f"| {100 * m['pass_at_1']:.1f} | {100 * m['pass_at_64']:.1f} | {100 * m['mixed_of_16']:.1f} |"
             )
         lines += ["", f"Sampled at temperature {card['temperature']}, top-p {card['top_p']}. Checksums:", ""]
         lines += [f"- `{name}` {checksum}" for name, checksum in card["checksums"].items()]
