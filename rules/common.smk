@@ -227,6 +227,6 @@ def card_flags(wildcards):
         datasets=POCKET_DATASETS,
         styles=POCKET_STYLES,
         max_new_tokens=max(limits),
-        train_problems=settings["problems"],
+        sampled_problems=config["pretraining"]["measured_problems"],
         **{key: settings[key] for key in keys},
     )

@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--styles", nargs="+", required=True, help="prompt style of each dataset")
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--test", type=Path, nargs="+", required=True)
-    parser.add_argument("--train-problems", type=int, required=True, help="train problems sampled 16 times")
+    parser.add_argument(
+        "--sampled-problems", type=int, required=True, help="test problems sampled 64 times, train problems 16 times"
+    )
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
@@ -39,14 +41,15 @@ def main() -> None:
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
         sampler = Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
         test_problems = records.read_table(test, "problems")
-        train_problems = records.read_table(train, "problems")[: args.train_problems]
+        train_problems = records.read_table(train, "problems")[: args.sampled_problems]
         greedy = counts(sampler, test_problems, 1, sampling.GREEDY)
-        of_64 = counts(sampler, test_problems, 64, arguments.distribution(args))
+        of_64 = counts(sampler, test_problems[: args.sampled_problems], 64, arguments.distribution(args))
         of_16 = counts(sampler, train_problems, 16, arguments.distribution(args))
         measured[dataset] = {
             "test_problems": len(greedy),
             "greedy_accuracy": sum(greedy) / len(greedy),
             "greedy_interval": statistics.wilson_interval(sum(greedy), len(greedy)),
+            "sampled_test_problems": len(of_64),
             "pass_at_1": sum(of_64) / (64 * len(of_64)),
             "pass_at_64": sum(c > 0 for c in of_64) / len(of_64),
             "train_problems": len(of_16),

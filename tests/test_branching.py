@@ -103,7 +103,8 @@ def test_keeping_the_token_continues_from_the_trajectory_itself():
 def test_different_places_draw_from_different_streams():
     engine = RecordingEngine()
     budget = Budget(DRAWS, 40, EOS)
-    chosen = [Trajectory((5,), (30, 31, 40, 30, 31, 30) * 3, True, correct, seed) for seed in range(50)]
+    seeds = [2**31 - 1 - i for i in range(50)]
+    chosen = [Trajectory((5,), (30, 31, 40, 30, 31, 30) * 3, True, correct, seed) for seed in seeds]
     score_independently(engine, chosen, 1, budget)
     score_coupled(engine, chosen, 3, budget)
     keep_token(engine, chosen, [3] * 50, 1, budget)

@@ -111,7 +111,7 @@ def viable(prefix, segments):
         wording.startswith(prefix)
         if len(prefix) < len(wording)
         else prefix.startswith(wording) and viable(prefix[len(wording) :], segments[1:])
-        for wording in segments[0].wordings
+        for wording in segments[0].accepted()
     )
 
 

@@ -37,7 +37,7 @@ def test_every_artifact_is_there_with_its_meta(built):
     methods = ["baseline", "sft", "sft_dpo", "sft_tdpo", "dpo", "rpo", "cdpo", "cdpo_released"]
     assert table["method"].tolist() == methods
     assert (table["n"] == 60).all()
-    assert (table["accuracy"] == 100 * table["correct"] / table["n"]).all()
+    assert (table["accuracy"] - 100 * table["correct"] / table["n"]).abs().max() < 1e-3
     assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
     assert table["start"].tolist() == ["base", "base", "sft", "sft", "base", "base", "base", "base"]
     for figure in ("fig1", "fig2", "fig6"):

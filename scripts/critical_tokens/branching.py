@@ -21,7 +21,7 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A sampled answer to be examined: prompt, answer token ids (without EOS), whether it ended, and its grader."""
+    """A sampled answer to be examined: prompt, answer token ids (without EOS), whether it ended, its grader, a seed < 2**31."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -87,7 +87,7 @@ def _continue(
         left = budget.max_new_tokens - len(start)
         if fork.token != budget.eos_token_id and left > 0:
             # Neighbouring seeds give unrelated streams (sampling.mix): every place has a number of its own.
-            place = (trajectory.seed * 4096 + fork.length) * 8 + fork.stream
+            place = (trajectory.seed * 4096 + fork.length) * 4 + fork.stream
             seed = place * 262_144 + (0 if fork.token is None else fork.token)
             requests.append(Request(trajectory.prompt + start, fork.n, seed, left))
             asked.append(len(results) - 1)

@@ -198,7 +198,7 @@ def _solution(steps: list[tuple[Equation, bool]], unit: str) -> Solution:
             Segment("operand", (str(b),)),
             Segment("wording", (" = ",)),
             Segment("result", (str(c),)),
-            Segment("wording", (f" {unit}.", ".")),
+            Segment("wording", (f" {unit}.", "."), tuple(f" {other}." for other in UNITS if other != unit)),
         )
         return Step(body, risky)
 

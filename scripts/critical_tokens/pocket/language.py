@@ -25,10 +25,19 @@ LEADS = CAREFUL_LEADS + HASTY_LEADS
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of a solution: its role (lead, wording, operation, operand, result, answer) and its correct wordings."""
+    """One stretch of a solution: its role (lead, wording, running, operation, operand, result, answer) and its wordings.
+
+    `wordings` are those that writers choose from; `tolerated` ones are no error either: the checker reads numbers, operations
+    and sentences, not the nouns, which small language models mix up without losing their way.
+    """
 
     role: str
     wordings: tuple[str, ...]
+    tolerated: tuple[str, ...] = ()
+
+    def accepted(self) -> tuple[str, ...]:
+        """All wordings that are correct here."""
+        return self.wordings + self.tolerated
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,14 @@ class Solution:
         return out + list(self.closing)
 
     def to_json(self) -> str:
-        """The language as JSON: a list of [role, wordings], which `language_from_json` reads."""
-        return json.dumps([[s.role, list(s.wordings)] for s in self.segments()], separators=(",", ":"))
+        """The language as JSON: a list of [role, wordings, tolerated], which `language_from_json` reads."""
+        rows = [[s.role, list(s.wordings), list(s.tolerated)] for s in self.segments()]
+        return json.dumps(rows, separators=(",", ":"))
 
 
 def language_from_json(text: str) -> list[Segment]:
     """Inverse of `Solution.to_json`."""
-    return [Segment(role, tuple(wordings)) for role, wordings in json.loads(text)]
+    return [Segment(role, tuple(wordings), tuple(tolerated)) for role, wordings, tolerated in json.loads(text)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
     for index, segment in enumerate(language):
         following: set[int] = set()
         for start in reached:
-            for wording in segment.wordings:
+            for wording in segment.accepted():
                 common = _common_prefix(text, start, wording)
                 if common == len(wording):
                     following.add(start + common)
@@ -166,7 +176,7 @@ def _step_pattern(segments: list[Segment]) -> str:
     for segment in segments:
         if segment.role == "lead" or segment.wordings == (" ",):
             break
-        wordings = [re.escape(w) for w in segment.wordings]
+        wordings = [re.escape(w) for w in segment.accepted()]
         if segment.role in ("running", "result"):
             wordings = [_NUMBER.sub(lambda _: r"\d+", w) for w in wordings]
         pattern += f"(?:{'|'.join(wordings)})"
