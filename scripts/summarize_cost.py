@@ -10,6 +10,7 @@ from critical_tokens import cli, records
 def main() -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
+    parser.add_argument("--models", nargs="+", required=True, help="names of models, to tell a cell's folder")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
@@ -22,22 +23,17 @@ def main() -> None:
         if not {"s", "max_rss", "cpu_time"} <= set(frame.columns):
             raise records.ArtifactError(f"{path}: is not a benchmark file of Snakemake")
         last = frame.iloc[-1]
-        cell = names[1:3] if len(names) > 2 else (None, names[1]) if len(names) > 1 else (None, None)
-        rows.append(
-            {
-                "rule": names[0],
-                "model": cell[0],
-                "dataset": cell[1],
-                "s": last["s"],
-                "cpu": last["cpu_time"],
-                "rss": last["max_rss"],
-            }
-        )
+        model, dataset = (names[1], names[2]) if names[1:2] and names[1] in args.models else (None, (*names, None)[1])
+        numbers = {"wall_seconds": last["s"], "cpu_seconds": last["cpu_time"], "peak_memory_mb": last["max_rss"]}
+        rows.append({"rule": names[0], "model": model, "dataset": dataset} | numbers)
     table = pd.DataFrame(rows)
-    for column in ("s", "cpu", "rss"):
+    for column in ("wall_seconds", "cpu_seconds", "peak_memory_mb"):
         table[column] = pd.to_numeric(table[column], errors="coerce")  # Snakemake writes "NA" for jobs too short to sample
     summary = table.groupby(["rule", "model", "dataset"], dropna=False, sort=False).agg(
-        jobs=("s", "size"), wall_seconds=("s", "sum"), cpu_seconds=("cpu", "sum"), peak_memory_mb=("rss", "max")
+        jobs=("wall_seconds", "size"),
+        wall_seconds=("wall_seconds", "sum"),
+        cpu_seconds=("cpu_seconds", "sum"),
+        peak_memory_mb=("peak_memory_mb", "max"),
     )
     records.write_csv(args.output, summary.reset_index())
 
