@@ -21,7 +21,7 @@ def main() -> None:
         (ROOT / "docs" / "figures").mkdir(exist_ok=True)
         shutil.copy(ROOT / "figures" / f"{name}.png", ROOT / "docs" / "figures" / f"{name}.png")
     shutil.copy(RESULTS / "table1.csv", ROOT / "docs" / "table1.csv")
-    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost})
+    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning})
     _fill(ROOT / "data" / "models" / "README.md", {"cards": _cards})
 
 
@@ -88,6 +88,20 @@ def _cost() -> str:
         f"| {rule} | {int(row.jobs)} | {row.wall_seconds:.0f} | {row.peak_memory_mb:.0f} |"
         for rule, row in summary.head(8).iterrows()
     ]
+    return "\n".join(lines)
+
+
+def _tuning() -> str:
+    """Mean validation accuracy by method and learning rate, from the last search."""
+    table = pd.read_csv(RESULTS / "tuning.csv")
+    shutil.copy(RESULTS / "tuning.csv", ROOT / "docs" / "tuning.csv")
+    rates = sorted(table["learning_rate"].unique())
+    lines = ["| method | " + " | ".join(f"{rate:g}" for rate in rates) + " |", "|---|" + "---:|" * len(rates)]
+    for method, rows in table.groupby("method", sort=False):
+        means = dict(zip(rows["learning_rate"], rows["mean"], strict=True))
+        best = max(means.values())
+        shown = [f"**{means[rate]:.1f}**" if means[rate] == best else f"{means[rate]:.1f}" for rate in rates]
+        lines.append(f"| {method} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 

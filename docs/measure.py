@@ -47,8 +47,7 @@ def main() -> None:
         if args.gsm8k:
             measured["gsm8k"] = _gsm8k(whole, args.gsm8k.resolve())
         for folder in ("results", "figures"):
-            shutil.rmtree(ROOT / folder, ignore_errors=True)
-            shutil.copytree(whole / folder, ROOT / folder)
+            shutil.copytree(whole / folder, ROOT / folder, dirs_exist_ok=True)
     args.output.write_text(json.dumps(measured, indent=2) + "\n")
     print(args.output.read_text())
 

@@ -76,6 +76,10 @@ rule summarize_cost:
         "../envs/analysis.yaml"
     params:
         code=code_version("summarize_cost"),
+        models=list(config["model_registry"]),
         benchmarks=lookup(dpath="pathvars/benchmarks", within=config, default="benchmarks"),
     shell:
-        "python scripts/summarize_cost.py" " --benchmarks {params.benchmarks}" " --output {output}" " 2>&1 | tee {log}"
+        "python scripts/summarize_cost.py"
+        " --benchmarks {params.benchmarks} --models {params.models}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
