@@ -29,11 +29,17 @@ def main() -> None:
         rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["correct"] / row["n"]
     replacement = records.read_table(args.replacement, "replacement")
 
-    # The clearest fall: a critical token that follows a high score. Trajectories that start with it show no fall.
+    # The clearest fall to a critical token; first among those that are lost before anything is wrong ("owed" in the paper),
+    # where the truth is known. Trajectories that start with their critical token show no fall.
     found = [r for r in records.read_table(args.critical, "critical") if r["position"] and not r["zero_only"]]
     if not found:
         raise records.ArtifactError(f"{args.critical}: no trajectory has a critical token behind its first token to draw")
-    chosen = max(found, key=lambda r: (rollouts[r["problem_id"]][r["position"] - 1], r["problem_id"]))
+
+    def telling(row: dict) -> tuple:
+        early = row["first_wrong"] is not None and row["position"] < row["first_wrong"]
+        return early, rollouts[row["problem_id"]][row["position"] - 1], row["problem_id"]
+
+    chosen = max(found, key=telling)
     name, position = chosen["problem_id"], chosen["position"]
     ids = pairs[name]["rejected"]
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))

@@ -107,7 +107,7 @@ class Example:
 
 def trajectory_figure(example: Example) -> Figure:
     """Figure 1: rollout scores along one incorrect trajectory, and what follows with and without its critical token."""
-    figure, axes = panels(2, 1, width=9.0, height=2.9)
+    figure, axes = panels(2, 1, width=9.0, height=2.6)
     curve, below = axes[0][0], axes[1][0]
     positions = range(len(example.tokens))
     curve.bar(positions, [100 * s for s in example.scores], color="0.75", width=0.8)
