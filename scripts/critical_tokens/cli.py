@@ -7,7 +7,7 @@ import gc
 import sys
 from collections.abc import Callable
 
-from critical_tokens.records import ArtifactError
+from critical_tokens.records import Failure
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -16,13 +16,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program; an error about its input is a message, not a traceback."""
+    """Run a program; what the user can mend is a message, not a traceback."""
     # Importing torch and transformers makes a million objects, and looking for garbage among them takes a fifth of the
     # start-up time. The collector goes on, three hundred times more rarely.
     gc.set_threshold(200_000, 50, 100)
     try:
         main()
-    except ArtifactError as error:
+    except Failure as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

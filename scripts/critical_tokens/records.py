@@ -68,7 +68,11 @@ SCHEMAS: dict[str, pa.Schema] = {
 }  # fmt: skip
 
 
-class ArtifactError(ValueError):
+class Failure(Exception):
+    """Something that the user can mend: programs end with its message instead of a traceback."""
+
+
+class ArtifactError(Failure):
     """A file that is not what it should be."""
 
 

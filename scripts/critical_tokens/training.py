@@ -19,6 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from critical_tokens import objectives
 from critical_tokens.progress import Progress
+from critical_tokens.records import Failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ Batch = dict[str, torch.Tensor]
 Objective = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, dict[str, float]]]
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(Failure):
     """The loss is not finite."""
 
 
