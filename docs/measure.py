@@ -88,12 +88,9 @@ def _startup(folder: Path) -> dict[str, float]:
     for program in sorted((folder / "scripts").glob("*.py")):
         imports = sorted(set(re.findall(r"^ *((?:from critical_tokens|import pandas).*)$", program.read_text(), re.MULTILINE)))
         code = "import gc; gc.set_threshold(200_000, 50, 100)\n" + "\n".join(imports)
-        runs = []
-        for _ in range(3):
-            start = time.monotonic()
-            subprocess.run([sys.executable, "-c", code], cwd=folder / "scripts", check=True)
-            runs.append(time.monotonic() - start)
-        seconds[program.stem] = round(sorted(runs)[1], 2)
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-c", code], cwd=folder / "scripts", check=True)
+        seconds[program.stem] = round(time.monotonic() - start, 2)
     return seconds
 
 
