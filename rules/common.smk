@@ -213,8 +213,8 @@ POCKET_STYLES = [config["dataset_registry"][dataset]["style"] for dataset in POC
 
 def pretraining_flags(wildcards):
     settings = config["pretraining"]
-    common = {key: settings[key] for key in ("vocabulary", "prompt_weight", "batch_size", "seed")}
-    own = {key: settings[key][wildcards.name] for key in ("documents", "learning_rate")}
+    common = {key: settings[key] for key in ("vocabulary", "batch_size", "seed")}
+    own = {key: settings[key][wildcards.name] for key in ("documents", "learning_rate", "prompt_weight")}
     return flags(**settings["shapes"][wildcards.name], **own, **common)
 
 
