@@ -39,8 +39,7 @@ def model_files(wildcards):
     folder = Path(config["model_registry"][wildcards.model]["path"])
     if folder.parts[:2] == ("results", "pretrained"):
         return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
-    names = ("config.json", "recipe.json", "tokenizer.json")
-    return [str(folder / name) for name in names if (folder / name).is_file()]
+    return sorted(str(path) for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}") if path.stem != "card")
 
 
 def model_flags(wildcards):
