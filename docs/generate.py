@@ -116,7 +116,7 @@ def _cards() -> str:
         lines.append(
             f"{recipe['parameters']:,} parameters ({recipe['layers']} layers of {recipe['width']}, {recipe['heads']} heads); "
             f"{recipe['tokens']:,} tokens of {recipe['documents']:,} documents, seed {recipe['seed']}, final loss "
-            f"{recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on a machine busy with other work. Rebuilt by `{card['command']}`."
+            f"{recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on a busy machine. Rebuilt by `{card['command']}`."
         )
         lines += ["", "| dataset | greedy | 95 % interval | pass@1 | pass@64 | train problems with right and wrong among 16 |"]
         lines.append("|---|---:|---:|---:|---:|---:|")
