@@ -9,7 +9,6 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
 export PATH := $(BIN):$(PATH)
-# Nothing is fetched at run time; registered hub models and datasets are asked for explicitly (docs/usage.md).
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: all environment test check docs clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, prompts, provenance, records
+from critical_tokens import arguments, cli, provenance, records
 
 
 def main() -> None:
@@ -26,21 +26,20 @@ def main() -> None:
     source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
-    encoded = prompts.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
-    answers = [prompts.with_eos(p["rejected"], p["rejected_finished"], tokenizer.eos_token_id) for p in pairs]
-    items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
+    problems = records.read_table(args.problems, "problems")
+    items = scoring.answered_side(tokenizer, pairs, problems, args.style, "rejected")
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
     contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
     rows = [
         {
             "problem_id": pair["problem_id"],
             "sample_id": pair["rejected_id"],
-            "token_ids": answer,
+            "token_ids": item.answer,
             "positive_logps": contrast.positive,
             "negative_logps": contrast.negative,
             "scores": contrast.scores,
         }
-        for pair, answer, contrast in zip(pairs, answers, contrasts, strict=True)
+        for pair, item, contrast in zip(pairs, items, contrasts, strict=True)
     ]
     records.write_table(args.output, "contrast", rows)
     run.describe(args.output, answers=len(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, prompts, provenance, records
+from critical_tokens import arguments, cli, provenance, records
 
 
 def main() -> None:
@@ -23,12 +23,11 @@ def main() -> None:
     source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
-    encoded = prompts.prompts_by_problem(tokenizer, pairs, records.read_table(args.problems, "problems"), args.style)
+    problems = records.read_table(args.problems, "problems")
     model = checkpoints.load_model(source, args.adapters)
     sides = {}
     for side in ("chosen", "rejected"):
-        answers = [prompts.with_eos(p[side], p[f"{side}_finished"], tokenizer.eos_token_id) for p in pairs]
-        items = [scoring.Answered(encoded[p["problem_id"]], a) for p, a in zip(pairs, answers, strict=True)]
+        items = scoring.answered_side(tokenizer, pairs, problems, args.style, side)
         sides[side] = scoring.answer_logps(model, items, args.max_batch_tokens)
     rows = [
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}

@@ -23,7 +23,7 @@ def trajectories(model, n=3, length=4):
 
     sampled = engine.generate([Request((5, 6, 7), 50, 11, length)], DRAWS)[0]
     distinct = list(dict.fromkeys(c for c in sampled if len(c.token_ids) == length))[:n]
-    return [Trajectory((5, 6, 7), c.token_ids, c.finished, correct, i) for i, c in enumerate(distinct)]
+    return [Trajectory((5, 6, 7), c.token_ids, correct, i) for i, c in enumerate(distinct)]
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ class RecordingEngine:
 
 def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
     engine = RecordingEngine()
-    trajectory = Trajectory((5, 6), (30, 40, 41), True, correct, 0)
+    trajectory = Trajectory((5, 6), (30, 40, 41), correct, 0)
     branches = replace_token(engine, [trajectory], [1], 60, Budget(DRAWS, 10, EOS), DRAWS)[0]
     assert len(branches) == 60
     assert {b.token_id for b in branches} == {EOS, 30, 31}
@@ -94,7 +94,7 @@ def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
 
 def test_keeping_the_token_continues_from_the_trajectory_itself():
     engine = RecordingEngine()
-    trajectory = Trajectory((5, 6), (30, 40, 41), True, correct, 0)
+    trajectory = Trajectory((5, 6), (30, 40, 41), correct, 0)
     branches = keep_token(engine, [trajectory], [1], 4, Budget(DRAWS, 10, EOS))[0]
     assert [b.answer for b in branches] == [(30, 40, 9)] * 4
     assert [(r.prefix, r.n, r.max_new_tokens) for r in engine.asked] == [((5, 6, 30, 40), 4, 8)]
@@ -104,7 +104,7 @@ def test_different_places_draw_from_different_streams():
     engine = RecordingEngine()
     budget = Budget(DRAWS, 40, EOS)
     seeds = [2**31 - 1 - i for i in range(50)]
-    chosen = [Trajectory((5,), (30, 31, 40, 30, 31, 30) * 3, True, correct, seed) for seed in seeds]
+    chosen = [Trajectory((5,), (30, 31, 40, 30, 31, 30) * 3, correct, seed) for seed in seeds]
     score_independently(engine, chosen, 1, budget)
     score_coupled(engine, chosen, 3, budget)
     keep_token(engine, chosen, [3] * 50, 1, budget)
@@ -148,7 +148,7 @@ def test_scoring_is_reproducible(tiny_model, score):
 def test_coupled_samples_number_n_at_every_prefix(tiny_model):
     """An answer that is always right counts every sample alive: n of them, everywhere."""
     sampled = trajectories(tiny_model, n=5, length=12)
-    chosen = [Trajectory(t.prompt, t.answer, t.finished, lambda ids: True, t.seed) for t in sampled]
+    chosen = [Trajectory(t.prompt, t.answer, lambda ids: True, t.seed) for t in sampled]
     for of_it in score_coupled(TransformersEngine(tiny_model, EOS), chosen, 33, Budget(DRAWS, 20, EOS)):
         assert [s.correct for s in of_it] == [33] * 13
 
@@ -169,7 +169,7 @@ def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, poc
     for problem, ids in zip(problems, source.prompt_ids(problems), strict=True):
         completion = source.engine.generate([Request(tuple(ids), 1, 5, 96)], DRAWS)[0][0]
         grader = source.grader(problem["answer"])
-        chosen.append(Trajectory(tuple(ids), completion.token_ids, completion.finished, grader, len(chosen)))
+        chosen.append(Trajectory(tuple(ids), completion.token_ids, grader, len(chosen)))
     spent = source.engine.tokens_generated
     coupled = score_coupled(source.engine, chosen, n, budget)
     few = source.engine.tokens_generated - spent

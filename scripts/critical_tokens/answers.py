@@ -7,10 +7,12 @@ of them is evaluated. A completion without a recognisable answer is wrong and co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+from critical_tokens.records import Row
 
 # A longer completion is cut before anything is searched in it; a longer number is no answer.
 _LONGEST_COMPLETION = 20_000
@@ -37,7 +39,7 @@ def grade(completion: str, gold: str, style: str) -> Grade:
     return Grade(answer, answer is not None and equal(answer, gold))
 
 
-def grade_rows(samples: Sequence[Mapping[str, Any]], problems: Sequence[Mapping[str, Any]], style: str) -> list[dict[str, Any]]:
+def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str) -> list[dict[str, Any]]:
     """Grades of samples as rows of the table "grades"."""
     gold = {p["problem_id"]: p["answer"] for p in problems}
     rows = []

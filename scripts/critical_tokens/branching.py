@@ -21,11 +21,10 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A sampled answer to be examined: prompt, answer token ids (without EOS), whether it ended, its grader, a seed < 2**31."""
+    """A sampled answer to be examined: prompt, answer token ids (without EOS), its grader, a seed < 2**31."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
-    finished: bool
     grader: Grader
     seed: int
 

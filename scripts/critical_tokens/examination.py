@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from critical_tokens.branching import Trajectory
-from critical_tokens.sampler import Row, Sampler, seed_of
+from critical_tokens.records import Row
+from critical_tokens.sampler import Sampler, seed_of
 
 
 def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
@@ -25,7 +26,6 @@ def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequ
         Trajectory(
             prompt=tuple(ids),
             answer=tuple(pair["rejected"]),
-            finished=pair["rejected_finished"],
             grader=sampler.grader(problem["answer"]),
             seed=seed_of(seed, pair["problem_id"], pair["rejected_id"]),
         )

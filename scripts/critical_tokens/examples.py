@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens.alignment import answer_example, pair_example
 from critical_tokens.prompts import prompts_by_problem, with_eos
+from critical_tokens.records import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Row = Mapping[str, Any]
 
 
 def answer_examples(

@@ -6,8 +6,10 @@ the stages. A prompt starts with exactly one BOS where the tokenizer has one; an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from critical_tokens.records import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +44,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def prompts_by_problem(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], problems: Sequence[Mapping[str, Any]], style: str
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], problems: Sequence[Row], style: str
 ) -> dict[str, list[int]]:
     """Prompt token ids of the problems that rows refer to."""
     wanted = {r["problem_id"] for r in rows}

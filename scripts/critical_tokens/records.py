@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     import pandas as pd
 
+Row = Mapping[str, Any]
+"""A row of a table, or a plain mapping with its columns."""
+
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
@@ -102,7 +105,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_table(path: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write rows (one mapping per row, all columns of the kind) as Parquet."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
     with replacing(path) as temporary:

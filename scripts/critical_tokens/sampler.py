@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,13 @@ from critical_tokens import answers, prompts
 from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
 from critical_tokens.engines.protocol import Request
 from critical_tokens.progress import Progress
+from critical_tokens.records import Row
 from critical_tokens.sampling import Distribution
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from critical_tokens.engines.transformers import TransformersEngine
-
-Row = Mapping[str, Any]
 
 
 class Sampler:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from critical_tokens.prompts import prompts_by_problem, with_eos
+from critical_tokens.records import Row
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,15 @@ class Answered:
 
     prompt: Sequence[int]
     answer: Sequence[int]
+
+
+def answered_side(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Row], problems: Sequence[Row], style: str, side: str
+) -> list[Answered]:
+    """The chosen or the rejected answers of pairs, to be scored by a model."""
+    encoded = prompts_by_problem(tokenizer, pairs, problems, style)
+    eos = tokenizer.eos_token_id
+    return [Answered(encoded[p["problem_id"]], with_eos(p[side], p[f"{side}_finished"], eos)) for p in pairs]
 
 
 def contrastive_logps(positive: torch.Tensor, negative: torch.Tensor, beta: float) -> torch.Tensor:

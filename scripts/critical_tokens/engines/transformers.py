@@ -1,8 +1,10 @@
 """The transformers engine: continuous batching over any causal language model of the library, on CPU or GPU.
 
 Rows are right-aligned in one key-value buffer, so that every row writes the same column at a step, whatever the length of
-its prefix. Prefixes are prefilled once per request and copied to its samples. A finished row is overwritten by the last
-one at once, and waiting requests are let in when a quarter of the rows is free.
+its prefix. A prefix is the keys and values of all its tokens but the last, and that last token, which the row's first step
+reads. So prefixes that continue one another, and branches that differ in one token from them, share one prefill: of the
+longest, which the others are slices of. A finished row is overwritten by the last one at once, and waiting requests are let
+in when a quarter of the rows is free.
 """
 
 from __future__ import annotations
@@ -49,14 +51,19 @@ class _Buffer:
                 tensor[: self.active, :, to - width : to] = used
         self.first, self.column = to - width, to
 
-    def admit(self, cache: DynamicCache, source: torch.Tensor, rows: slice, length: int) -> None:
-        """Copy prefilled prefixes (left-padded to `length`) to new rows, their last token left of the next column."""
+    def admit(self, cache: DynamicCache, source: torch.Tensor, lengths: torch.Tensor, width: int) -> None:
+        """Copy the first `lengths` (at most `width`) tokens of paths `source` to new rows, left of the next column."""
+        rows = slice(self.active, self.active + len(source))
+        columns = slice(self.column - width, self.column)
+        tokens = (torch.arange(width, device=lengths.device) - (width - lengths[:, None])).clamp_min(0)
         for index, filled in enumerate(cache.layers):
             if index == len(self.layers):
                 self.layers.append(_Layer(self, filled.keys))
             layer = self.layers[index]
-            layer.keys[rows, :, self.column - length : self.column] = filled.keys[source]
-            layer.values[rows, :, self.column - length : self.column] = filled.values[source]
+            layer.keys[rows, :, columns] = filled.keys[source[:, None], :, tokens].transpose(1, 2)
+            layer.values[rows, :, columns] = filled.values[source[:, None], :, tokens].transpose(1, 2)
+        self.active += len(source)
+        self.first = min(self.first, self.column - width)
 
 
 class _Layer(CacheLayerMixin):
@@ -188,43 +195,33 @@ class _Batch:
 
     def _prefill(self, parts: list[tuple[int, int, int]]) -> None:
         b = self._buffer
-        prefixes = [self._requests[i].prefix for i, _, _ in parts]
-        length = max(map(len, prefixes))
-        ids = torch.zeros((len(parts), length), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prefix in enumerate(prefixes):
-            ids[row, length - len(prefix) :] = torch.tensor(prefix)
-            mask[row, length - len(prefix) :] = 1
-        positions = (mask.cumsum(-1) - 1).clamp_min(0)
+        paths, source, lengths = _cover([self._requests[i].prefix[:-1] for i, _, _ in parts])
+        ids = torch.zeros((len(paths), max(1, *map(len, paths))), dtype=torch.long)
+        for row, path in enumerate(paths):
+            ids[row, : len(path)] = torch.tensor(path)
         cache = DynamicCache()
-        logits = self._model(
-            input_ids=ids.to(self._device),
-            attention_mask=mask.to(self._device),
-            position_ids=positions.to(self._device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        width = max(lengths)
         if not b.active:
-            b.first = b.column = length
-        elif b.column < length:
-            self._shift(length)
-        source = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([n for _, _, n in parts])).to(self._device)
-        rows = slice(b.active, b.active + len(source))
-        b.admit(cache, source, rows, length)
-        self._request[rows] = torch.tensor([i for i, _, n in parts for _ in range(n)], device=self._device)
+            b.first = b.column = width
+        elif b.column < width:
+            self._shift(width)
+        rows = slice(b.active, b.active + sum(n for _, _, n in parts))
+        repeats = torch.tensor([n for _, _, n in parts])
+
+        def by_row(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values).repeat_interleave(repeats).to(self._device)
+
+        asked = [self._requests[i] for i, _, _ in parts]
+        self._request[rows] = by_row([i for i, _, _ in parts])
         self._sample[rows] = torch.tensor([s + k for _, s, n in parts for k in range(n)], device=self._device)
-        seeds = torch.tensor([self._requests[i].seed for i, _, n in parts for _ in range(n)], device=self._device)
-        self._key[rows] = stream_keys(seeds, self._sample[rows])
-        lengths = torch.tensor([len(p) for p in prefixes], device=self._device)[source]
-        self._position[rows] = lengths
-        self._start[rows] = b.column - lengths
-        limits = [min(self._requests[i].max_new_tokens, self._context - len(self._requests[i].prefix)) for i, _, _ in parts]
-        self._limit[rows] = torch.tensor(limits, device=self._device)[source]
+        self._key[rows] = stream_keys(by_row([r.seed for r in asked]), self._sample[rows])
+        self._token[rows] = by_row([r.prefix[-1] for r in asked])
+        self._position[rows] = by_row(lengths)
+        self._start[rows] = b.column - self._position[rows]
+        self._limit[rows] = by_row([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
         self._step[rows] = 0
-        b.active += len(source)
-        b.first = min(b.first, b.column - length)
-        self._take(logits[source], rows)
+        b.admit(cache, by_row(source), self._position[rows], width)
 
     def step(self) -> None:
         """One token for every alive row."""
@@ -245,27 +242,24 @@ class _Batch:
         ).logits[:, -1]
         b.column += 1
         self._position[alive] += 1
-        self._take(logits, alive)
+        self._take(logits)
 
     def _shift(self, to: int) -> None:
         self._start[: self._buffer.active] += to - self._buffer.column
         self._buffer.shift(to)
 
-    def _take(self, logits: torch.Tensor, rows: slice) -> None:
-        """Draw the next token of `rows`, and let go of the rows that it finishes."""
-        drawn = self._distribution.sample(logits, uniforms(self._key[rows], self._step[rows]))
-        self._token[rows] = drawn
-        ended = drawn == self._eos
-        width = self._output.shape[1]
-        self._output[torch.arange(rows.start, rows.stop, device=self._device), self._step[rows].clamp_max(width - 1)] = (
-            drawn.int()
-        )
-        self._step[rows] += 1
+    def _take(self, logits: torch.Tensor) -> None:
+        """Draw the next token of every alive row, and let go of the rows that it finishes."""
+        alive = slice(0, self._buffer.active)
+        drawn = self._distribution.sample(logits, uniforms(self._key[alive], self._step[alive]))
+        self._token[alive] = drawn
+        self._output[torch.arange(len(drawn), device=self._device), self._step[alive]] = drawn.int()
+        self._step[alive] += 1
         self.tokens += len(drawn)
-        full = self._step[rows] >= self._limit[rows]
-        leaving = (ended | full).nonzero().squeeze(-1)
+        ended = drawn == self._eos
+        leaving = (ended | (self._step[alive] >= self._limit[alive])).nonzero().squeeze(-1)
         if len(leaving):
-            self._finish((leaving + rows.start).tolist(), ended[leaving].tolist())
+            self._finish(leaving.tolist(), ended[leaving].tolist())
 
     def _finish(self, leaving: list[int], ended: list[bool]) -> None:
         index = torch.tensor(leaving, device=self._device)
@@ -289,3 +283,16 @@ class _Batch:
                 tensor[to] = tensor[of]
         if left:
             b.first = int(self._start[:left].min())
+
+
+def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
+    """The fewest of the prefixes that all others are slices of, which of them covers each prefix, and every length."""
+    order = sorted(range(len(prefixes)), key=lambda i: prefixes[i], reverse=True)
+    paths: list[tuple[int, ...]] = []
+    source = [0] * len(prefixes)
+    # In this order a prefix comes right behind the last of those that continue it.
+    for i in order:
+        if not paths or paths[-1][: len(prefixes[i])] != prefixes[i]:
+            paths.append(prefixes[i])
+        source[i] = len(paths) - 1
+    return paths, source, [len(p) for p in prefixes]
