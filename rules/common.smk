@@ -85,6 +85,27 @@ def sampling_flags(wildcards):
     )
 
 
+def rollout_flags():
+    """How rollouts are made: the procedure, its size, and how far it goes."""
+    settings = config["rollouts"]
+    size = (
+        {"branches": settings["stratified"]["branches"]}
+        if settings["method"] == "stratified"
+        else {"rollouts": settings["samples"]}
+    )
+    return flags(method=settings["method"], **size, extent=settings["extent"])
+
+
+def threshold_flags():
+    """When a rollout score makes a token critical: counts and stratified scores have thresholds of their own."""
+    settings = config["rollouts"]
+    stratified = settings["method"] == "stratified"
+    return flags(
+        later=settings["stratified"]["later"] if stratified else settings["later"],
+        zero=settings["stratified"]["zero"] if stratified else 0.0,
+    )
+
+
 def evaluation_flags(wildcards):
     return flags(
         temperature=config["evaluation"]["temperature"],

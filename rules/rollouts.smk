@@ -27,8 +27,8 @@ rule score_rollouts:
         sampling=sampling_flags,
         style=style,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
-        samples=config["rollouts"]["samples"],
-        method=config["rollouts"]["method"],
+        method=rollout_flags(),
+        thresholds=threshold_flags(),
         seed=config["rollouts"]["seed"],
     shell:
         "python scripts/score_rollouts.py"
@@ -36,8 +36,8 @@ rule score_rollouts:
         " --problems {input.problems}"
         " --pairs {input.pairs}"
         " {params.trajectories}"
-        " --rollouts {params.samples}"
-        " --method {params.method}"
+        " {params.method}"
+        " {params.thresholds}"
         " --style {params.style}"
         " {params.sampling}"
         " --seed {params.seed}"
@@ -63,14 +63,14 @@ rule find_critical:
     params:
         code=code_version("find_critical"),
         model=model_flags,
-        later=config["rollouts"]["later"],
+        thresholds=threshold_flags(),
     shell:
         "python scripts/find_critical.py"
         " {params.model}"
         " --problems {input.problems}"
         " --pairs {input.pairs}"
         " --rollouts {input.rollouts}"
-        " --later {params.later}"
+        " {params.thresholds}"
         " --output {output}"
         " 2>&1 | tee {log}"
 

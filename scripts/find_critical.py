@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
     parser.add_argument("--later", type=float, required=True, help="later scores stay below this share")
+    parser.add_argument("--zero", type=float, required=True, help="scores up to this count as 0")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("find_critical", args)
@@ -25,9 +26,10 @@ def main() -> None:
     pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
     rows = []
     for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):
-        scores = [r["correct"] / r["n"] for r in group if r["position"] >= 0]
+        scored = [r for r in group if r["position"] >= 0]
         pair, problem = pairs[problem_id], problems[problem_id]
-        found = critical.find_critical(scores, args.later)
+        found = critical.find_critical([r["score"] for r in scored], args.later, args.zero)
+        position = scored[found.position]["position"] if found else None
         truth = None
         if problem["language"]:
             ids = pair["rejected"]
@@ -42,8 +44,8 @@ def main() -> None:
         rows.append({
             "problem_id": problem_id,
             "sample_id": pair["rejected_id"],
-            "position": found.position if found else None,
-            "token_id": pair["rejected"][found.position] if found else None,
+            "position": position,
+            "token_id": None if position is None else pair["rejected"][position],
             "length": len(pair["rejected"]),
             "zero_only": found.zero_only if found else None,
             "first_wrong": truth[0] if truth else None,

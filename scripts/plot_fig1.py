@@ -26,7 +26,7 @@ def main() -> None:
     pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
     rollouts: dict[str, dict[int, float]] = {}
     for row in records.read_table(args.rollouts, "rollouts"):
-        rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["correct"] / row["n"]
+        rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["score"]
     replacement = records.read_table(args.replacement, "replacement")
 
     # The clearest fall to a critical token; first among those that are lost before anything is wrong ("owed" in the paper),
@@ -53,8 +53,8 @@ def main() -> None:
         question=problems[name]["question"],
         gold=problems[name]["answer"],
         tokens=[prompts.decode(tokenizer, [i]) for i in ids],
-        start=rollouts[name][-1],
-        scores=[rollouts[name][t] for t in range(len(ids))],
+        start=rollouts[name].get(-1),
+        scores=[rollouts[name].get(t) for t in range(len(ids))],
         critical=position,
         first_wrong=chosen["first_wrong"],
         branches=branches,

@@ -1,7 +1,8 @@
-"""Score every token of incorrect trajectories by rollouts: how many of n continuations from there are correct."""
+"""Score the tokens of incorrect trajectories by rollouts: the success rate of continuations from there."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from critical_tokens import arguments, cli, provenance, records
@@ -14,14 +15,23 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
-    parser.add_argument("--rollouts", type=int, required=True, help="continuations per token")
-    parser.add_argument("--method", choices=("coupled", "independent"), required=True)
+    parser.add_argument("--method", choices=("coupled", "independent", "stratified"), required=True)
+    parser.add_argument("--rollouts", type=int, help="continuations per token (coupled, independent)")
+    parser.add_argument("--branches", type=float, help="continuations per token that is certainly left (stratified)")
+    parser.add_argument(
+        "--extent",
+        choices=("curve", "critical"),
+        required=True,
+        help="score every token, or from the end backwards only as far as the critical token needs",
+    )
+    parser.add_argument("--later", type=float, required=True, help="with --extent critical: later scores stay below this")
+    parser.add_argument("--zero", type=float, required=True, help="with --extent critical: scores up to this count as 0")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
 
-    from critical_tokens import branching, examination
+    from critical_tokens import branching, critical, examination, rollouts
     from critical_tokens.progress import Progress
     from critical_tokens.sampler import Sampler
 
@@ -29,18 +39,21 @@ def main() -> None:
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
-    progress = Progress(str(args.output), args.rollouts * sum(len(t.answer) + 1 for t in trajectories), "continuations")
-    score = {"coupled": branching.score_coupled, "independent": branching.score_independently}[args.method]
+    planner = {
+        "coupled": lambda: rollouts.coupled(args.rollouts),
+        "independent": lambda: rollouts.independent(args.rollouts),
+        "stratified": lambda: rollouts.stratified(args.branches),
+    }[args.method]()
     budget = branching.Budget(arguments.distribution(args), args.max_new_tokens, sampler.tokenizer.eos_token_id)
-    scores = score(sampler.engine, trajectories, args.rollouts, budget, progress.update)
+    settled = partial(critical.settled, later=args.later, zero=args.zero) if args.extent == "critical" else None
+    progress = Progress(str(args.output), 0, "continuations")
+    scores = rollouts.score(sampler.engine, trajectories, planner, budget, progress.update_of, settled)
     progress.close()
     rows = [
         {
             "problem_id": pair["problem_id"],
             "sample_id": pair["rejected_id"],
-            "position": score.position,
-            "n": score.n,
-            "correct": score.correct,
+            **vars(score),
         }
         for pair, of_pair in zip(pairs, scores, strict=True)
         for score in of_pair

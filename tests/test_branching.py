@@ -1,88 +1,28 @@
-"""Rollouts and replacements, on an engine whose every probability is known."""
+"""Branches off a trajectory: a token kept, replaced, substituted by rank, and first tokens."""
 
 import pytest
 import torch
+from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
-from critical_tokens.branching import Budget, Trajectory, keep_token, replace_token, score_coupled, score_independently
-from critical_tokens.engines.protocol import Completion
+from critical_tokens.branching import (
+    BranchingError,
+    Budget,
+    Fork,
+    Trajectory,
+    branch,
+    counterfactuals,
+    first_tokens,
+    keep_token,
+    replace_token,
+)
+from critical_tokens.engines.protocol import Completion, Request
 from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.sampling import Distribution
-
-EOS = 2
-DRAWS = Distribution(1.0, 0.95)
-
-
-def correct(ids):
-    """An arbitrary but smooth criterion on whole answers."""
-    return sum(ids) % 3 == 0
-
-
-def trajectories(model, n=3, length=4):
-    engine = TransformersEngine(model, EOS)
-    from critical_tokens.engines.protocol import Request
-
-    sampled = engine.generate([Request((5, 6, 7), 50, 11, length)], DRAWS)[0]
-    distinct = list(dict.fromkeys(c for c in sampled if len(c.token_ids) == length))[:n]
-    return [Trajectory((5, 6, 7), c.token_ids, correct, i) for i, c in enumerate(distinct)]
-
-
-@torch.inference_mode()
-def exact_success(model, prompt, answer, max_new_tokens):
-    """The probability that a rollout ends in a correct answer, by walking the whole tree of continuations."""
-    if len(answer) == max_new_tokens:
-        return float(correct(answer))
-    probabilities = DRAWS.probabilities(model(input_ids=torch.tensor([[*prompt, *answer]])).logits[:, -1])[0]
-    total = 0.0
-    for token in probabilities.nonzero().squeeze(-1).tolist():
-        ending = float(correct(answer)) if token == EOS else exact_success(model, prompt, (*answer, token), max_new_tokens)
-        total += float(probabilities[token]) * ending
-    return total
-
-
-BOTH = pytest.mark.parametrize("score", [score_independently, score_coupled])
-
-
-@BOTH
-def test_scores_converge_to_the_exact_probabilities(tiny_model, score):
-    """A tree small enough to enumerate: the last two positions of answers of four tokens."""
-    chosen = trajectories(tiny_model)
-    n = 4000
-    scores = score(TransformersEngine(tiny_model, EOS), chosen, n, Budget(DRAWS, 4, EOS))
-    for trajectory, of_it in zip(chosen, scores, strict=True):
-        assert [s.position for s in of_it] == [-1, 0, 1, 2, 3]
-        for position in (1, 2, 3):
-            exact = exact_success(tiny_model, trajectory.prompt, trajectory.answer[: position + 1], 4)
-            estimate = of_it[position + 1].correct / n
-            assert abs(estimate - exact) <= 4.5 * (exact * (1 - exact) / n) ** 0.5 + 1e-9
-
-
-@BOTH
-def test_an_answer_at_the_length_limit_counts_as_it_stands(tiny_model, score):
-    chosen = trajectories(tiny_model)
-    scores = score(TransformersEngine(tiny_model, EOS), chosen, 7, Budget(DRAWS, 4, EOS))
-    for trajectory, of_it in zip(chosen, scores, strict=True):
-        assert of_it[-1].correct == (7 if correct(trajectory.answer) else 0)
-
-
-class RecordingEngine:
-    """Continues every prefix with one token 9 and draws replacements in turn."""
-
-    def __init__(self):
-        self.asked = []
-
-    def generate(self, requests, distribution, on_progress=None):
-        self.asked += requests
-        return [[Completion((9,), True)] * r.n for r in requests]
-
-    def path_logits(self, prompt, path):
-        logits = torch.full((len(path), 50), -torch.inf)
-        logits[:, [EOS, 30, 31, 40]] = 0.0
-        return logits
+from critical_tokens.sampling import GREEDY, Distribution
 
 
 def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
     engine = RecordingEngine()
-    trajectory = Trajectory((5, 6), (30, 40, 41), correct, 0)
+    trajectory = Trajectory("t", (5, 6), (30, 40, 41), correct, 0)
     branches = replace_token(engine, [trajectory], [1], 60, Budget(DRAWS, 10, EOS), DRAWS)[0]
     assert len(branches) == 60
     assert {b.token_id for b in branches} == {EOS, 30, 31}
@@ -94,24 +34,10 @@ def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
 
 def test_keeping_the_token_continues_from_the_trajectory_itself():
     engine = RecordingEngine()
-    trajectory = Trajectory((5, 6), (30, 40, 41), correct, 0)
+    trajectory = Trajectory("t", (5, 6), (30, 40, 41), correct, 0)
     branches = keep_token(engine, [trajectory], [1], 4, Budget(DRAWS, 10, EOS))[0]
     assert [b.answer for b in branches] == [(30, 40, 9)] * 4
     assert [(r.prefix, r.n, r.max_new_tokens) for r in engine.asked] == [((5, 6, 30, 40), 4, 8)]
-
-
-def test_different_places_draw_from_different_streams():
-    engine = RecordingEngine()
-    budget = Budget(DRAWS, 40, EOS)
-    seeds = [2**31 - 1 - i for i in range(50)]
-    chosen = [Trajectory((5,), (30, 31, 40, 30, 31, 30) * 3, correct, seed) for seed in seeds]
-    score_independently(engine, chosen, 1, budget)
-    score_coupled(engine, chosen, 3, budget)
-    keep_token(engine, chosen, [3] * 50, 1, budget)
-    replace_token(engine, chosen, [3] * 50, 2, budget, DRAWS)
-    seeds = [r.seed for r in engine.asked]
-    assert len(set(seeds)) == len(seeds) > 1000
-    assert max(seeds) < 2**63
 
 
 def test_replacements_never_repeat_the_replaced_token(tiny_model):
@@ -128,7 +54,7 @@ def test_replacements_follow_the_masked_distribution(tiny_model):
     trajectory = trajectories(tiny_model)[0]
     engine = TransformersEngine(tiny_model, EOS)
     branches = replace_token(engine, [trajectory], [1], 20_000, Budget(DRAWS, 4, EOS), Distribution())[0]
-    logits = tiny_model(input_ids=torch.tensor([trajectory.prefix(1)])).logits[0, -1].detach()
+    logits = tiny_model(input_ids=torch.tensor([trajectory.prompt + trajectory.answer[:1]])).logits[0, -1].detach()
     logits[trajectory.answer[1]] = -torch.inf
     expected = torch.softmax(logits, -1) * 20_000
     observed = torch.bincount(torch.tensor([b.token_id for b in branches]), minlength=100).float()
@@ -137,56 +63,72 @@ def test_replacements_follow_the_masked_distribution(tiny_model):
     assert ((observed - expected)[common] ** 2 / expected[common]).sum() < degrees + 4 * (2 * degrees) ** 0.5
 
 
-@BOTH
-def test_scoring_is_reproducible(tiny_model, score):
-    chosen = trajectories(tiny_model)
-    budget = Budget(DRAWS, 8, EOS)
-    first = score(TransformersEngine(tiny_model, EOS, 500), chosen, 5, budget)
-    assert score(TransformersEngine(tiny_model, EOS, 50_000), chosen, 5, budget) == first
+def greedily(model, prefix, room):
+    """The plainest greedy decoding."""
+    return TransformersEngine(model, EOS).generate([Request(tuple(prefix), 1, 0, room)], GREEDY)[0][0]
 
 
-def test_coupled_samples_number_n_at_every_prefix(tiny_model):
-    """An answer that is always right counts every sample alive: n of them, everywhere."""
-    sampled = trajectories(tiny_model, n=5, length=12)
-    chosen = [Trajectory(t.prompt, t.answer, lambda ids: True, t.seed) for t in sampled]
-    for of_it in score_coupled(TransformersEngine(tiny_model, EOS), chosen, 33, Budget(DRAWS, 20, EOS)):
-        assert [s.correct for s in of_it] == [33] * 13
+def test_counterfactuals_substitute_the_tokens_of_a_rank(tiny_model):
+    prompt = (5, 6, 7)
+    own = greedily(tiny_model, prompt, 6).token_ids
+    sampled = trajectories(tiny_model, n=1, length=6)[0]
+    chosen = [Trajectory("greedy", prompt, own, correct, 0), sampled]
+    results = counterfactuals(TransformersEngine(tiny_model, EOS), chosen, Budget(DRAWS, 12, EOS))
+    for trajectory, of_it in zip(chosen, results, strict=True):
+        assert len(of_it) == len(trajectory.answer)
+        for position, branches in enumerate(of_it):
+            kept = trajectory.answer[:position]
+            logits = tiny_model(input_ids=torch.tensor([[*prompt, *kept]])).logits[0, -1].detach()
+            order = [t for t in logits.argsort(descending=True).tolist() if t != trajectory.answer[position]]
+            assert [b.token_id for b in branches] == order[:2]
+            for b in branches:
+                start = kept if b.token_id == EOS else (*kept, b.token_id)
+                room = 12 - len(start)
+                rest = () if b.token_id == EOS else greedily(tiny_model, (*prompt, *start), room).token_ids
+                assert b.answer == start + rest
+                assert b.correct == correct(b.answer)
 
 
-def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, pocket_tokenizer):
-    """On many positions of real trajectories of the pocket world: standardised differences have mean 0 and spread 1.
+def test_first_tokens_are_the_most_probable_ones_with_their_confidence(tiny_model):
+    prompt = (5, 6, 7)
+    paths = first_tokens(TransformersEngine(tiny_model, EOS), [prompt], 10, Budget(DRAWS, 8, EOS))[0]
+    probabilities = tiny_model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1).detach()
+    firsts = [p.token_ids[0] if p.token_ids else EOS for p in paths]
+    assert firsts == probabilities.argsort(descending=True)[:10].tolist()
+    assert paths[0].token_ids == greedily(tiny_model, prompt, 8).token_ids
+    for path in paths:
+        assert len(path.token_ids) <= 8
+        gaps = []
+        for t in range(len(path.token_ids)):
+            top = (
+                tiny_model(input_ids=torch.tensor([[*prompt, *path.token_ids[:t]]])).logits[0, -1].detach().softmax(-1).topk(2)
+            )
+            gaps.append(float(top.values[0] - top.values[1]))
+        assert path.confidence() == pytest.approx(sum(gaps) / max(1, len(gaps)), abs=1e-5)
+        assert path.confidence(slice(0, 1)) == pytest.approx(gaps[0] if gaps else 0.0, abs=1e-5)
 
-    Level: the mean of m standardised differences, of which those of one trajectory are correlated, within 4 standard errors
-    of the trajectory means; their root mean square below 1.25.
-    """
-    from critical_tokens import datasets, sampler
-    from critical_tokens.engines.protocol import Request
 
-    source = sampler.Sampler(pocket_source, [], "gsm8k", 60_000)
-    problems = datasets.generated("pocket-gsm", "train", 8, 0)
-    budget, n = Budget(DRAWS, 96, source.tokenizer.eos_token_id), 32
-    chosen = []
-    for problem, ids in zip(problems, source.prompt_ids(problems), strict=True):
-        completion = source.engine.generate([Request(tuple(ids), 1, 5, 96)], DRAWS)[0][0]
-        grader = source.grader(problem["answer"])
-        chosen.append(Trajectory(tuple(ids), completion.token_ids, grader, len(chosen)))
-    spent = source.engine.tokens_generated
-    coupled = score_coupled(source.engine, chosen, n, budget)
-    few = source.engine.tokens_generated - spent
-    independent = score_independently(source.engine, chosen, n, budget)
-    many = source.engine.tokens_generated - spent - few
-    assert many > 4 * few
-    means, squares = [], []
-    for first, second in zip(coupled, independent, strict=True):
-        z = []
-        for a, b in zip(first, second, strict=True):
-            share = (a.correct + b.correct) / (2 * n)
-            if 0.05 < share < 0.95:
-                z.append((a.correct - b.correct) / (2 * n * share * (1 - share)) ** 0.5)
-        if z:
-            means.append(sum(z) / len(z))
-            squares += [x * x for x in z]
-    assert len(squares) > 40
-    spread = (sum(m * m for m in means) / len(means) / len(means)) ** 0.5
-    assert abs(sum(means) / len(means)) < 4 * spread
-    assert 0.6 < (sum(squares) / len(squares)) ** 0.5 < 1.25
+@pytest.mark.parametrize(
+    ("trajectory", "fork", "message"),
+    [
+        (Trajectory("p1/3", (5,), (), correct, 0), Fork(0, 0, None, 2, 0), "trajectory p1/3: the answer has no tokens"),
+        (
+            Trajectory("p1/3", (5,) * 100, (6,) * 60, correct, 0),
+            Fork(0, 40, None, 2, 0),
+            "trajectory p1/3, position 39: a prefix of 140 tokens fills the model's context of 128",
+        ),
+    ],
+)
+def test_what_cannot_be_branched_is_named(tiny_model, trajectory, fork, message):
+    with pytest.raises(BranchingError, match=message):
+        branch(TransformersEngine(tiny_model, EOS), [trajectory], [fork], Budget(DRAWS, 200, EOS))
+
+
+def test_an_engine_that_returns_too_little_is_named():
+    class Lazy(RecordingEngine):
+        def generate(self, requests, distribution, on_progress=None):
+            return [[Completion((9,), True)] * (r.n - 1) for r in requests]
+
+    trajectory = Trajectory("p2/0", (5, 6), (30, 40), correct, 0)
+    with pytest.raises(BranchingError, match="trajectory p2/0, position 0: the engine returned 4 of 5 continuations"):
+        branch(Lazy(), [trajectory], [Fork(0, 1, None, 5, 0)], Budget(DRAWS, 10, EOS))

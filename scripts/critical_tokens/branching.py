@@ -1,17 +1,18 @@
-"""Branches of a trajectory: rollouts from each of its prefixes, and the replacement of one of its tokens.
+"""Branches: continue from a prefix of a trajectory, possibly with another token next, n times, under a distribution.
 
-Everything here is "continue from a prefix of a trajectory, possibly with another token next, n times": requests to an
-engine, graded by a function that the trajectory brings along.
+Rollouts (`rollouts`), the replacement test of Figure 2, the counterfactuals of CFT and the first tokens of CoT-decoding are
+all lists of forks put to `branch`. An engine answers them; nothing here knows of batches or caches.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from critical_tokens.engines.protocol import Engine, Request
-from critical_tokens.sampling import Distribution, draw, stream_keys, uniforms
+from critical_tokens.records import Failure
+from critical_tokens.sampling import GREEDY, Distribution, draw, stream_keys, uniforms
 
 Grader = Callable[[Sequence[int]], bool]
 """Whether a whole answer (token ids without EOS) is correct."""
@@ -19,18 +20,23 @@ Grader = Callable[[Sequence[int]], bool]
 Told = Callable[[int], None]
 
 
+class BranchingError(Failure):
+    """A trajectory that cannot be branched, or an engine that did not do what it was asked for."""
+
+    def __init__(self, trajectory: Trajectory, position: int | None, what: str) -> None:
+        place = "" if position is None else f", position {position}"
+        super().__init__(f"trajectory {trajectory.name}{place}: {what}")
+
+
 @dataclass(frozen=True)
 class Trajectory:
-    """A sampled answer to be examined: prompt, answer token ids (without EOS), its grader, a seed < 2**31."""
+    """A sampled answer to be examined: its name, prompt, answer ids (without EOS), grader, and a seed < 2**31."""
 
+    name: str
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     grader: Grader
     seed: int
-
-    def prefix(self, length: int) -> tuple[int, ...]:
-        """Prompt and the first `length` answer tokens."""
-        return self.prompt + self.answer[:length]
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,17 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Rollouts from the prefix that ends with answer token `position` (-1: the bare prompt)."""
+class Fork:
+    """`n` continuations of the first `length` answer tokens of trajectory `index`, then `token` (None: whatever is drawn).
 
-    position: int
+    `stream` (0 to 3) keeps the random numbers of different uses of one place apart.
+    """
+
+    index: int
+    length: int
+    token: int | None
     n: int
-    correct: int
+    stream: int
 
 
 @dataclass(frozen=True)
@@ -60,132 +71,56 @@ class Branch:
     correct: bool
 
 
-@dataclass(frozen=True)
-class _Fork:
-    """`n` continuations of trajectory `index`'s first `length` tokens, followed by `token` (None: by whatever is drawn)."""
-
-    index: int
-    length: int
-    token: int | None
-    n: int
-    stream: int
-
-
-def _continue(
-    engine: Engine, trajectories: Sequence[Trajectory], forks: Sequence[_Fork], budget: Budget, told: Told | None = None
+def branch(
+    engine: Engine, trajectories: Sequence[Trajectory], forks: Sequence[Fork], budget: Budget, told: Told | None = None
 ) -> list[list[tuple[int, ...]]]:
-    """Whole answers of each fork's continuations. A fork that is at the length limit, or ends with EOS, stands as it is."""
+    """Whole answers of each fork's continuations. A fork that is at the length limit, or ends with EOS, stands as it is.
+
+    Raises BranchingError for an answer without tokens, a prefix that fills the model's context, or an engine that returns
+    another number of continuations than asked for.
+    """
     results: list[list[tuple[int, ...]]] = []
     requests: list[Request] = []
     asked: list[int] = []
     for fork in forks:
         trajectory = trajectories[fork.index]
+        if not trajectory.answer:
+            raise BranchingError(trajectory, None, "the answer has no tokens")
         kept = trajectory.answer[: fork.length]
         start = kept if fork.token in (None, budget.eos_token_id) else (*kept, fork.token)
         results.append([start] * fork.n)
         left = budget.max_new_tokens - len(start)
-        if fork.token != budget.eos_token_id and left > 0:
-            # Neighbouring seeds give unrelated streams (sampling.mix): every place has a number of its own.
-            place = (trajectory.seed * 4096 + fork.length) * 4 + fork.stream
-            seed = place * 262_144 + (0 if fork.token is None else fork.token)
-            requests.append(Request(trajectory.prompt + start, fork.n, seed, left))
-            asked.append(len(results) - 1)
+        if fork.token == budget.eos_token_id or left <= 0:
+            continue
+        prefix = trajectory.prompt + start
+        if len(prefix) >= engine.context:
+            what = f"a prefix of {len(prefix)} tokens fills the model's context of {engine.context}"
+            raise BranchingError(trajectory, len(start) - 1, what)
+        # Neighbouring seeds give unrelated streams (sampling.mix): every place has a number of its own.
+        place = (trajectory.seed * 4096 + fork.length) * 4 + fork.stream
+        seed = place * 262_144 + (0 if fork.token is None else fork.token)
+        requests.append(Request(prefix, fork.n, seed, left))
+        asked.append(len(results) - 1)
     for index, completions in zip(asked, engine.generate(requests, budget.distribution, told), strict=True):
+        fork = forks[index]
+        if len(completions) != fork.n:
+            what = f"the engine returned {len(completions)} of {fork.n} continuations"
+            raise BranchingError(trajectories[fork.index], fork.length - 1, what)
         results[index] = [start + c.token_ids for start, c in zip(results[index], completions, strict=True)]
     return results
 
 
-# --- scores of all prefixes
-
-
-def score_independently(
-    engine: Engine, trajectories: Sequence[Trajectory], n: int, budget: Budget, told: Told | None = None
-) -> list[list[Score]]:
-    """`n` fresh rollouts from every prefix of every trajectory, the bare prompt and the whole answer included (paper)."""
-    forks = [_Fork(i, length, None, n, 0) for i, t in enumerate(trajectories) for length in range(len(t.answer) + 1)]
-    answers = iter(_continue(engine, trajectories, forks, budget, told))
+def _graded(
+    engine: Engine, trajectories: Sequence[Trajectory], forks: Sequence[Fork], budget: Budget, told: Told | None = None
+) -> list[list[Branch]]:
+    """The graded continuations of each fork; forks name a token."""
     return [
-        [Score(length - 1, n, sum(map(t.grader, next(answers)))) for length in range(len(t.answer) + 1)] for t in trajectories
+        [Branch(fork.token, answer, trajectories[fork.index].grader(answer)) for answer in answers]
+        for fork, answers in zip(forks, branch(engine, trajectories, forks, budget, told), strict=True)
     ]
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A sample that follows the trajectory from prefix length `born` on and leaves it at `left` (None: never)."""
-
-    born: int
-    left: int | None
-    token: int | None
-
-
-def score_coupled(
-    engine: Engine, trajectories: Sequence[Trajectory], n: int, budget: Budget, told: Told | None = None
-) -> list[list[Score]]:
-    """The same estimate from far fewer tokens: samples that agree with the trajectory are shared by its prefixes.
-
-    A rollout from prefix t whose next token happens to be the trajectory's own is, from there on, an exact sample from
-    prefix t+1, because p(rest | prefix t) factors into p(next | prefix t) p(rest | prefix t+1). So n samples are kept alive
-    at every prefix: each stays with probability q, the trajectory's next token's under the engine's own sampling
-    distribution (temperature and nucleus included), the others leave with a token drawn from that distribution without it,
-    and as many newcomers join at the next prefix. At every prefix the n samples alive are independent and exact; only
-    scores of neighbouring prefixes are correlated. All q come from one teacher-forced pass, no sample on the trajectory
-    costs a token, and only the leavers are generated, in one batch.
-    """
-    samples = [_follow(engine, t, n, budget) for t in trajectories]
-    leavers = [Counter((s.left, s.token) for s in own if s.left is not None) for own in samples]
-    forks = [
-        _Fork(i, left, token, count, 1) for i, counts in enumerate(leavers) for (left, token), count in sorted(counts.items())
-    ]
-    grades: list[dict[tuple[int, int], list[bool]]] = [{} for _ in trajectories]
-    for fork, answers in zip(forks, _continue(engine, trajectories, forks, budget, told), strict=True):
-        grades[fork.index][fork.length, fork.token] = [trajectories[fork.index].grader(a) for a in answers]
-    return [_tally(t, n, own, graded) for t, own, graded in zip(trajectories, samples, grades, strict=True)]
-
-
-def _follow(engine: Engine, trajectory: Trajectory, n: int, budget: Budget) -> list[_Sample]:
-    """Where each of the samples along a trajectory is born and leaves: n are alive at every prefix."""
-    import torch
-
-    path = (*trajectory.answer, budget.eos_token_id)[: budget.max_new_tokens]
-    probabilities = budget.distribution.probabilities(engine.path_logits(trajectory.prompt, path)).cpu()
-    numbers = torch.arange(n)
-    keys = stream_keys(torch.full_like(numbers, trajectory.seed), numbers)
-    samples: list[_Sample] = []
-    born = [0] * n
-    for length, token in enumerate(path):
-        draws = uniforms(keys, torch.full_like(keys, 2 * length))
-        leaving = (draws >= probabilities[length, token]).nonzero().squeeze(-1)
-        if not len(leaving):
-            continue
-        others = probabilities[length].clone()
-        others[token] = 0.0
-        tokens = draw(others, uniforms(keys[leaving], torch.full_like(leaving, 2 * length + 1)))
-        for slot, drawn in zip(leaving.tolist(), tokens, strict=True):
-            samples.append(_Sample(born[slot], length, drawn))
-            born[slot] = length + 1
-    # Those who never left are the trajectory itself; born behind its end they were not alive at any prefix.
-    return samples + [_Sample(b, None, None) for b in born if b <= len(trajectory.answer)]
-
-
-def _tally(
-    trajectory: Trajectory, n: int, samples: Iterable[_Sample], grades: Mapping[tuple[int, int], list[bool]]
-) -> list[Score]:
-    """Scores of all prefixes from the samples alive there and the grades of those that left."""
-    correct = [0] * (len(trajectory.answer) + 1)
-    own_grade = trajectory.grader(trajectory.answer)
-    taken: Counter[tuple[int, int]] = Counter()
-    for sample in samples:
-        if sample.left is None:
-            last, grade = len(trajectory.answer), own_grade
-        else:
-            last, grade = sample.left, grades[sample.left, sample.token][taken[sample.left, sample.token]]
-            taken[sample.left, sample.token] += 1
-        for length in range(sample.born, last + 1):
-            correct[length] += grade
-    return [Score(length - 1, n, c) for length, c in enumerate(correct)]
-
-
-# --- one token kept or replaced
+# --- one token kept or replaced (Figure 2)
 
 
 def keep_token(
@@ -193,8 +128,8 @@ def keep_token(
 ) -> list[list[Branch]]:
     """`n` continuations with the token at each trajectory's position kept."""
     placed = zip(trajectories, positions, strict=True)
-    forks = [_Fork(i, position, t.answer[position], n, 2) for i, (t, position) in enumerate(placed)]
-    return _collect(engine, trajectories, forks, budget)
+    forks = [Fork(i, position, t.answer[position], n, 2) for i, (t, position) in enumerate(placed)]
+    return _graded(engine, trajectories, forks, budget)
 
 
 def replace_token(
@@ -213,7 +148,7 @@ def replace_token(
     """
     import torch
 
-    forks: list[_Fork] = []
+    forks: list[Fork] = []
     numbers = torch.arange(n)
     for index, (trajectory, position) in enumerate(zip(trajectories, positions, strict=True)):
         logits = engine.path_logits(trajectory.prompt, trajectory.answer[: position + 1])[-1].cpu().clone()
@@ -221,14 +156,71 @@ def replace_token(
         keys = stream_keys(torch.full_like(numbers, trajectory.seed), numbers)
         draws = uniforms(keys, torch.full_like(numbers, 2**20 + position))
         counted = Counter(draw(replacement.probabilities(logits), draws))
-        forks += [_Fork(index, position, token, count, 3) for token, count in sorted(counted.items())]
-    return _collect(engine, trajectories, forks, budget)
-
-
-def _collect(engine: Engine, trajectories: Sequence[Trajectory], forks: Sequence[_Fork], budget: Budget) -> list[list[Branch]]:
-    """The graded continuations of forks with a token, by trajectory."""
+        forks += [Fork(index, position, token, count, 3) for token, count in sorted(counted.items())]
     results: list[list[Branch]] = [[] for _ in trajectories]
-    for fork, answers in zip(forks, _continue(engine, trajectories, forks, budget), strict=True):
-        grader = trajectories[fork.index].grader
-        results[fork.index] += [Branch(fork.token, answer, grader(answer)) for answer in answers]
+    for fork, branches in zip(forks, _graded(engine, trajectories, forks, budget), strict=True):
+        results[fork.index] += branches
+    return results
+
+
+# --- ranked tokens, continued greedily
+
+
+def counterfactuals(
+    engine: Engine, trajectories: Sequence[Trajectory], budget: Budget, ranks: Sequence[int] = (2, 3)
+) -> list[list[list[Branch]]]:
+    """At every position the tokens of those ranks in place of the trajectory's own, continued greedily (CFT, 2510.10974).
+
+    A trajectory's own token counts as rank 1, the others follow in the order of the model's logits, from rank 2 on.
+    results[i][t] holds a branch per rank at position t of trajectory i. CFT calls t critical in a correct answer when all of
+    them are wrong.
+    """
+    forks = []
+    for index, trajectory in enumerate(trajectories):
+        if not trajectory.answer:
+            raise BranchingError(trajectory, None, "the answer has no tokens")
+        logits = engine.path_logits(trajectory.prompt, trajectory.answer)
+        top = logits.topk(max(ranks) + 1, -1).indices.tolist()
+        for position, (own, order) in enumerate(zip(trajectory.answer, top, strict=True)):
+            others = [token for token in order if token != own]
+            forks += [Fork(index, position, others[rank - 2], 1, 0) for rank in ranks]
+    greedy = Budget(GREEDY, budget.max_new_tokens, budget.eos_token_id)
+    branches = iter(_graded(engine, trajectories, forks, greedy))
+    return [[[next(branches)[0] for _ in ranks] for _ in t.answer] for t in trajectories]
+
+
+@dataclass(frozen=True)
+class Path:
+    """A greedy answer from one of the most probable first tokens, and the two largest probabilities at each of its tokens."""
+
+    token_ids: tuple[int, ...]
+    finished: bool
+    top_two: tuple[tuple[float, float], ...]
+
+    def confidence(self, span: slice = slice(None)) -> float:
+        """Mean gap of the two largest probabilities over a span of the answer's tokens (CoT-decoding's delta, 2402.10200)."""
+        gaps = [first - second for first, second in self.top_two[span]]
+        return sum(gaps) / len(gaps) if gaps else 0.0
+
+
+def first_tokens(engine: Engine, prompts: Sequence[Sequence[int]], k: int, budget: Budget) -> list[list[Path]]:
+    """Greedy answers of each prompt from its `k` most probable first tokens, most probable first (CoT-decoding, 2402.10200)."""
+    starts = [engine.path_logits(p, (budget.eos_token_id,))[0].topk(k).indices.tolist() for p in prompts]
+    requests = [
+        Request((*prompt, token), 1, 0, budget.max_new_tokens - 1)
+        for prompt, tokens in zip(prompts, starts, strict=True)
+        for token in tokens
+        if token != budget.eos_token_id
+    ]
+    answers = iter(engine.generate(requests, GREEDY))
+    results = []
+    for prompt, tokens in zip(prompts, starts, strict=True):
+        results.append([])
+        for token in tokens:
+            ids, finished = (), True
+            if token != budget.eos_token_id:
+                completion = next(answers)[0]
+                ids, finished = (token, *completion.token_ids), completion.finished
+            top = engine.path_logits(prompt, ids).softmax(-1).topk(2, -1).values.tolist() if ids else []
+            results[-1].append(Path(ids, finished, tuple(map(tuple, top))))
     return results

@@ -10,9 +10,13 @@ from critical_tokens.sampler import Sampler, seed_of
 
 
 def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
-    """The pairs whose incorrect answers are examined token by token: `limit` random ones, in file order (None: all)."""
+    """The pairs whose incorrect answers are examined token by token: `limit` random ones, in file order (None: all).
+
+    An answer that ended before it began has no token to examine.
+    """
+    pairs = [p for p in pairs if p["rejected"]]
     if limit is None or limit >= len(pairs):
-        return list(pairs)
+        return pairs
     ranked = sorted(pairs, key=lambda p: seed_of(seed, "examined", p["problem_id"]))
     examined = {p["problem_id"] for p in ranked[:limit]}
     return [p for p in pairs if p["problem_id"] in examined]
@@ -24,6 +28,7 @@ def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequ
     asked = [by_id[pair["problem_id"]] for pair in pairs]
     return [
         Trajectory(
+            name=f"{pair['problem_id']}/{pair['rejected_id']}",
             prompt=tuple(ids),
             answer=tuple(pair["rejected"]),
             grader=sampler.grader(problem["answer"]),

@@ -90,15 +90,15 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
 class Example:
     """What Figure 1 draws: a trajectory's tokens, their scores, its critical token and samples of both branches.
 
-    scores[t] belongs to tokens[t]; `start` is the score of the bare prompt. A branch is (text after the critical position,
-    how many of its continuations, correct).
+    scores[t] belongs to tokens[t], `start` to the bare prompt (None: not scored). A branch is (text after the critical
+    position, how many of its continuations, correct).
     """
 
     question: str
     gold: str
     tokens: Sequence[str]
-    start: float
-    scores: Sequence[float]
+    start: float | None
+    scores: Sequence[float | None]
     critical: int
     first_wrong: int | None
     branches: dict[str, Sequence[tuple[str, int, bool]]]
@@ -110,8 +110,9 @@ def trajectory_figure(example: Example) -> Figure:
     figure, axes = panels(2, 1, width=9.0, height=2.6)
     curve, below = axes[0][0], axes[1][0]
     positions = range(len(example.tokens))
-    curve.bar(positions, [100 * s for s in example.scores], color="0.75", width=0.8)
-    curve.axhline(100 * example.start, color="0.4", lw=0.8, ls=":", label="from the bare prompt")
+    curve.bar(positions, [100 * (s or 0.0) for s in example.scores], color="0.75", width=0.8)
+    if example.start is not None:
+        curve.axhline(100 * example.start, color="0.4", lw=0.8, ls=":", label="from the bare prompt")
     curve.bar([example.critical], [103], color=COLOURS["kept"], alpha=0.25, width=1.0, label="critical token")
     if example.first_wrong is not None and example.first_wrong < len(example.tokens):
         curve.plot([example.first_wrong], [-4], "^", color="black", clip_on=False, label="first wrong token (exact checker)")

@@ -27,6 +27,11 @@ class Progress:
             flush=True,
         )
 
+    def update_of(self, done: int, total: int) -> None:
+        """Report that `done` are finished of a total that was not known before."""
+        self._total = total
+        self.update(done)
+
     def close(self) -> None:
         """Report the total and the time it took."""
         took = _duration(time.monotonic() - self._start)

@@ -48,8 +48,10 @@ SCHEMAS: dict[str, pa.Schema] = {
         chosen=_IDS, rejected=_IDS, chosen_finished=pa.bool_(), rejected_finished=pa.bool_(),
     ),
     # `position` -1 is the bare prompt; t is the prefix that ends with answer token t.
+    # `n`, `correct`: the continuations behind a score, see rollouts.Score.
     "rollouts": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), n=pa.int32(), correct=pa.int32(),
+        score=pa.float32(), standard_error=pa.float32(),
     ),
     # `first_wrong`, `error_kind`: the step checker's truth; null for real data. `zero_only`: see critical.Critical.
     "critical": _schema(

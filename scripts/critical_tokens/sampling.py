@@ -7,6 +7,7 @@ computes from logits are those that the engine samples from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # Candidates looked at before a nucleus is searched in the whole vocabulary. Sorting 128k logits per token is what makes
 # top-p slow; with this many the search is almost always over, and it is exact either way.
 _NUCLEUS_CANDIDATES = 64
+
+# How far outside a distribution a token may seem to lie by rounding: in probability mass, or in logits for greedy decoding.
+_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ class Distribution:
             probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         return probabilities
+
+    def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
+        """Whether each token could have been drawn from its row of logits (tokens, vocabulary).
+
+        A token at the very edge counts as possible: rounding differs between a batch and a single pass.
+        """
+        import torch
+
+        if self.temperature == 0:
+            scaled = logits.float()
+            own = scaled.gather(-1, torch.tensor(tokens, device=logits.device).unsqueeze(-1))
+            return (own >= scaled.amax(-1, keepdim=True) - _EDGE).squeeze(-1).tolist()
+        probabilities = torch.softmax(logits.float() / self.temperature, -1)
+        own = probabilities.gather(-1, torch.tensor(tokens, device=logits.device).unsqueeze(-1))
+        above = probabilities.masked_fill(probabilities <= own, 0.0).sum(-1, keepdim=True)
+        return ((own > 0) & (above < self.top_p + _EDGE)).squeeze(-1).tolist()
 
     def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """One token id per row. logits (rows, vocabulary), uniforms (rows,) in [0, 1); the same inputs give the same ids."""

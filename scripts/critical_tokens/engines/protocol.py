@@ -35,7 +35,9 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Anything that answers requests."""
+    """Anything that answers requests. `context`: the most tokens that a prefix and its continuation may have together."""
+
+    context: int
 
     def generate(
         self,

@@ -104,7 +104,7 @@ class TransformersEngine:
         self._model = model.eval()
         self._eos = eos_token_id
         self._max_tokens = max_tokens
-        self._context = model.config.max_position_embeddings
+        self.context: int = model.config.max_position_embeddings
         self.tokens_generated = 0
 
     @torch.inference_mode()
@@ -118,11 +118,11 @@ class TransformersEngine:
         for request in requests:
             if not request.prefix:
                 raise ValueError("a request has an empty prefix")
-            if len(request.prefix) >= self._context:
-                raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {self._context}")
+            if len(request.prefix) >= self.context:
+                raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {self.context}")
         if not requests:
             return []
-        batch = _Batch(self._model, self._eos, self._max_tokens, self._context, requests, distribution)
+        batch = _Batch(self._model, self._eos, self._max_tokens, self.context, requests, distribution)
         done = 0
         while batch.work_left():
             batch.admit()

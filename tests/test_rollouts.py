@@ -1,0 +1,218 @@
+"""Rollout scores by every procedure, on models small enough to know the exact probabilities."""
+
+import pytest
+import torch
+from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
+
+from critical_tokens import critical
+from critical_tokens.branching import BranchingError, Budget, Trajectory, keep_token, replace_token
+from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.transformers import TransformersEngine
+from critical_tokens.rollouts import coupled, independent, score, stratified
+from critical_tokens.sampling import GREEDY, Distribution
+
+
+@torch.inference_mode()
+def exact_success(model, prompt, answer, max_new_tokens):
+    """The probability that a rollout ends in a correct answer, by walking the whole tree of continuations."""
+    if len(answer) == max_new_tokens:
+        return float(correct(answer))
+    probabilities = DRAWS.probabilities(model(input_ids=torch.tensor([[*prompt, *answer]])).logits[:, -1])[0]
+    total = 0.0
+    for token in probabilities.nonzero().squeeze(-1).tolist():
+        ending = float(correct(answer)) if token == EOS else exact_success(model, prompt, (*answer, token), max_new_tokens)
+        total += float(probabilities[token]) * ending
+    return total
+
+
+def scores_of(model, chosen, planner, length):
+    return score(TransformersEngine(model, EOS), chosen, planner, Budget(DRAWS, length, EOS))
+
+
+@pytest.mark.parametrize("procedure", [independent, coupled, stratified])
+def test_scores_converge_to_the_exact_probabilities(tiny_model, procedure):
+    """A tree small enough to enumerate: the last positions of answers of four tokens."""
+    chosen = trajectories(tiny_model)
+    n = 4000
+    for trajectory, of_it in zip(chosen, scores_of(tiny_model, chosen, procedure(n), 4), strict=True):
+        assert [s.position for s in of_it] == [-1, 0, 1, 2, 3]
+        for position in (1, 2, 3):
+            exact = exact_success(tiny_model, trajectory.prompt, trajectory.answer[: position + 1], 4)
+            # Binomial with n continuations, which stratified scores are better than.
+            assert abs(of_it[position + 1].score - exact) <= 4.5 * (exact * (1 - exact) / n) ** 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("branches", [0.3, 2.0])
+def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_model, branches):
+    """Over many seeds, with few enough branches that most positions are looked at by lot (0.3)."""
+    one = trajectories(tiny_model, n=1)[0]
+    seeds = 1500
+    chosen = [Trajectory(one.name, one.prompt, one.answer, one.grader, seed) for seed in range(seeds)]
+    scored = scores_of(tiny_model, chosen, stratified(branches), 4)
+    for position in (1, 2, 3):
+        exact = exact_success(tiny_model, one.prompt, one.answer[: position + 1], 4)
+        values = torch.tensor([of_it[position + 1].score for of_it in scored], dtype=torch.float64)
+        errors = torch.tensor([of_it[position + 1].standard_error for of_it in scored], dtype=torch.float64)
+        spread = float(values.std())
+        assert abs(float(values.mean()) - exact) <= 4.5 * spread / seeds**0.5 + 1e-9
+        assert spread <= 1.1 * float((errors**2).mean() ** 0.5)
+    assert spread == 0.0  # nothing is uncertain behind the last token
+
+
+def test_stratified_scores_need_fewer_continuations_than_they_are_worth(tiny_model):
+    """Their squared error is below that of as many coupled samples."""
+    one = trajectories(tiny_model, n=1)[0]
+    chosen = [Trajectory(one.name, one.prompt, one.answer, one.grader, seed) for seed in range(400)]
+    exact = exact_success(tiny_model, one.prompt, one.answer[:2], 4)
+
+    def squared_error(planner):
+        return sum((of_it[2].score - exact) ** 2 for of_it in scores_of(tiny_model, chosen, planner, 4)) / len(chosen)
+
+    assert squared_error(stratified(8)) < squared_error(coupled(8))
+
+
+@pytest.mark.parametrize("planner", [independent(7), coupled(7), stratified(7)])
+def test_an_answer_at_the_length_limit_counts_as_it_stands(tiny_model, planner):
+    chosen = trajectories(tiny_model)
+    for trajectory, of_it in zip(chosen, scores_of(tiny_model, chosen, planner, 4), strict=True):
+        assert of_it[-1].score == correct(trajectory.answer)
+
+
+@pytest.mark.parametrize("planner", [independent(5), coupled(5), stratified(5)])
+def test_scoring_is_reproducible(tiny_model, planner):
+    chosen = trajectories(tiny_model)
+    budget = Budget(DRAWS, 8, EOS)
+    first = score(TransformersEngine(tiny_model, EOS, 500), chosen, planner, budget)
+    assert score(TransformersEngine(tiny_model, EOS, 50_000), chosen, planner, budget) == first
+
+
+def test_coupled_samples_number_n_at_every_prefix(tiny_model):
+    """An answer that is always right counts every sample alive: n of them, everywhere."""
+    sampled = trajectories(tiny_model, n=5, length=12)
+    chosen = [Trajectory(t.name, t.prompt, t.answer, lambda ids: True, t.seed) for t in sampled]
+    for of_it in scores_of(tiny_model, chosen, coupled(33), 20):
+        assert [s.correct for s in of_it] == [33] * 13
+
+
+def test_different_places_draw_from_different_streams():
+    engine = RecordingEngine()
+    budget = Budget(DRAWS, 40, EOS)
+    seeds = [2**31 - 1 - i for i in range(50)]
+    chosen = [Trajectory("t", (5,), (30, 31, 40, 30, 31, 30) * 3, correct, seed) for seed in seeds]
+    score(engine, chosen, independent(1), budget)
+    score(engine, chosen, coupled(3), budget)
+    keep_token(engine, chosen, [3] * 50, 1, budget)
+    replace_token(engine, chosen, [3] * 50, 2, budget, DRAWS)
+    seeds = [r.seed for r in engine.asked]
+    assert len(set(seeds)) == len(seeds) > 1000
+    assert max(seeds) < 2**63
+
+
+# --- as far as the critical token needs
+
+
+@pytest.mark.parametrize("planner", [independent(16), coupled(16), stratified(4)])
+@pytest.mark.parametrize("zero", [0.0, 0.2])
+def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_model, planner, zero):
+    # Lost from token 10 on, a coin toss for answers that left before.
+    def grader(own):
+        return lambda ids: ids[:11] != own[:11] and sum(ids) % 2 == 0
+
+    sampled = trajectories(tiny_model, n=12, length=20)
+    chosen = [Trajectory(t.name, t.prompt, t.answer, grader(t.answer), t.seed) for t in sampled]
+    budget = Budget(DRAWS, 24, EOS)
+    engine = TransformersEngine(tiny_model, EOS)
+    whole = score(engine, chosen, planner, budget)
+    spent = engine.tokens_generated
+    told = []
+
+    def settled(scores):
+        return critical.settled(scores, 0.3, zero)
+
+    partial = score(engine, chosen, planner, budget, lambda done, total: told.append((done, total)), settled)
+    assert engine.tokens_generated - spent < spent
+    stopped = 0
+    for full, last in zip(whole, partial, strict=True):
+        assert last == full[len(full) - len(last) :]
+        stopped += len(last) < len(full)
+        ours = critical.find_critical([s.score for s in last if s.position >= 0], 0.3, zero)
+        theirs = critical.find_critical([s.score for s in full if s.position >= 0], 0.3, zero)
+        assert (ours is None) == (theirs is None)
+        if ours:
+            first = max(last[0].position, 0)
+            assert (ours.position + first, ours.zero_only) == (theirs.position, theirs.zero_only)
+    assert stopped
+    assert told == sorted(told)
+
+
+def test_scores_are_settled_only_when_nothing_earlier_can_matter():
+    assert not critical.settled([0.0, 0.0])  # an earlier zero may come first
+    assert critical.settled([0.5, 0.0, 0.0])
+    assert not critical.settled([0.0, 0.5, 0.2])  # no token meets both conditions: the first zero of all counts
+    assert not critical.settled([])
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("planner", [coupled(4), stratified(4)])
+def test_a_token_from_other_settings_is_named(tiny_model, planner):
+    prompt = (5, 6, 7)
+    logits = tiny_model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    foreign = Trajectory("p7/2", prompt, (int(logits.argmin()), 8), correct, 0)
+    for distribution in (GREEDY, Distribution(1.0, 0.5)):
+        with pytest.raises(
+            BranchingError, match=r"trajectory p7/2, position 0: token \d+ is outside the sampling distribution"
+        ):
+            score(TransformersEngine(tiny_model, EOS), [foreign], planner, Budget(distribution, 8, EOS))
+    assert score(TransformersEngine(tiny_model, EOS), [foreign], planner, Budget(Distribution(), 8, EOS))
+
+
+@pytest.mark.parametrize("planner", [independent(4), coupled(4), stratified(4)])
+def test_a_trajectory_that_cannot_be_scored_is_named(tiny_model, planner):
+    engine = TransformersEngine(tiny_model, EOS)
+    with pytest.raises(BranchingError, match="trajectory p7/2: the answer has no tokens"):
+        score(engine, [Trajectory("p7/2", (5,), (), correct, 0)], planner, Budget(DRAWS, 8, EOS))
+    with pytest.raises(BranchingError, match=r"trajectory p7/2, position \d+: .* context of 128"):
+        score(engine, [Trajectory("p7/2", (5,) * 100, (6,) * 60, correct, 0)], planner, Budget(Distribution(), 80, EOS))
+
+
+# --- the pocket world
+
+
+def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, pocket_tokenizer):
+    """On many positions of real trajectories of the pocket world: standardised differences have mean 0 and spread 1.
+
+    Level: the mean of m standardised differences, of which those of one trajectory are correlated, within 4 standard errors
+    of the trajectory means; their root mean square below 1.25.
+    """
+    from critical_tokens import datasets, sampler
+
+    source = sampler.Sampler(pocket_source, [], "gsm8k", 60_000)
+    problems = datasets.generated("pocket-gsm", "train", 8, 0)
+    budget, n = Budget(DRAWS, 96, source.tokenizer.eos_token_id), 32
+    chosen = []
+    for problem, ids in zip(problems, source.prompt_ids(problems), strict=True):
+        completion = source.engine.generate([Request(tuple(ids), 1, 5, 96)], DRAWS)[0][0]
+        grader = source.grader(problem["answer"])
+        chosen.append(Trajectory(problem["problem_id"], tuple(ids), completion.token_ids, grader, len(chosen)))
+    spent = source.engine.tokens_generated
+    shared = score(source.engine, chosen, coupled(n), budget)
+    few = source.engine.tokens_generated - spent
+    fresh = score(source.engine, chosen, independent(n), budget)
+    many = source.engine.tokens_generated - spent - few
+    assert many > 4 * few
+    means, squares = [], []
+    for first, second in zip(shared, fresh, strict=True):
+        z = []
+        for a, b in zip(first, second, strict=True):
+            share = (a.correct + b.correct) / (2 * n)
+            if 0.05 < share < 0.95:
+                z.append((a.correct - b.correct) / (2 * n * share * (1 - share)) ** 0.5)
+        if z:
+            means.append(sum(z) / len(z))
+            squares += [x * x for x in z]
+    assert len(squares) > 40
+    spread = (sum(m * m for m in means) / len(means) / len(means)) ** 0.5
+    assert abs(sum(means) / len(means)) < 4 * spread
+    assert 0.6 < (sum(squares) / len(squares)) ** 0.5 < 1.25
