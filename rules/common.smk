@@ -73,15 +73,27 @@ def source_flags(wildcards):
 # --- sampling
 
 
+def engine_settings(wildcards):
+    """The engine that a model is sampled with, and its bounds."""
+    entry = config["model_registry"][wildcards.model]
+    own = {key: entry.get(key) for key in ("engine", "tensor_parallel", "context")}
+    return own | {"max_batch_tokens": config["trajectories"]["max_batch_tokens"]}
+
+
+def engine_environment(wildcards):
+    """vLLM pins a torch of its own, and so has an environment of its own."""
+    return f"../envs/{'vllm' if engine_settings(wildcards)['engine'] == 'vllm' else 'train'}.yaml"
+
+
 def sampling_flags(wildcards):
-    """Sampling distribution and length limit of trajectories and rollouts."""
+    """Sampling distribution and length limit of trajectories and rollouts, and the engine."""
     settings = config["trajectories"]
     own = config["model_registry"][wildcards.model].get("temperatures", {})
     return flags(
         temperature=own.get(wildcards.dataset, settings["temperature"]),
         top_p=settings["top_p"],
         max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
-        max_batch_tokens=settings["max_batch_tokens"],
+        **engine_settings(wildcards),
     )
 
 
@@ -111,8 +123,8 @@ def evaluation_flags(wildcards):
         temperature=config["evaluation"]["temperature"],
         top_p=config["evaluation"]["top_p"],
         max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
-        max_batch_tokens=config["trajectories"]["max_batch_tokens"],
         limit=config["evaluation"]["problems"],
+        **engine_settings(wildcards),
     )
 
 

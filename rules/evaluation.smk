@@ -21,7 +21,7 @@ rule evaluate_method:
     benchmark:
         "<benchmarks>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
-        "../envs/train.yaml"
+        engine_environment
     params:
         code=code_version("evaluate_method"),
         model=model_flags,

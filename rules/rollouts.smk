@@ -20,7 +20,7 @@ rule score_rollouts:
     benchmark:
         "<benchmarks>/score_rollouts/{model}/{dataset}.tsv"
     conda:
-        "../envs/train.yaml"
+        engine_environment
     params:
         code=code_version("score_rollouts"),
         model=model_flags,
@@ -89,7 +89,7 @@ rule replace_critical:
     benchmark:
         "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
     conda:
-        "../envs/train.yaml"
+        engine_environment
     params:
         code=code_version("replace_critical"),
         model=model_flags,

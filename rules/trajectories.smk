@@ -19,7 +19,7 @@ rule sample:
     benchmark:
         "<benchmarks>/sample/{model}/{dataset}.tsv"
     conda:
-        "../envs/train.yaml"
+        engine_environment
     params:
         code=code_version("sample"),
         model=model_flags,

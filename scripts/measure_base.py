@@ -11,6 +11,7 @@ from critical_tokens import answers, arguments, cli, provenance, records, statis
 def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_sampling(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files lie beside it")
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--datasets", nargs="+", required=True)
@@ -39,7 +40,7 @@ def main() -> None:
 
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
-        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], style, args.max_batch_tokens)
+        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], style, arguments.engine(args))
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.sampled_problems]
         greedy = counts(sampler, test_problems, 1, sampling.GREEDY)

@@ -11,6 +11,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_model(parser)
     arguments.add_sampling(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
@@ -32,7 +33,7 @@ def main() -> None:
 
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
+    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args))
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
@@ -56,7 +57,7 @@ def main() -> None:
         for draw, branch in enumerate(branches)
     ]
     records.write_table(args.output, "replacement", rows)
-    run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated)
+    run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
 
 
 if __name__ == "__main__":

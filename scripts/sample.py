@@ -11,6 +11,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_model(parser, adapters=True)
     arguments.add_sampling(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
     parser.add_argument("--style", required=True, help="prompt style")
@@ -22,12 +23,12 @@ def main() -> None:
     from critical_tokens.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")[: args.limit]
-    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, args.max_batch_tokens)
+    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, arguments.engine(args))
     rows = sampler.sample(
         problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
     records.write_table(args.output, "trajectories", rows)
-    run.describe(args.output, device=sampler.device, tokens_generated=sampler.engine.tokens_generated)
+    run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
 
 
 if __name__ == "__main__":

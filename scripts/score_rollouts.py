@@ -12,6 +12,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_model(parser)
     arguments.add_sampling(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
@@ -37,7 +38,7 @@ def main() -> None:
 
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
-    sampler = Sampler(arguments.model_source(args), [], args.style, args.max_batch_tokens)
+    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args))
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
         "coupled": lambda: rollouts.coupled(args.rollouts),
@@ -62,7 +63,7 @@ def main() -> None:
     run.describe(
         args.output,
         trajectories=len(pairs),
-        device=sampler.device,
+        device=sampler.engine.device,
         tokens_generated=sampler.engine.tokens_generated,
     )
 

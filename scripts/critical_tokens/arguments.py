@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from critical_tokens.checkpoints import ModelSource
+from critical_tokens.engines import opening
 from critical_tokens.sampling import Distribution
 
 
@@ -26,12 +27,24 @@ def model_source(args: argparse.Namespace) -> ModelSource:
 
 
 def add_sampling(p: argparse.ArgumentParser) -> None:
-    """--temperature, --top-p, --max-new-tokens, --max-batch-tokens and --seed."""
+    """--temperature, --top-p, --max-new-tokens and --seed."""
     p.add_argument("--temperature", type=float, required=True, help="0 is greedy decoding")
     p.add_argument("--top-p", type=float, required=True, help="mass of the nucleus, 1 for the whole softmax")
     p.add_argument("--max-new-tokens", type=int, required=True, help="longest answer")
-    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value buffer, in tokens")
     p.add_argument("--seed", type=int, required=True)
+
+
+def add_engine(p: argparse.ArgumentParser) -> None:
+    """--engine and what is its own, --max-batch-tokens."""
+    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value buffer, in tokens")
+    p.add_argument("--engine", choices=opening.NAMES, default="transformers")
+    p.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share the model (vllm)")
+    p.add_argument("--context", type=int, help="longest prompt with answer, in tokens (vllm; the model's own by default)")
+
+
+def engine(args: argparse.Namespace) -> opening.EngineSettings:
+    """The engine that `add_engine` asked for."""
+    return opening.EngineSettings(args.max_batch_tokens, args.engine, args.tensor_parallel, args.context)
 
 
 def distribution(args: argparse.Namespace) -> Distribution:

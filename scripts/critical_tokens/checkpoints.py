@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+
+
+def load_config(source: ModelSource) -> PreTrainedConfig:
+    """The architecture of a base model."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
 
 
 def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrainedModel:

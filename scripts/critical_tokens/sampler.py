@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens import answers, prompts
-from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
-from critical_tokens.engines.protocol import Request
+from critical_tokens.checkpoints import ModelSource, load_tokenizer
+from critical_tokens.engines.opening import EngineSettings, open_engine
+from critical_tokens.engines.protocol import Engine, Request
 from critical_tokens.progress import Progress
 from critical_tokens.records import Row
 from critical_tokens.sampling import Distribution
@@ -17,20 +18,14 @@ from critical_tokens.sampling import Distribution
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from critical_tokens.engines.transformers import TransformersEngine
-
 
 class Sampler:
     """A model with its tokenizer and engine, for problems of one prompt style."""
 
-    def __init__(self, source: ModelSource, adapters: Sequence[Path], style: str, max_batch_tokens: int) -> None:
-        from critical_tokens.engines.transformers import TransformersEngine
-
+    def __init__(self, source: ModelSource, adapters: Sequence[Path], style: str, engine: EngineSettings) -> None:
         self.style = style
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
-        model = load_model(source, adapters)
-        self.device = str(model.device)
-        self.engine: TransformersEngine = TransformersEngine(model, self.tokenizer.eos_token_id, max_batch_tokens)
+        self.engine: Engine = open_engine(engine, source, adapters, self.tokenizer.eos_token_id)
 
     def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
         """Token ids of the problems' prompts."""

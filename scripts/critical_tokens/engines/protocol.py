@@ -34,10 +34,25 @@ class Completion:
     finished: bool
 
 
+def check(requests: Sequence[Request], context: int) -> None:
+    """Raise ValueError for an empty prefix, or one that leaves no room for a new token in the context."""
+    for request in requests:
+        if not request.prefix:
+            raise ValueError("a request has an empty prefix")
+        if len(request.prefix) >= context:
+            raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {context}")
+
+
 class Engine(Protocol):
-    """Anything that answers requests. `context`: the most tokens that a prefix and its continuation may have together."""
+    """Anything that answers requests.
+
+    context: the most tokens that a prefix and its continuation may have together. device: what it runs on.
+    tokens_generated: new tokens so far, EOS included.
+    """
 
     context: int
+    device: str
+    tokens_generated: int
 
     def generate(
         self,
@@ -47,7 +62,7 @@ class Engine(Protocol):
     ) -> list[list[Completion]]:
         """Completions of each request, in order. `on_progress` is told how many completions are done.
 
-        Raises ValueError for an empty prefix, or one that leaves no room for a new token in the model's context.
+        Raises ValueError for a bad request, see `check`.
         """
         ...
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-from critical_tokens.engines.protocol import Completion, Request
+from critical_tokens.engines.protocol import Completion, Request, check
 from critical_tokens.sampling import Distribution, stream_keys, uniforms
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class TransformersEngine:
         self._eos = eos_token_id
         self._max_tokens = max_tokens
         self.context: int = model.config.max_position_embeddings
+        self.device = str(model.device)
         self.tokens_generated = 0
 
     @torch.inference_mode()
@@ -115,11 +116,7 @@ class TransformersEngine:
         on_progress: Callable[[int], None] | None = None,
     ) -> list[list[Completion]]:
         """See engines.protocol.Engine."""
-        for request in requests:
-            if not request.prefix:
-                raise ValueError("a request has an empty prefix")
-            if len(request.prefix) >= self.context:
-                raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {self.context}")
+        check(requests, self.context)
         if not requests:
             return []
         batch = _Batch(self._model, self._eos, self._max_tokens, self.context, requests, distribution)

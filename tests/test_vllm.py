@@ -1,0 +1,161 @@
+"""The vLLM engine against the transformers engine. Runs where vLLM is installed: `make test-vllm` (its CPU build)."""
+
+import os
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
+
+from critical_tokens import datasets, prompts
+from critical_tokens.branching import Budget, Trajectory
+from critical_tokens.checkpoints import ModelSource, load_model
+from critical_tokens.engines.opening import EngineSettings, open_engine
+from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.transformers import TransformersEngine
+from critical_tokens.rollouts import coupled, score
+from critical_tokens.sampling import GREEDY, Distribution
+
+DRAWS = Distribution(0.8, 0.9)
+TOKENS = 40_000
+
+
+@pytest.fixture(scope="module")
+def eos(pocket_tokenizer):
+    return pocket_tokenizer.eos_token_id
+
+
+@pytest.fixture(scope="module")
+def asked(pocket_tokenizer):
+    questions = [p["question"] for p in datasets.generated("pocket-gsm", "test", 24, 0)]
+    return [tuple(ids) for ids in prompts.encode_prompts(pocket_tokenizer, questions, "gsm8k")]
+
+
+@pytest.fixture(scope="module")
+def ours(pocket_source, eos):
+    return TransformersEngine(load_model(pocket_source), eos, TOKENS)
+
+
+@pytest.fixture(scope="module")
+def vllm(pocket_source, eos):
+    engine = open_engine(EngineSettings(TOKENS, "vllm"), pocket_source, [], eos)
+    yield engine
+    engine.close()
+
+
+def test_greedy_answers_are_the_same(ours, vllm, asked):
+    requests = [Request(p, 2, i, 96) for i, p in enumerate(asked)]
+    told = []
+    assert vllm.generate(requests, GREEDY, told.append) == ours.generate(requests, GREEDY)
+    assert told[-1] == 2 * len(asked)
+
+
+def test_an_answer_stops_at_its_limit(ours, vllm, asked):
+    requests = [Request(p, 1, 0, limit) for limit, p in enumerate(asked, 1)]
+    assert vllm.generate(requests, GREEDY) == ours.generate(requests, GREEDY)
+
+
+def test_samples_follow_the_same_distribution(ours, vllm, asked):
+    """Chi-square of the first answer token, hot enough that there are several."""
+    distribution = Distribution(5.0, 0.9)
+    probabilities = distribution.probabilities(ours.path_logits(asked[0], (5,))[0])
+    n = 4000
+    drawn = vllm.generate([Request(asked[0], n, 7, 1)], distribution)[0]
+    counts = torch.zeros(len(probabilities))
+    for completion in drawn:
+        counts[completion.token_ids[0] if completion.token_ids else vllm._eos] += 1
+    assert counts[probabilities == 0].sum() <= n / 1000  # the edge of the nucleus, by rounding
+    common = probabilities * n >= 5
+    degrees = int(common.sum()) - 1
+    assert degrees >= 3
+    chi2 = ((counts - probabilities * n)[common] ** 2 / (probabilities * n)[common]).sum()
+    assert chi2 < degrees + 5 * (2 * degrees) ** 0.5
+
+
+def test_a_request_does_not_depend_on_its_neighbours(vllm, asked):
+    requests = [Request(p, 3, 100 + i, 30) for i, p in enumerate(asked)]
+    together = vllm.generate(requests, DRAWS)
+    assert vllm.generate(requests[::-1], DRAWS)[::-1] == together
+    assert [vllm.generate([r], DRAWS)[0] for r in requests[:3]] == together[:3]
+    neighbours = [Request(asked[0], 3, 100 + i, 30) for i in range(5)]
+    answers = [c.token_ids for of_it in vllm.generate(neighbours, Distribution()) for c in of_it]
+    assert len(set(answers)) > 10  # seeds next to each other do not share samples
+
+
+def test_path_logits_are_log_probabilities(ours, vllm, asked):
+    path = ours.generate([Request(asked[1], 1, 0, 40)], GREEDY)[0][0].token_ids
+    theirs = vllm.path_logits(asked[1], path)
+    torch.testing.assert_close(theirs, ours.path_logits(asked[1], path).log_softmax(-1), atol=2e-4, rtol=0)
+
+
+def test_coupled_scores_agree(ours, vllm, asked, eos):
+    """Planted: an answer is right if it has an even number of tokens. Paired over positions, within five standard errors."""
+    budget = Budget(DRAWS, 60, eos)
+    sampled = ours.generate([Request(p, 1, 3, 60) for p in asked[:6]], DRAWS)
+    chosen = [
+        Trajectory(f"t{i}", p, s[0].token_ids, lambda ids: len(ids) % 2 == 0, i)
+        for i, (p, s) in enumerate(zip(asked, sampled, strict=False))
+    ]
+    n = 48
+    scores = [score(engine, chosen, coupled(n), budget) for engine in (ours, vllm)]
+    differences = []
+    for first, second in zip(*scores, strict=True):
+        # Neighbouring positions share samples: one mean per trajectory.
+        gaps = [a.score - b.score for a, b in zip(first, second, strict=True)]
+        differences.append(sum(gaps) / len(gaps))
+    assert max(abs(d) for d in differences) < 5 * (2 * 0.25 / n) ** 0.5
+
+
+def test_bad_requests_are_refused(vllm):
+    with pytest.raises(ValueError, match="empty prefix"):
+        vllm.generate([Request((), 1, 0, 5)], GREEDY)
+    with pytest.raises(ValueError, match=f"fills the context of {vllm.context}"):
+        vllm.generate([Request((5,) * vllm.context, 1, 0, 5)], GREEDY)
+    assert vllm.generate([], GREEDY) == []
+
+
+def test_prefixes_are_cached(vllm, asked):
+    """The second of two requests reads whole blocks of the first one's prefix."""
+    from vllm import SamplingParams
+
+    prefix = (*asked[0], *asked[1])
+    parameters = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
+    vllm._run([prefix], parameters)
+    assert vllm._run([(*prefix, 7, 8)], parameters)[0].num_cached_tokens >= 32
+
+
+def adapter(source, folder, seed):
+    """A LoRA adapter with random weights."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=8, lora_alpha=32, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(load_model(source), config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.save_pretrained(folder)
+    return folder / "adapter_model.safetensors"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_adapters_are_applied(pocket_source, ours, asked, eos, tmp_path, count):
+    """One is handed to vLLM as it is, two are merged; both give the greedy answers of the merged model."""
+    adapters = [adapter(pocket_source, tmp_path / str(i), i) for i in range(count)]
+    merged = TransformersEngine(load_model(pocket_source, adapters), eos, TOKENS)
+    requests = [Request(p, 1, 0, 60) for p in asked]
+    engine = open_engine(EngineSettings(TOKENS, "vllm", context=200), pocket_source, adapters, eos)
+    try:
+        expected = merged.generate(requests, GREEDY)
+        assert expected != ours.generate(requests, GREEDY)
+        assert engine.generate(requests, GREEDY) == expected
+    finally:
+        engine.close()
+
+
+def test_no_weights_are_a_plain_error(eos, tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        open_engine(EngineSettings(TOKENS, "vllm"), ModelSource(str(tmp_path / "nowhere")), [], eos)
