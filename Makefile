@@ -1,17 +1,19 @@
 # make         create the environment, then build Table 1, the figures and their cost
 # make test    the same environment, then all tests
+# make test-vllm   the tests of the vLLM engine, in an environment of their own
 # make check   lint and format checks only
 # make docs    the generated parts of README.md and docs/, from the last results
 # make clean   remove everything that was built, the environment excepted
 
 PYTHON ?= python3.11
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: all environment test check docs clean
+.PHONY: all environment test test-vllm check docs clean
 
 all: environment
 	snakemake
@@ -26,6 +28,14 @@ $(INSTALLED): envs/requirements.txt envs/requirements-dev.txt
 
 test: environment
 	pytest
+
+test-vllm: $(VLLM)/installed
+	$(VLLM)/bin/python -m pytest tests/test_vllm.py
+
+$(VLLM)/installed: envs/requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-vllm.txt
+	touch $@
 
 check: environment
 	ruff check
