@@ -2,6 +2,7 @@
 # make test    the same environment, then all tests
 # make test-vllm   the tests of the vLLM engine, in an environment of their own
 # make check   lint and format checks only
+# make bench       what rollouts cost against the released procedure, generate and vLLM (results/bench.json)
 # make docs    the generated parts of README.md and docs/, from the last results
 # make clean   remove everything that was built, the environment excepted
 
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/installed
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: all environment test test-vllm check docs clean
+.PHONY: all environment test test-vllm bench check docs clean
 
 all: environment
 	snakemake
@@ -36,6 +37,9 @@ $(VLLM)/installed: envs/requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-vllm.txt
 	touch $@
+
+bench: environment $(VLLM)/installed
+	PYTHONPATH=scripts OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python docs/bench/run.py $(if $(PARTS),--parts $(PARTS))
 
 check: environment
 	ruff check

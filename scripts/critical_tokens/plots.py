@@ -139,5 +139,30 @@ def trajectory_figure(example: Example) -> Figure:
     return figure
 
 
+def error_figure(errors: pd.DataFrame) -> Figure:
+    """Squared error of rollout scores over the tokens they take; columns method, tokens, squared_error."""
+    figure, axes = panels(1, 1)
+    ax = axes[0][0]
+    for colour, (method, curve) in zip(OTHER_COLOURS, errors.groupby("method", sort=False), strict=False):
+        ax.plot(curve["tokens"], curve["squared_error"], color=colour, marker="o", markersize=3, label=method)
+    ax.set(xscale="log", yscale="log", xlabel="tokens per trajectory", ylabel="mean squared error of a score")
+    ax.grid(**GRID)
+    ax.legend(frameon=False)
+    return figure
+
+
+def growth_figure(costs: pd.DataFrame) -> Figure:
+    """Tokens of coupled scores over the expected number of leavers; columns length, leaving, tokens."""
+    figure, axes = panels(1, 1)
+    ax = axes[0][0]
+    points = ax.scatter(costs["leaving"], costs["tokens"], c=costs["length"], s=14, cmap="viridis")
+    ax.set(xlabel="sum of 1 - q over the trajectory", ylabel="tokens generated")
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
+    ax.grid(**GRID)
+    figure.colorbar(points, label="tokens of the trajectory")
+    return figure
+
+
 def _visible(token: str) -> str:
     return token.replace(" ", "·").replace("\n", "⏎").replace("$", r"\$")

@@ -100,7 +100,7 @@ class _Layer(CacheLayerMixin):
 class TransformersEngine:
     """Batched sampling with a transformers model. `max_tokens` bounds the key-value buffer, in tokens over all rows."""
 
-    def __init__(self, model: PreTrainedModel, eos_token_id: int, max_tokens: int = 65_536) -> None:
+    def __init__(self, model: PreTrainedModel, eos_token_id: int, max_tokens: int = 16_384) -> None:
         self._model = model.eval()
         self._eos = eos_token_id
         self._max_tokens = max_tokens

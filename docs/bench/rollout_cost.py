@@ -1,0 +1,229 @@
+"""What rollout scores cost, and how good they are for it: tokens, time, error."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from critical_tokens import critical, datasets, plots, rollouts
+from critical_tokens.branching import Budget, Trajectory, keep_token, replace_token
+from critical_tokens.checkpoints import ModelSource
+from critical_tokens.engines.opening import EngineSettings
+from critical_tokens.engines.protocol import Request
+from critical_tokens.sampler import Sampler
+from critical_tokens.sampling import Distribution
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DRAWS = Distribution(1.0, 0.95)
+SOFTMAX = Distribution(1.0, 1.0)
+LIMIT = 96
+N = 64
+
+
+@cache
+def _sampler() -> Sampler:
+    return Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(16_384))
+
+
+def _budget(distribution: Distribution = DRAWS, limit: int = LIMIT) -> Budget:
+    return Budget(distribution, limit, _sampler().tokenizer.eos_token_id)
+
+
+@cache
+def _incorrect(count: int) -> tuple[Trajectory, ...]:
+    """One incorrect sampled answer for each of the first train problems that have one."""
+    sampler = _sampler()
+    problems = datasets.generated("pocket-gsm", "train", 8 * count, 0)
+    prompts = sampler.prompt_ids(problems)
+    sampled = sampler.engine.generate([Request(tuple(p), 1, i, LIMIT) for i, p in enumerate(prompts)], DRAWS)
+    found = []
+    for problem, prompt, (answer,) in zip(problems, prompts, sampled, strict=True):
+        grader = sampler.grader(problem["answer"])
+        if answer.token_ids and not grader(answer.token_ids):
+            found.append(Trajectory(problem["problem_id"], tuple(prompt), answer.token_ids, grader, len(found)))
+    if len(found) < count:
+        raise SystemExit(f"bench: {len(found)} incorrect answers, {count} wanted")
+    return tuple(found[:count])
+
+
+class _Meter:
+    """Tokens and seconds of what is done inside it."""
+
+    def __enter__(self) -> _Meter:
+        self._tokens, self._start = _sampler().engine.tokens_generated, time.monotonic()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.tokens = _sampler().engine.tokens_generated - self._tokens
+        self.seconds = time.monotonic() - self._start
+
+
+def _entry(ours: float, theirs: float, unit: str, **more: Any) -> dict[str, Any]:
+    """`ratio` is how many times less ours takes."""
+    return {"ours": round(ours, 3), "theirs": round(theirs, 3), "ratio": round(theirs / ours, 2), "unit": unit, **more}
+
+
+def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
+    """Scores and Figure 2 by coupled, backward and stratified rollouts, and as the released code has them made.
+
+    The released procedure rolls out 64 times from every token, and at every token draws 64 replacements and continues each.
+    """
+    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
+
+    def figure2(scores: list[list[rollouts.Score]], zero: float = 0.0) -> None:
+        places = []
+        for trajectory, of_it in zip(trajectories, scores, strict=True):
+            scored = [s for s in of_it if s.position >= 0]
+            found = critical.find_critical([s.score for s in scored], 0.05, zero)
+            if found:
+                places.append((trajectory, scored[found.position].position))
+        chosen, positions = zip(*places, strict=True)
+        keep_token(engine, chosen, positions, N, budget)
+        replace_token(engine, chosen, positions, N, budget, SOFTMAX)
+
+    with _Meter() as theirs:
+        independent = rollouts.score(engine, trajectories, rollouts.independent(N), budget)
+        places = [(t, position) for t in trajectories for position in range(len(t.answer))]
+        replace_token(engine, *zip(*places, strict=True), N, budget, SOFTMAX)
+    with _Meter() as curve:
+        coupled = rollouts.score(engine, trajectories, rollouts.coupled(N), budget)
+        figure2(coupled)
+    with _Meter() as backward:
+        figure2(rollouts.score(engine, trajectories, rollouts.coupled(N), budget, settled=critical.settled))
+    with _Meter() as stratified:
+        figure2(rollouts.score(engine, trajectories, rollouts.stratified(8), budget), zero=0.01)
+    pairs = [(a, b) for of_a, of_b in zip(coupled, independent, strict=True) for a, b in zip(of_a, of_b, strict=True)]
+    z = [
+        (a.score - b.score) / (2 * share * (1 - share) / N) ** 0.5
+        for a, b in pairs
+        if 0.05 < (share := (a.score + b.score) / 2) < 0.95
+    ]
+    same = sum(
+        critical.find_critical([s.score for s in a[1:]]) == critical.find_critical([s.score for s in b[1:]])
+        for a, b in zip(coupled, independent, strict=True)
+    )
+    agreement = {
+        "positions": len(z),
+        "mean_z": round(sum(z) / len(z), 3),
+        "root_mean_square_z": round((sum(x * x for x in z) / len(z)) ** 0.5, 3),
+        "same_critical_token": f"{same} of {count}",
+    }
+    result = {"rollout_agreement": agreement}
+    for name, meter in (("", curve), ("_backward", backward), ("_stratified", stratified)):
+        result[f"rollout_tokens{name}"] = _entry(meter.tokens / count, theirs.tokens / count, "tokens per trajectory")
+        result[f"rollout_wall{name}"] = _entry(meter.seconds / count, theirs.seconds / count, "seconds per trajectory")
+    return result
+
+
+def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[str, Any]:
+    """Mean squared error of the scores over tokens, for the three procedures; truth from 4,096 samples per position."""
+    import pandas as pd
+
+    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
+    truth = rollouts.score(engine, [replace(t, seed=10_000 + t.seed) for t in trajectories], rollouts.coupled(4096), budget)
+    plans = {
+        "independent": [(n, rollouts.independent(n)) for n in (4, 16, 64)],
+        "coupled": [(n, rollouts.coupled(n)) for n in (4, 16, 64)],
+        "stratified": [(k, rollouts.stratified(k)) for k in (0.25, 0.5, 1, 2, 4, 8, 16, 64)],
+    }
+    rows = []
+    for method, sizes in plans.items():
+        for size, planner in sizes:
+            # Independent rollouts are dear and their error well known: one repeat is enough.
+            times = 1 if method == "independent" else repeats
+            again = [replace(t, seed=1000 * (r + 1) + t.seed) for r in range(times) for t in trajectories]
+            with _Meter() as meter:
+                scores = rollouts.score(engine, again, planner, budget)
+            squares = [
+                (a.score - b.score) ** 2
+                for of_a, of_b in zip(scores, truth * times, strict=True)
+                for a, b in zip(of_a, of_b, strict=True)
+            ]
+            error = sum(squares) / len(squares)
+            tokens = meter.tokens / len(again)
+            rows.append({"method": method, "size": size, "tokens": round(tokens, 1), "squared_error": error})
+    table = pd.DataFrame(rows)
+    plots.save(plots.error_figure(table), pictures / "bench_error.png")
+    target = table[(table["method"] == "independent") & (table["size"] == 64)].iloc[0]
+    result: dict[str, Any] = {"error_over_tokens": rows}
+    for method, key in (("stratified", "tokens_at_equal_error"), ("coupled", "tokens_at_equal_error_coupled")):
+        enough = table[(table["method"] == method) & (table["squared_error"] <= target["squared_error"])]
+        if len(enough):
+            best = enough.sort_values("tokens").iloc[0]
+            result[key] = _entry(best["tokens"], target["tokens"], "tokens per trajectory", size=float(best["size"]))
+    return result
+
+
+def growth(pictures: Path) -> dict[str, Any]:
+    """Tokens that coupled scores take as trajectories grow from 25 to 200 tokens, over the expected number of leavers."""
+    import pandas as pd
+
+    sampler = _sampler()
+    budget = _budget(SOFTMAX, 200)
+    problems = datasets.generated("pocket-gsm", "train", 12, 0)
+    rows = []
+    for problem, prompt in zip(problems, sampler.prompt_ids(problems), strict=True):
+        # A long trajectory is several answers in a row: whatever follows is possible at temperature 1 without a nucleus.
+        answer: tuple[int, ...] = ()
+        while len(answer) < 200:
+            request = Request((*prompt, *answer), 1, len(answer), 200 - len(answer))
+            answer += sampler.engine.generate([request], SOFTMAX)[0][0].token_ids or (prompt[-1],)
+        chances = SOFTMAX.probabilities(sampler.engine.path_logits(prompt, answer))
+        staying = chances.gather(-1, _column(answer)).squeeze(-1)
+        for length in (25, 50, 100, 150, 200):
+            trajectory = Trajectory(problem["problem_id"], tuple(prompt), answer[:length], lambda ids: False, length)
+            with _Meter() as meter:
+                rollouts.score(sampler.engine, [trajectory], rollouts.coupled(N), budget)
+            rows.append({
+                "length": length,
+                "leaving": round(float((1 - staying[:length]).sum()), 3),
+                "tokens": meter.tokens,
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    plots.save(plots.growth_figure(table), pictures / "bench_growth.png")
+    means = table.groupby("length", as_index=False).mean()
+    return {
+        "growth": {
+            "by_length": means.round(2).to_dict("records"),
+            "correlation_of_tokens_with_leaving": round(float(table["tokens"].corr(table["leaving"])), 4),
+            "unit": "tokens; leaving is the sum of 1 - q",
+        }
+    }
+
+
+def _column(ids: tuple[int, ...]) -> Any:
+    import torch
+
+    return torch.tensor(ids).unsqueeze(-1)
+
+
+def thresholds(_: Path, count: int = 60) -> dict[str, Any]:
+    """Which thresholds on stratified scores find the critical tokens of the paper's rule on 64 counts, and how often.
+
+    A second set of counts is the measure of what is possible: the paper's rule does not always agree with itself.
+    """
+    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
+
+    def scored(planner: rollouts.Planner, seed: int) -> list[list[rollouts.Score]]:
+        return rollouts.score(engine, [replace(t, seed=seed + t.seed) for t in trajectories], planner, budget)
+
+    def found(scores: list[list[rollouts.Score]], later: float = 0.05, zero: float = 0.0) -> list[Any]:
+        return [critical.find_critical([s.score for s in of_it[1:]], later, zero) for of_it in scores]
+
+    paper = found(scored(rollouts.coupled(N), 1_000))
+    again, strata = scored(rollouts.coupled(N), 2_000), scored(rollouts.stratified(8), 3_000)
+
+    def share(others: list[Any]) -> float:
+        return round(sum(a == b for a, b in zip(paper, others, strict=True)) / len(paper), 3)
+
+    grid = [
+        {"later": later, "zero": zero, "same": share(found(strata, later, zero))}
+        for later in (0.02, 0.05, 0.1)
+        for zero in (0.0, 0.003, 0.01, 0.02, 0.03, 0.05)
+        if zero <= later
+    ]
+    best = max(grid, key=lambda row: row["same"])
+    return {"thresholds": {"trajectories": count, "best": best, "counts_again": share(found(again)), "grid": grid}}
