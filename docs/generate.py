@@ -116,10 +116,11 @@ def _bench() -> str:
     lines += [
         "",
         f"Coupled and released scores agree: standardised differences at {agreement['positions']} tokens have mean "
-        f"{agreement['mean_z']:.2f} and root mean square {agreement['root_mean_square_z']:.2f}; the critical token is the same in "
-        f"{agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the best thresholds on "
-        f"stratified scores (zero {found['best']['zero']}, later {found['best']['later']}) find the critical token of the paper's "
-        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in {100 * found['counts_again']:.0f} %.",
+        f"{agreement['mean_z']:.2f} and root mean square {agreement['root_mean_square_z']:.2f}; the critical token is the "
+        f"same in {agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the best "
+        f"thresholds on stratified scores (zero {found['best']['zero']}, later {found['best']['later']}) find the critical "
+        f"token of the paper's rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in "
+        f"{100 * found['counts_again']:.0f} %.",
     ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import time
 import pandas as pd
 import pytest
 from test_workflow import config_with, copy_repository, planned, run, snakemake
+
+from critical_tokens.records import read_table
 
 pytestmark = pytest.mark.workflow
 
@@ -134,6 +137,27 @@ def test_a_killed_run_continues_to_the_same_table(built, tmp_path):
     run(*command, cwd=target)
     assert json.loads((target / metrics).read_text()) == json.loads((built / metrics).read_text())
     assert not list(target.rglob("*.part*"))
+
+
+def test_other_rollouts_find_critical_tokens_too(built, tmp_path):
+    """Stratified scores, and scores only as far as the critical token needs, from the cell's own pairs."""
+    counts = {r["problem_id"]: r["position"] for r in read_table(built / CELL / "critical.parquet", "critical")}
+    positions = {}
+    for name, settings in {"stratified": {"method": "stratified"}, "critical": {"extent": "critical"}}.items():
+        target = tmp_path / name
+        shutil.copytree(built, target)
+        own = config_with(tmp_path, rollouts=settings)[1]
+        snakemake("--configfile", "presets/smoke.yaml", own, "--", f"{CELL}/critical.parquet", cwd=target)
+        scores = read_table(target / CELL / "rollouts.parquet", "rollouts")
+        assert all(0 <= r["standard_error"] < 1 for r in scores)
+        found = {r["problem_id"]: r["position"] for r in read_table(target / CELL / "critical.parquet", "critical")}
+        assert found.keys() == counts.keys()
+        positions[name] = found, len(scores)
+    assert positions["critical"][0] == counts
+    assert positions["critical"][1] < positions["stratified"][1]
+    same = sum(positions["stratified"][0][k] == counts[k] for k in counts)
+    print(f"stratified scores find the critical token of the counts in {same} of {len(counts)} trajectories")
+    assert same >= len(counts) / 3
 
 
 def test_a_foreign_artifact_is_named(built):

