@@ -84,7 +84,7 @@ def test_a_fresh_clone_builds_the_whole_paper(clone):
         ("adapters", {"align": 24}),
         ("evaluations", {"evaluate_method": 28}),
         ("pretrained", {"pretrain": 2, "measure_base": 2}),
-        ("tuning", {"align": 100, "validate_method": 96, "tune": 1}),
+        ("tuning", {"align": 124, "validate_method": 120, "tune": 1}),
         ("results/pocket-s/gsm8k/baseline/seed1/metrics.json", {"prepare_dataset": 1, "evaluate_method": 1}),
     ],
 )
