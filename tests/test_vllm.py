@@ -97,6 +97,12 @@ def test_path_logits_are_log_probabilities(ours, vllm, asked):
     torch.testing.assert_close(theirs, ours.path_logits(asked[1], path).log_softmax(-1), atol=2e-4, rtol=0)
 
 
+def test_positions_too_flat_are_refused(vllm, asked, monkeypatch):
+    monkeypatch.setattr(vllm, "_kept", 1)
+    with pytest.raises(ValueError, match=r"the 1 most probable tokens at position \d+ hold \d+% of the mass"):
+        vllm.path_logits(asked[0], (5, 6, 7))
+
+
 def test_coupled_scores_agree(ours, vllm, asked, eos):
     """Planted: an answer is right if it has an even number of tokens. Paired over positions, within five standard errors."""
     budget = Budget(DRAWS, 60, eos)

@@ -210,7 +210,7 @@ def _branches_vllm(name: str) -> dict[str, float]:
 
     model = _model(name)
     requests, eos = _nested(model), model.config.eos_token_id
-    engine = VllmEngine(_source(name), eos, 16_384)
+    engine = VllmEngine(_source(name), eos, 24_576)
     try:
         return _timed(engine, requests)
     finally:

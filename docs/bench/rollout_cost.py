@@ -25,7 +25,7 @@ N = 64
 
 @cache
 def _sampler() -> Sampler:
-    return Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(16_384))
+    return Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(24_576))
 
 
 def _budget(distribution: Distribution = DRAWS, limit: int = LIMIT) -> Budget:

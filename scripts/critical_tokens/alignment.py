@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from critical_tokens import objectives
-from critical_tokens.training import Batch, Objective, collate_weighted, nll_objective, pad
+from critical_tokens.training import Batch, Objective, collate_weighted, first_wanted, nll_objective, pad, predictions
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -123,16 +123,16 @@ def objective_of(method: Method) -> tuple[Objective, Any]:
 
 
 def _preference(method: Method, model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    logits = model(**inputs).logits[:, :-1]
-    labels, mask = batch["input_ids"][:, 1:], batch["answer_mask"]
+    first = first_wanted(batch["answer_mask"])
+    mask, reference, weights = (batch[key][:, first:] for key in ("answer_mask", "reference", "weights"))
+    labels = batch["input_ids"][:, 1 + first :]
+    logits = predictions(model, batch, first)
     logps = objectives.token_logps(logits, labels)
     pairs = len(labels) // 2
-    reference = batch["reference"]
     reference_logits = None
     if method.objective in NEEDS_REFERENCE_MODEL:
         with torch.no_grad(), model.disable_adapter():
-            reference_logits = model(**inputs).logits[:, :-1]
+            reference_logits = predictions(model, batch, first)
         reference = objectives.token_logps(reference_logits, labels)
 
     plain = objectives.log_ratio(logps, reference, mask)
@@ -147,10 +147,10 @@ def _preference(method: Method, model: Any, batch: Batch) -> tuple[torch.Tensor,
         tdpo = objectives.TDPO(method.tdpo_variant, method.tdpo_alpha)
         loss = tdpo(chosen, rejected, divergence[:pairs], divergence[pairs:], method.gamma)
     elif method.objective == "cdpo":
-        weighted = objectives.log_ratio(logps, reference, mask, batch["weights"])
+        weighted = objectives.log_ratio(logps, reference, mask, weights)
         loss = objectives.dpo(weighted[:pairs], weighted[pairs:], method.gamma)
     else:
-        loss = objectives.cdpo_released(logps, reference, mask, batch["weights"], pairs, method.gamma)
+        loss = objectives.cdpo_released(logps, reference, mask, weights, pairs, method.gamma)
 
     with torch.no_grad():
         totals = (logps * mask).sum(-1)

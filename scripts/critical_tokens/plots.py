@@ -73,10 +73,11 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
         for column, dataset in enumerate(datasets):
             ax = axes[row][column]
             cell = history[(history["model"] == model) & (history["dataset"] == dataset)]
-            for method in methods:
+            for place, method in enumerate(methods):
                 curve = cell[cell["method"] == method]
+                width = 1.3 + 1.2 * (len(methods) - 1 - place)  # curves that coincide stay visible under one another
                 for side, line in (("chosen", "-"), ("rejected", "--")):
-                    ax.plot(curve["step"], curve[side], line, color=colours[method], label=f"{method}, {side}", linewidth=1.3)
+                    ax.plot(curve["step"], curve[side], line, color=colours[method], label=f"{method}, {side}", linewidth=width)
             ax.grid(**GRID)
             ax.set_title(f"{model}, {dataset}", fontsize=9)
             ax.set_xlabel("updates")

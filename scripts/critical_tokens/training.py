@@ -171,11 +171,24 @@ def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
     }
 
 
+def first_wanted(weights: torch.Tensor) -> int:
+    """The first column of weights (rows, tokens) that is not zero in every row: the prompts' common part lies before it."""
+    return int((weights != 0).any(0).float().argmax())
+
+
+def predictions(model: torch.nn.Module, batch: Batch, first: int) -> torch.Tensor:
+    """Logits that predict tokens 1 + first and on: (rows, tokens - 1 - first, vocabulary). What is not wanted costs nothing."""
+    ids = batch["input_ids"]
+    kept = ids.shape[1] - first
+    return model(input_ids=ids, attention_mask=batch["attention_mask"], logits_to_keep=kept).logits[:, :-1]
+
+
 def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     """Weighted mean negative log-likelihood over the tokens of the batch."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    logps = objectives.token_logps(logits[:, :-1], batch["input_ids"][:, 1:])
-    return objectives.weighted_nll(logps, batch["weights"][:, 1:]), {}
+    weights = batch["weights"][:, 1:]
+    first = first_wanted(weights)
+    logps = objectives.token_logps(predictions(model, batch, first), batch["input_ids"][:, 1 + first :])
+    return objectives.weighted_nll(logps, weights[:, first:]), {}
 
 
 def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Most probable tokens asked for at each position of a path. A nucleus of 0.95 at temperature 1 hardly ever has more.
 _KEPT = 1024
+_ENOUGH = 0.95
 # Samples in one call of vLLM, between two reports of progress.
 _CALL = 8192
 # On a CPU a key-value block is a multiple of 32 tokens, and only whole blocks of a prefix are shared.
@@ -133,7 +134,10 @@ class VllmEngine:
         return Completion(ids[:-1] if ended else ids, ended)
 
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
-        """See engines.protocol.Engine. Log-probabilities, which are logits too; -inf for all but the most probable tokens."""
+        """See engines.protocol.Engine. Log-probabilities, which are logits too; -inf for all but the most probable tokens.
+
+        Raises ValueError where those hold less than 95 % of the mass: too little for a nucleus.
+        """
         import torch
         from vllm import SamplingParams
 
@@ -146,6 +150,10 @@ class VllmEngine:
         logits = torch.full((len(path), self._vocabulary), -torch.inf)
         for row, known in zip(logits, rows, strict=True):
             row[torch.tensor(list(known))] = torch.tensor([k.logprob for k in known.values()])
+        least, position = logits.exp().sum(-1).min(0)
+        if least < _ENOUGH:
+            what = f"the {self._kept} most probable tokens at position {int(position)} hold {float(least):.0%} of the mass"
+            raise ValueError(f"{what}: too flat for vLLM's path_logits, use the transformers engine")
         return logits
 
 
