@@ -13,7 +13,7 @@ def test_samples_follow_the_stated_probabilities(temperature, top_p):
     logits = torch.randn(1, 150, generator=torch.Generator().manual_seed(1)) * 2
     n = 40_000
     keys = stream_keys(torch.full((n,), 7), torch.arange(n))
-    drawn = distribution.sample(logits.expand(n, -1), uniforms(keys, torch.zeros(n, dtype=torch.long)))
+    drawn = distribution.sample(logits.expand(n, -1), uniforms(keys, torch.zeros(n, dtype=torch.long)), torch.arange(n))
     expected = distribution.probabilities(logits)[0] * n
     observed = torch.bincount(drawn, minlength=150).float()
     assert observed[expected == 0].sum() == 0
@@ -33,13 +33,13 @@ def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
 
 def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
     logits = torch.zeros(1, 5000)
-    drawn = Distribution(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000))
+    drawn = Distribution(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000), torch.arange(2000))
     assert len(drawn.unique()) > 10 * sampling._NUCLEUS_CANDIDATES
 
 
 def test_greedy_takes_the_largest():
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
-    assert GREEDY.sample(logits, torch.tensor([0.9, 0.1])).tolist() == [1, 0]
+    assert GREEDY.sample(logits, torch.tensor([0.9, 0.1]), torch.arange(2)).tolist() == [1, 0]
     assert GREEDY.probabilities(logits).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 

@@ -68,15 +68,18 @@ class Distribution:
         above = probabilities.masked_fill(probabilities <= own, 0.0).sum(-1, keepdim=True)
         return ((own > 0) & (above < self.top_p + _EDGE)).squeeze(-1).tolist()
 
-    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """One token id per row. logits (rows, vocabulary), uniforms (rows,) in [0, 1); the same inputs give the same ids."""
+    def sample(self, logits: Tensor, uniforms: Tensor, rows: Tensor) -> Tensor:
+        """A token id for each of `uniforms` (samples,) in [0, 1), drawn from its row (samples,) of logits (rows, vocabulary).
+
+        The same inputs give the same ids.
+        """
         import torch
 
         if self.temperature == 0:
-            return logits.argmax(-1)
+            return logits.argmax(-1)[rows]
         probabilities = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p == 1:
-            cumulative = probabilities.cumsum(-1)
+            cumulative = probabilities.cumsum(-1)[rows]
             target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
             return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
         candidates = min(_NUCLEUS_CANDIDATES, logits.shape[-1])
@@ -86,10 +89,10 @@ class Distribution:
             ordered, order = probabilities.sort(-1, descending=True)
             cumulative = ordered.cumsum(-1)
         # The nucleus ends with the first token whose cumulative mass reaches top_p; its mass is the range to draw from.
-        mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1, keepdim=True)
-        rank = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * mass, right=True)
-        last = (cumulative - ordered < self.top_p).sum(-1, keepdim=True) - 1
-        return order.gather(-1, torch.minimum(rank, last)).squeeze(-1)
+        mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1)[rows]
+        last = ((cumulative - ordered < self.top_p).sum(-1) - 1)[rows]
+        rank = torch.searchsorted(cumulative[rows], (uniforms * mass).unsqueeze(-1), right=True).squeeze(-1)
+        return order[rows, torch.minimum(rank, last)]
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:

@@ -3,15 +3,16 @@
 Rows are right-aligned in one key-value buffer, so that every row writes the same column at a step, whatever the length of
 its prefix. A prefix is the keys and values of all its tokens but the last, and that last token, which the row's first step
 reads. So prefixes that continue one another, and branches that differ in one token from them, share one prefill: of the
-longest, which the others are slices of. A finished row is overwritten by the last one at once, and waiting requests are let
-in when a quarter of the rows is free.
+longest, which the others are slices of. Samples of a request are one row as long as they have drawn the same tokens, each from
+its own random stream: what they agree on is decoded once. A finished row is overwritten by the last one at once, and waiting
+requests are let in when a quarter of the rows is free.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
@@ -22,6 +23,8 @@ from critical_tokens.sampling import Distribution, stream_keys, uniforms
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Rows kept free for the samples of a request when it is let in: they part by and by.
+_SPREAD = 8
 # Spare columns of the buffer: rows move to the left together when they are used up.
 _SLACK = 64
 
@@ -39,8 +42,8 @@ class _Buffer:
     def move(self, target: torch.Tensor, source: torch.Tensor) -> None:
         """Copy rows `source` over rows `target`."""
         for layer in self.layers:
-            layer.keys[target] = layer.keys[source]
-            layer.values[target] = layer.values[source]
+            for tensor in (layer.keys, layer.values):
+                tensor[target, :, self.first : self.column] = tensor[source, :, self.first : self.column]
 
     def shift(self, to: int) -> None:
         """Move the used columns so that the next column to write is `to`."""
@@ -137,8 +140,20 @@ class TransformersEngine:
         return self._model(input_ids=ids, logits_to_keep=len(path)).logits[0].float()
 
 
+class _Part(NamedTuple):
+    """Samples of a request that agree on the tokens generated so far, and wait for a row."""
+
+    request: int
+    samples: torch.Tensor
+    generated: tuple[int, ...]
+
+
 class _Batch:
-    """One call of `generate`: the waiting requests, the alive rows and the finished completions."""
+    """One call of `generate`: the waiting parts, the alive rows, their samples, and the finished completions.
+
+    A row stands for all samples of a request that have drawn the same tokens so far. When they draw different ones the row
+    splits; where no row is free for the others, they wait as a part of their own.
+    """
 
     def __init__(
         self,
@@ -153,50 +168,51 @@ class _Batch:
         self._requests = requests
         self._device = model.device
         longest = max(min(len(r.prefix) + r.max_new_tokens, context) for r in requests)
-        total = sum(r.n for r in requests)
-        rows = min(total, max(1, max_tokens // (longest + _SLACK)))
+        rows = min(sum(r.n for r in requests), max(1, max_tokens // (longest + _SLACK)))
         self._buffer = _Buffer(rows, longest + _SLACK)
         self._cache = Cache(layers=self._buffer.layers)
         order: Sequence[int] = range(len(requests))
         if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
             # Nothing is shared that neighbours would share: rows of like length waste fewer columns.
             order = sorted(order, key=lambda i: -len(requests[i].prefix))
-        # (request, first sample, number of samples): requests with more samples than rows come in parts.
-        self._waiting = deque((i, s, min(rows, requests[i].n - s)) for i in order for s in range(0, requests[i].n, rows))
+        self._waiting = deque(_Part(i, torch.arange(requests[i].n), ()) for i in order if requests[i].n)
         self.results: list[list[Completion]] = [[Completion((), False)] * r.n for r in requests]
         self.done = self.tokens = 0
 
-        def column(dtype: torch.dtype = torch.long) -> torch.Tensor:
-            return torch.zeros(rows, dtype=dtype, device=self._device)
+        def column(length: int = rows) -> torch.Tensor:
+            return torch.zeros(length, dtype=torch.long, device=self._device)
 
-        self._request, self._sample, self._key = column(), column(), column()
-        self._token, self._step, self._position, self._start = column(), column(), column(), column()
-        self._limit = column()
-        self._output = torch.zeros((rows, max(r.max_new_tokens for r in requests)), dtype=torch.int32, device=self._device)
+        # Of rows: request, pending token, tokens drawn, position of the pending token, leftmost column, most tokens, tokens.
+        self._request, self._token, self._step, self._position = column(), column(), column(), column()
+        self._start, self._limit = column(), column()
+        self._output = torch.zeros((rows, max(r.max_new_tokens for r in requests)), dtype=torch.long, device=self._device)
         self._state = (
-            self._request, self._sample, self._key, self._token, self._step, self._position, self._start, self._limit,
-            self._output,
+            self._request, self._token, self._step, self._position, self._start, self._limit, self._output,
         )  # fmt: skip
+        # Of alive samples: their row, their number in the request, the key of their random stream.
+        self._row, self._sample, self._key = column(0), column(0), column(0)
 
     def work_left(self) -> bool:
         return bool(self._waiting) or self._buffer.active > 0
 
     def admit(self) -> None:
-        """Prefill waiting requests into free rows, once enough rows are free to be worth it."""
+        """Prefill waiting parts into free rows, once enough rows are free to be worth it."""
         b = self._buffer
         free = b.rows - b.active
         if not self._waiting or (b.active and free < b.rows / 4):
             return
         parts = []
-        while self._waiting and self._waiting[0][2] <= free:
+        while self._waiting and (reserve := min(len(self._waiting[0].samples), _SPREAD, b.rows)) <= free:
             parts.append(self._waiting.popleft())
-            free -= parts[-1][2]
+            free -= reserve
         if parts:
             self._prefill(parts)
 
-    def _prefill(self, parts: list[tuple[int, int, int]]) -> None:
+    def _prefill(self, parts: list[_Part]) -> None:
         b = self._buffer
-        paths, source, lengths = _cover([self._requests[i].prefix[:-1] for i, _, _ in parts])
+        asked = [self._requests[p.request] for p in parts]
+        prefixes = [r.prefix + p.generated for r, p in zip(asked, parts, strict=True)]
+        paths, source, lengths = _cover([p[:-1] for p in prefixes])
         ids = torch.zeros((len(paths), max(1, *map(len, paths))), dtype=torch.long)
         for row, path in enumerate(paths):
             ids[row, : len(path)] = torch.tensor(path)
@@ -207,22 +223,28 @@ class _Batch:
             b.first = b.column = width
         elif b.column < width:
             self._shift(width)
-        rows = slice(b.active, b.active + sum(n for _, _, n in parts))
-        repeats = torch.tensor([n for _, _, n in parts])
 
-        def by_row(values: list[int]) -> torch.Tensor:
-            return torch.tensor(values).repeat_interleave(repeats).to(self._device)
+        def column(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, device=self._device)
 
-        asked = [self._requests[i] for i, _, _ in parts]
-        self._request[rows] = by_row([i for i, _, _ in parts])
-        self._sample[rows] = torch.tensor([s + k for _, s, n in parts for k in range(n)], device=self._device)
-        self._key[rows] = stream_keys(by_row([r.seed for r in asked]), self._sample[rows])
-        self._token[rows] = by_row([r.prefix[-1] for r in asked])
-        self._position[rows] = by_row(lengths)
+        first, rows = b.active, slice(b.active, b.active + len(parts))
+        self._request[rows] = column([p.request for p in parts])
+        self._token[rows] = column([p[-1] for p in prefixes])
+        self._step[rows] = column([len(p.generated) for p in parts])
+        self._position[rows] = column(lengths)
         self._start[rows] = b.column - self._position[rows]
-        self._limit[rows] = by_row([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
-        self._step[rows] = 0
-        b.admit(cache, by_row(source), self._position[rows], width)
+        self._limit[rows] = column([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
+        for row, part in enumerate(parts, first):
+            self._output[row, : len(part.generated)] = column(list(part.generated))
+        b.admit(cache, column(source), self._position[rows], width)
+
+        samples = torch.cat([p.samples for p in parts]).to(self._device)
+        repeats = column([len(p.samples) for p in parts])
+        row = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
+        key = stream_keys(column([r.seed for r in asked]).repeat_interleave(repeats), samples)
+        self._row, self._sample, self._key = (
+            torch.cat(pair) for pair in ((self._row, row), (self._sample, samples), (self._key, key))
+        )
 
     def step(self) -> None:
         """One token for every alive row."""
@@ -245,47 +267,85 @@ class _Batch:
         ).logits[:, -1]
         b.column += 1
         self._position[alive] += 1
-        self._take(logits)
+        self.tokens += b.active
+        drawn = self._distribution.sample(logits, uniforms(self._key, self._step[self._row]), self._row)
+        self._split(self._finish(drawn))
 
     def _shift(self, to: int) -> None:
         self._start[: self._buffer.active] += to - self._buffer.column
         self._buffer.shift(to)
 
-    def _take(self, logits: torch.Tensor) -> None:
-        """Draw the next token of every alive row, and let go of the rows that it finishes."""
-        alive = slice(0, self._buffer.active)
-        drawn = self._distribution.sample(logits, uniforms(self._key[alive], self._step[alive]))
-        self._token[alive] = drawn
-        self._output[torch.arange(len(drawn), device=self._device), self._step[alive]] = drawn.int()
-        self._step[alive] += 1
-        self.tokens += len(drawn)
+    def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Let go of the samples that are done with the tokens they have drawn; the others' tokens."""
         ended = drawn == self._eos
-        leaving = (ended | (self._step[alive] >= self._limit[alive])).nonzero().squeeze(-1)
-        if len(leaving):
-            self._finish(leaving.tolist(), ended[leaving].tolist())
+        leaving = ended | (self._step[self._row] + 1 >= self._limit[self._row])
+        if not bool(leaving.any()):
+            return drawn
+        rows = self._row[leaving]
+        requests, samples, steps = self._request[rows].tolist(), self._sample[leaving].tolist(), self._step[rows].tolist()
+        facts = zip(requests, samples, steps, self._output[rows].tolist(), drawn[leaving].tolist(), strict=True)
+        for request, sample, step, output, token in facts:
+            by_eos = token == self._eos
+            ids = output[:step] if by_eos else [*output[:step], token]
+            self.results[request][sample] = Completion(tuple(ids), by_eos)
+        self.done += len(rows)
+        staying = ~leaving
+        self._row, self._sample, self._key = self._row[staying], self._sample[staying], self._key[staying]
+        return drawn[staying]
 
-    def _finish(self, leaving: list[int], ended: list[bool]) -> None:
-        index = torch.tensor(leaving, device=self._device)
-        requests, samples = self._request[index].tolist(), self._sample[index].tolist()
-        steps, outputs = self._step[index].tolist(), self._output[index].tolist()
-        for request, sample, steps_taken, output, by_eos in zip(requests, samples, steps, outputs, ended, strict=True):
-            ids = tuple(output[: steps_taken - 1 if by_eos else steps_taken])
-            self.results[request][sample] = Completion(ids, by_eos)
-        self.done += len(leaving)
-
+    def _split(self, drawn: torch.Tensor) -> None:
+        """Give every group of samples with the same row and token a row, and close the gaps of rows without samples."""
         b = self._buffer
-        left = b.active - len(leaving)
-        gone = set(leaving)
-        target = [row for row in leaving if row < left]
-        source = [row for row in range(left, b.active) if row not in gone]
-        b.active = left
-        if target:
-            to, of = torch.tensor(target, device=self._device), torch.tensor(source, device=self._device)
-            b.move(to, of)
-            for tensor in self._state:
-                tensor[to] = tensor[of]
-        if left:
-            b.first = int(self._start[:left].min())
+        size = self._model.config.vocab_size
+        groups, group = torch.unique(self._row * size + drawn, return_inverse=True)
+        rows, tokens = groups // size, groups % size
+        stays = torch.ones_like(rows, dtype=torch.bool)  # the first group of a row keeps it
+        stays[1:] = rows[1:] != rows[:-1]
+        empty = torch.ones(b.rows, dtype=torch.bool, device=self._device)
+        empty[rows] = False
+        free = empty.nonzero().squeeze(-1)  # those within the alive rows come first
+        moving = (~stays).nonzero().squeeze(-1)
+        self._park(moving[len(free) :], rows, tokens, group)
+        moving = moving[: len(free)]
+        place = torch.where(stays, rows, -1)
+        place[moving] = free[: len(moving)]
+        if len(moving):
+            self._copy(place[moving], rows[moving])
+        seated = place >= 0
+        self._output[place[seated], self._step[place[seated]]] = tokens[seated]
+        self._token[place[seated]] = tokens[seated]
+        self._step[place[seated]] += 1
+        kept = seated[group]
+        self._row, self._sample, self._key = place[group[kept]], self._sample[kept], self._key[kept]
+        self._close_gaps(place[seated])
+
+    def _park(self, parked: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, group: torch.Tensor) -> None:
+        """Put the samples of groups that found no row back to the front of the waiting parts."""
+        for index in parked.tolist():
+            row = int(rows[index])
+            generated = (*self._output[row, : int(self._step[row])].tolist(), int(tokens[index]))
+            self._waiting.appendleft(_Part(int(self._request[row]), self._sample[group == index].cpu(), generated))
+
+    def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        self._buffer.move(target, source)
+        for tensor in self._state:
+            tensor[target] = tensor[source]
+
+    def _close_gaps(self, used: torch.Tensor) -> None:
+        """Move the last rows into the gaps below them, so that the alive rows are the first ones."""
+        b = self._buffer
+        b.active = len(used)
+        beyond = used[used >= b.active]
+        if len(beyond):
+            empty = torch.ones(b.active, dtype=torch.bool, device=self._device)
+            empty[used[used < b.active]] = False
+            gaps = empty.nonzero().squeeze(-1)
+            self._copy(gaps, beyond)
+            moved = torch.arange(b.rows, device=self._device)
+            moved[beyond] = gaps
+            self._row = moved[self._row]
+        if b.active:
+            b.first = int(self._start[: b.active].min())
 
 
 def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
