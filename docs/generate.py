@@ -93,7 +93,10 @@ def _cost() -> str:
 
 def _bench() -> str:
     """The ratios of the last full run of the benchmark."""
-    bench = json.loads((ROOT / "docs" / "bench.json").read_text())
+    path = ROOT / "docs" / "bench.json"
+    if not path.is_file():
+        return "Not measured yet."
+    bench = json.loads(path.read_text())
     against = {
         "rollout_tokens": "scores and Figure 2, tokens: coupled against the released procedure",
         "rollout_tokens_backward": "the same, scored as far as the critical token needs",

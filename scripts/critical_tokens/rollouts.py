@@ -259,11 +259,12 @@ class _Stratified:
             here = self.leaving[length]
             graded = [grade for token in here.tokens for grade in grades[length, token]]
             n, correct = len(graded), sum(graded)
-            left, spread = score, 0.0
+            guess = min(max(score, 0.0), 1.0)
+            left, spread = guess, 0.0
             if here.looked_at < 1:
                 if graded:
-                    left += (correct / n - score) / here.looked_at
-                    spread = ((correct / n - score) / here.looked_at) ** 2
+                    correction = (correct / n - guess) / here.looked_at
+                    left, spread = guess + correction, correction**2
             elif graded:
                 left = correct / n
                 smoothed = (correct + 1) / (n + 2)
@@ -282,8 +283,8 @@ def stratified(branches: float) -> Planner:
     pass, the last score is the trajectory's own grade, so only the l_t are estimated: from `branches` (1 - q) continuations
     on average, at least one wherever that is as much as one; their first tokens are drawn systematically in proportion to
     their probabilities. Where leaving is so improbable that less than one continuation is due, one is made by lot with that
-    probability P, and corrects the guess l_t = s_{t+1} by (grade - guess) / P. Every score is unbiased: the guess stems from
-    later positions only, whose random numbers are independent of the lot. So a score may lie outside [0, 1].
+    probability P, and corrects the guess l_t = s_{t+1}, cut to [0, 1], by (grade - guess) / P. Every score is unbiased: the
+    guess stems from later positions only, whose random numbers are independent of the lot. So a score may lie outside [0, 1].
 
     The standard errors add up the positions' own: binomial with the rate smoothed as (correct + 1) / (n + 2), which ignores
     that tokens are drawn systematically, and for lots the squared correction; both err on the large side.

@@ -47,7 +47,7 @@ class Engine(Protocol):
     """Anything that answers requests.
 
     context: the most tokens that a prefix and its continuation may have together. device: what it runs on.
-    tokens_generated: new tokens so far, EOS included.
+    tokens_generated: new tokens decoded so far, EOS included; what an engine shares between samples counts once.
     """
 
     context: int
