@@ -114,7 +114,8 @@ def _bench() -> str:
     for key, words in against.items():
         if key in bench:
             b = bench[key]
-            lines.append(f"| {words} | {b['ours']:,.4g} | {b['theirs']:,.4g} | {b['ratio']:.1f} | {b['unit']} |")
+            ours, theirs = (f"{b[side]:,.{0 if b[side] >= 10 else 2}f}" for side in ("ours", "theirs"))
+            lines.append(f"| {words} | {ours} | {theirs} | {b['ratio']:.1f} | {b['unit']} |")
     agreement, found = bench["rollout_agreement"], bench["thresholds"]
     lines += [
         "",
