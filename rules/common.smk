@@ -98,24 +98,22 @@ def sampling_flags(wildcards):
 
 
 def rollout_flags():
-    """How rollouts are made: the procedure, its size, and how far it goes."""
+    """How rollouts are made: the procedure, its size, and how far it goes. Whole curves know of no thresholds."""
     settings = config["rollouts"]
     size = (
         {"branches": settings["stratified"]["branches"]}
         if settings["method"] == "stratified"
         else {"rollouts": settings["samples"]}
     )
-    return flags(method=settings["method"], **size, extent=settings["extent"])
+    until = list(thresholds().values()) if settings["extent"] == "critical" else None
+    return flags(method=settings["method"], **size, until_critical=until)
 
 
-def threshold_flags():
+def thresholds():
     """When a rollout score makes a token critical: counts and stratified scores have thresholds of their own."""
     settings = config["rollouts"]
-    stratified = settings["method"] == "stratified"
-    return flags(
-        later=settings["stratified"]["later"] if stratified else settings["later"],
-        zero=settings["stratified"]["zero"] if stratified else 0.0,
-    )
+    own = settings["stratified"] if settings["method"] == "stratified" else {"later": settings["later"], "zero": 0.0}
+    return {key: own[key] for key in ("later", "zero")}
 
 
 def evaluation_flags(wildcards):

@@ -28,7 +28,6 @@ rule score_rollouts:
         style=style,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
         method=rollout_flags(),
-        thresholds=threshold_flags(),
         seed=config["rollouts"]["seed"],
     shell:
         "python scripts/score_rollouts.py"
@@ -37,7 +36,6 @@ rule score_rollouts:
         " --pairs {input.pairs}"
         " {params.trajectories}"
         " {params.method}"
-        " {params.thresholds}"
         " --style {params.style}"
         " {params.sampling}"
         " --seed {params.seed}"
@@ -63,7 +61,7 @@ rule find_critical:
     params:
         code=code_version("find_critical"),
         model=model_flags,
-        thresholds=threshold_flags(),
+        thresholds=flags(**thresholds()),
     shell:
         "python scripts/find_critical.py"
         " {params.model}"

@@ -20,13 +20,12 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, help="continuations per token (coupled, independent)")
     parser.add_argument("--branches", type=float, help="continuations per token that is certainly left (stratified)")
     parser.add_argument(
-        "--extent",
-        choices=("curve", "critical"),
-        required=True,
-        help="score every token, or from the end backwards only as far as the critical token needs",
+        "--until-critical",
+        type=float,
+        nargs=2,
+        metavar=("LATER", "ZERO"),
+        help="score from the end backwards, only as far as the critical token by these thresholds needs",
     )
-    parser.add_argument("--later", type=float, required=True, help="with --extent critical: later scores stay below this")
-    parser.add_argument("--zero", type=float, required=True, help="with --extent critical: scores up to this count as 0")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -46,7 +45,10 @@ def main() -> None:
         "stratified": lambda: rollouts.stratified(args.branches),
     }[args.method]()
     budget = branching.Budget(arguments.distribution(args), args.max_new_tokens, sampler.tokenizer.eos_token_id)
-    settled = partial(critical.settled, later=args.later, zero=args.zero) if args.extent == "critical" else None
+    settled = None
+    if args.until_critical:
+        later, zero = args.until_critical
+        settled = partial(critical.settled, later=later, zero=zero)
     progress = Progress(str(args.output), 0, "continuations")
     scores = rollouts.score(sampler.engine, trajectories, planner, budget, progress.update_of, settled)
     progress.close()

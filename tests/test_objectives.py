@@ -36,8 +36,11 @@ def close(actual, expected, tolerance=1e-9):
 
 
 def test_token_logps_golden(golden):
+    seen = 0
     for case, logits, _, labels, mask in cases(golden):
         close(objectives.token_logps(logits, labels) * mask.float(), case["per_token_logps"], 1e-5)
+        seen += 1
+    assert seen == 12
 
 
 def test_preference_losses_golden(golden):
@@ -60,6 +63,7 @@ def test_preference_losses_golden(golden):
 
 
 def test_cdpo_in_both_forms_golden(golden):
+    seen = 0
     for case, logits, reference_logits, labels, mask in cases(golden):
         n, gamma = case["n_chosen"], case["beta"]
         logps, reference = double_logps(logits, labels), double_logps(reference_logits, labels)
@@ -69,6 +73,8 @@ def test_cdpo_in_both_forms_golden(golden):
         released = objectives.cdpo_released(logps, reference, mask, weights, n, gamma)
         close(released, case["authors_cdpo_only_neg_per_token"])
         close(released.mean(), case["authors_mean"])
+        seen += 1
+    assert seen == 12
 
 
 def pairs(seed=0, n=4, tokens=9):

@@ -111,6 +111,10 @@ def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
     jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
     needed = {"align": 1, "evaluate_method": 1, "table1_cell": 1, "table1": 1, "plot_fig6": 1, "summarize_cost": 1, "all": 1}
     assert jobs == needed
+    own = config_with(tmp_path, rollouts={"later": 0.1})
+    jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
+    assert jobs["find_critical"] == 1
+    assert "score_rollouts" not in jobs  # a whole curve knows of no threshold
     own = config_with(tmp_path, contrast={"beta": 1.5})
     jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
     assert jobs["score_contrast"] == 1

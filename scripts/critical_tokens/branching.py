@@ -39,6 +39,12 @@ class Trajectory:
     seed: int
 
 
+def require_tokens(trajectory: Trajectory) -> None:
+    """Raise BranchingError for an answer that ended before it began: it has no position to branch at."""
+    if not trajectory.answer:
+        raise BranchingError(trajectory, None, "the answer has no tokens")
+
+
 @dataclass(frozen=True)
 class Budget:
     """How samples are drawn and how long they may get: `max_new_tokens` is the longest whole answer, prefix included."""
@@ -84,8 +90,7 @@ def branch(
     asked: list[int] = []
     for fork in forks:
         trajectory = trajectories[fork.index]
-        if not trajectory.answer:
-            raise BranchingError(trajectory, None, "the answer has no tokens")
+        require_tokens(trajectory)
         kept = trajectory.answer[: fork.length]
         start = kept if fork.token in (None, budget.eos_token_id) else (*kept, fork.token)
         results.append([start] * fork.n)
@@ -177,8 +182,7 @@ def counterfactuals(
     """
     forks = []
     for index, trajectory in enumerate(trajectories):
-        if not trajectory.answer:
-            raise BranchingError(trajectory, None, "the answer has no tokens")
+        require_tokens(trajectory)
         logits = engine.path_logits(trajectory.prompt, trajectory.answer)
         top = logits.topk(max(ranks) + 1, -1).indices.tolist()
         for position, (own, order) in enumerate(zip(trajectory.answer, top, strict=True)):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from critical_tokens.branching import BranchingError, Budget, Fork, Trajectory, branch
+from critical_tokens.branching import BranchingError, Budget, Fork, Trajectory, branch, require_tokens
 from critical_tokens.engines.protocol import Engine
 from critical_tokens.sampling import draw, stream_keys, uniforms
 
@@ -80,8 +80,7 @@ def score(
     """
     plans = []
     for index, trajectory in enumerate(trajectories):
-        if not trajectory.answer:
-            raise BranchingError(trajectory, None, "the answer has no tokens")
+        require_tokens(trajectory)
         plans.append(planner(engine, index, trajectory, budget))
     total = sum(fork.n for plan in plans for fork in plan.forks)
     grades: list[dict[tuple[int, int | None], list[bool]]] = [{} for _ in plans]
