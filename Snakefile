@@ -1,6 +1,7 @@
 # Replication of "Critical Tokens Matter" (Lin et al., arXiv 2411.19943, ICML 2025).
 #
 # results/data/{dataset}/{split}.parquet            problems
+# results/hub/                                      what was asked of the hub, and what was fetched
 # results/{model}/{dataset}/trajectories.parquet    sampled answers; beside it grades, positive, negative, pairs, rollouts,
 #                                                   critical, replacement, contrast (one table each)
 # results/{model}/{dataset}/{side}/                 positive and negative model of contrastive estimation (adapters)
@@ -23,7 +24,9 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/cluster.smk"
 include: "rules/targets.smk"
+include: "rules/hub.smk"
 include: "rules/data.smk"
 include: "rules/trajectories.smk"
 include: "rules/rollouts.smk"
@@ -31,6 +34,7 @@ include: "rules/contrast.smk"
 include: "rules/alignment.smk"
 include: "rules/evaluation.smk"
 include: "rules/tuning.smk"
+include: "rules/plan.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 

@@ -21,6 +21,11 @@ rule score_base_reference:
         "<benchmarks>/score_base_reference/{model}/{dataset}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: threads_for("score")
+    resources:
+        gpu=gpus_for("score"),
+        mem_mb=memory_for,
+        runtime=minutes_for("score_base_reference"),
     params:
         code=code_version("score_reference"),
         model=model_flags,
@@ -52,6 +57,11 @@ rule score_reference:
         "<benchmarks>/score_reference/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: threads_for("score")
+    resources:
+        gpu=gpus_for("score"),
+        mem_mb=memory_for,
+        runtime=minutes_for("score_reference {method}"),
     params:
         code=code_version("score_reference"),
         model=model_flags,
@@ -86,14 +96,20 @@ rule align:
         "<benchmarks>/align/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: threads_for("train")
+    resources:
+        gpu=gpus_for("train"),
+        mem_mb=memory_for,
+        runtime=minutes_for("align {method}"),
     params:
         code=code_version("align"),
+        launcher=launcher,
         model=model_flags,
         method=method_flags,
         data=training_data_flags,
         style=style,
     shell:
-        "python scripts/align.py"
+        "{params.launcher} scripts/align.py"
         " {params.model}"
         " --adapters {input.adapters}"
         " {params.method}"

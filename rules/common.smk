@@ -7,7 +7,7 @@ from snakemake.utils import validate
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from critical_tokens.workflow import check_config, code_version, flags
+from critical_tokens.workflow import check_config, code_version, flags, on_hub, visible_gpus
 
 validate(config, "schemas/config.schema.yaml")
 check_config(config)
@@ -28,14 +28,42 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
 CELLS = [(model, dataset) for model in config["models"] for dataset in config["datasets"]]
 
 
 # --- registries
 
 
+def hub_model(model):
+    """The hub repository of a model; None for a local one."""
+    entry = config["model_registry"][model]
+    return at_revision(entry["path"], entry.get("revision")) if on_hub(entry["path"]) else None
+
+
+def hub_dataset(dataset, split):
+    """The hub repository of a dataset split; None for one from elsewhere."""
+    source = config["dataset_registry"][dataset].get(split, {})
+    return at_revision(source["hub"], source.get("revision")) if "hub" in source and "path" not in source else None
+
+
+def at_revision(name, revision):
+    return f"{name}@{revision}" if revision else name
+
+
+HUB_MODELS = {model: hub_model(model) for model in config["models"] if hub_model(model)}
+HUB_DATASETS = {
+    (dataset, split): hub_dataset(dataset, split)
+    for dataset in config["datasets"]
+    for split in ("train", "test")
+    if hub_dataset(dataset, split)
+}
+
+
 def model_files(wildcards):
-    """Files of a local base model; nothing for one on the hub."""
+    """Files of a local base model, or what says that one of the hub was fetched."""
+    if hub_model(wildcards.model):
+        return ["<results>/hub/models/{model}.json"]
     folder = Path(config["model_registry"][wildcards.model]["path"])
     if folder.parts[:2] == ("results", "pretrained"):
         return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
@@ -56,7 +84,9 @@ def style(wildcards):
 
 
 def source_files(wildcards):
-    """The local file of a dataset split, if it comes from one."""
+    """The local file of a dataset split, or what says that it was fetched from the hub."""
+    if hub_dataset(wildcards.dataset, wildcards.split):
+        return ["<results>/hub/datasets/{dataset}/{split}.json"]
     path = config["dataset_registry"][wildcards.dataset].get(wildcards.split, {}).get("path")
     return [path] if path else []
 
@@ -128,12 +158,22 @@ def evaluation_flags(wildcards):
 
 # --- training
 
-TRAINING_KEYS = ("learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay")
+TRAINING_KEYS = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "accumulation",
+    "schedule",
+    "warmup_share",
+    "weight_decay",
+    "checkpoint_updates",
+)
 
 
 def training_flags(settings):
     lora = {f"lora_{key}": value for key, value in settings["lora"].items()}
-    return flags(**{key: settings[key] for key in TRAINING_KEYS}, **lora)
+    again = str(settings["gradient_checkpointing"]).lower()
+    return flags(**{key: settings[key] for key in TRAINING_KEYS}, gradient_checkpointing=again, **lora)
 
 
 def contrast_flags(wildcards):

@@ -22,14 +22,20 @@ rule train_contrast:
         "<benchmarks>/train_contrast/{model}/{dataset}/{side}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: threads_for("train")
+    resources:
+        gpu=gpus_for("train"),
+        mem_mb=memory_for,
+        runtime=minutes_for("train_contrast"),
     params:
         code=code_version("train_contrast"),
+        launcher=launcher,
         model=model_flags,
         training=contrast_flags,
         style=style,
         seed=config["contrast"]["seed"],
     shell:
-        "python scripts/train_contrast.py"
+        "{params.launcher} scripts/train_contrast.py"
         " {params.model}"
         " --problems {input.problems}"
         " --answers {input.answers}"
@@ -56,6 +62,11 @@ rule score_contrast:
         "<benchmarks>/score_contrast/{model}/{dataset}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: threads_for("score")
+    resources:
+        gpu=gpus_for("score"),
+        mem_mb=memory_for,
+        runtime=minutes_for("score_contrast"),
     params:
         code=code_version("score_contrast"),
         model=model_flags,

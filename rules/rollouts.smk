@@ -14,13 +14,18 @@ rule score_rollouts:
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
     output:
-        "<results>/{model}/{dataset}/rollouts.parquet",
+        part("<results>/{model}/{dataset}/rollouts.parquet", "rollouts"),
     log:
-        "<logs>/score_rollouts/{model}/{dataset}.log",
+        part("<logs>/score_rollouts/{model}/{dataset}.log", "rollouts"),
     benchmark:
-        "<benchmarks>/score_rollouts/{model}/{dataset}.tsv"
+        part("<benchmarks>/score_rollouts/{model}/{dataset}.tsv", "rollouts")
     conda:
         engine_environment
+    threads: threads_for("sample")
+    resources:
+        gpu=gpus_for("sample"),
+        mem_mb=memory_for,
+        runtime=minutes_for("score_rollouts"),
     params:
         code=code_version("score_rollouts"),
         model=model_flags,
@@ -28,6 +33,7 @@ rule score_rollouts:
         style=style,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
         method=rollout_flags(),
+        shard=shard_flags,
         seed=config["rollouts"]["seed"],
     shell:
         "python scripts/score_rollouts.py"
@@ -35,6 +41,7 @@ rule score_rollouts:
         " --problems {input.problems}"
         " --pairs {input.pairs}"
         " {params.trajectories}"
+        " {params.shard}"
         " {params.method}"
         " --style {params.style}"
         " {params.sampling}"
@@ -88,6 +95,11 @@ rule replace_critical:
         "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
     conda:
         engine_environment
+    threads: threads_for("sample")
+    resources:
+        gpu=gpus_for("sample"),
+        mem_mb=memory_for,
+        runtime=minutes_for("replace_critical"),
     params:
         code=code_version("replace_critical"),
         model=model_flags,

@@ -77,7 +77,7 @@ rule summarize_cost:
     params:
         code=code_version("summarize_cost"),
         models=list(config["model_registry"]),
-        benchmarks=lookup(dpath="pathvars/benchmarks", within=config, default="benchmarks"),
+        benchmarks=BENCHMARKS,
     shell:
         "python scripts/summarize_cost.py"
         " --benchmarks {params.benchmarks} --models {params.models}"

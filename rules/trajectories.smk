@@ -13,13 +13,18 @@ rule sample:
         model=model_files,
         problems="<results>/data/{dataset}/train.parquet",
     output:
-        "<results>/{model}/{dataset}/trajectories.parquet",
+        part("<results>/{model}/{dataset}/trajectories.parquet", "trajectories"),
     log:
-        "<logs>/sample/{model}/{dataset}.log",
+        part("<logs>/sample/{model}/{dataset}.log", "trajectories"),
     benchmark:
-        "<benchmarks>/sample/{model}/{dataset}.tsv"
+        part("<benchmarks>/sample/{model}/{dataset}.tsv", "trajectories")
     conda:
         engine_environment
+    threads: threads_for("sample")
+    resources:
+        gpu=gpus_for("sample"),
+        mem_mb=memory_for,
+        runtime=minutes_for("sample"),
     params:
         code=code_version("sample"),
         model=model_flags,
@@ -27,6 +32,7 @@ rule sample:
         style=style,
         limit=flags(limit=config["trajectories"]["problems"]),
         samples=config["trajectories"]["samples"],
+        shard=shard_flags,
         seed=config["trajectories"]["seed"],
     shell:
         "python scripts/sample.py"
@@ -35,6 +41,7 @@ rule sample:
         " {params.limit}"
         " --style {params.style}"
         " --samples {params.samples}"
+        " {params.shard}"
         " {params.sampling}"
         " --seed {params.seed}"
         " --output {output}"
@@ -44,14 +51,14 @@ rule sample:
 rule grade:
     """Extract and grade the answers of the trajectories."""
     input:
-        trajectories="<results>/{model}/{dataset}/trajectories.parquet",
+        trajectories=part("<results>/{model}/{dataset}/trajectories.parquet", "grades"),
         problems="<results>/data/{dataset}/train.parquet",
     output:
-        "<results>/{model}/{dataset}/grades.parquet",
+        part("<results>/{model}/{dataset}/grades.parquet", "grades"),
     log:
-        "<logs>/grade/{model}/{dataset}.log",
+        part("<logs>/grade/{model}/{dataset}.log", "grades"),
     benchmark:
-        "<benchmarks>/grade/{model}/{dataset}.tsv"
+        part("<benchmarks>/grade/{model}/{dataset}.tsv", "grades")
     conda:
         "../envs/analysis.yaml"
     params:
@@ -64,6 +71,28 @@ rule grade:
         " --style {params.style}"
         " --output {output}"
         " 2>&1 | tee {log}"
+
+
+if any(count > 1 for count in SHARDS.values()):
+
+    rule gather:
+        """A table from the parts that several jobs wrote."""
+        input:
+            lambda wildcards: parts(wildcards.table),
+        output:
+            "<results>/{model}/{dataset}/{table}.parquet",
+        log:
+            "<logs>/gather/{model}/{dataset}/{table}.log",
+        benchmark:
+            "<benchmarks>/gather/{model}/{dataset}/{table}.tsv"
+        wildcard_constraints:
+            table="|".join(table for table, stage in SHARDED.items() if SHARDS[stage] > 1),
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            code=code_version("gather"),
+        shell:
+            "python scripts/gather.py" " --table {wildcards.table}" " --parts {input}" " --output {output}" " 2>&1 | tee {log}"
 
 
 rule select_answers:

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--revision", help="revision of the hub dataset")
     parser.add_argument("--split", required=True, help="train, validation or test")
     parser.add_argument("--problems", type=int, help="how many (generated), or at most how many (others)")
+    parser.add_argument("--rows", type=int, help="how many problems the source must have")
     parser.add_argument("--question", default="question", help="column of the question")
     parser.add_argument("--solution", default=None, help="column of the worked solution")
     parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
@@ -37,6 +38,8 @@ def main() -> None:
             rows = datasets.from_json_lines(args.path, args.split, columns, skip)
         else:
             rows = datasets.from_hub(args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip)
+        if args.rows not in (None, len(rows)):
+            raise records.ArtifactError(f"{args.path or args.hub}: has {len(rows)} problems, must have {args.rows}")
         rows = rows[: args.problems]
     records.write_table(args.output, "problems", rows)
     run.describe(args.output, problems=len(rows))

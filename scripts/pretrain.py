@@ -53,9 +53,8 @@ def main() -> None:
         by_length=True,
         seed=args.seed,
     )
-    history = training.fit(
-        model, examples, training.collate_weighted, training.nll_objective, settings, str(args.weights.parent), 50
-    )
+    label = str(args.weights.parent)
+    history = training.fit(model, examples, training.collate_weighted, training.nll_objective, settings, label, 50).history
     with records.replacing_folder(args.weights.parent) as folder:
         tokenizer.save_pretrained(folder)
         training.save_model(model, folder, torch.bfloat16)

@@ -16,13 +16,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use the first so many problems")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--samples", type=int, required=True, help="samples per problem")
+    arguments.add_shard(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("sample", args)
 
     from critical_tokens.sampler import Sampler
 
-    problems = records.read_table(args.problems, "problems")[: args.limit]
+    problems = arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
     sampler = Sampler(arguments.model_source(args), args.adapters, args.style, arguments.engine(args))
     rows = sampler.sample(
         problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)

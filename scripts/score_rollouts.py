@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
+    arguments.add_shard(parser)
     parser.add_argument("--method", choices=("coupled", "independent", "stratified"), required=True)
     parser.add_argument("--rollouts", type=int, help="continuations per token (coupled, independent)")
     parser.add_argument("--branches", type=float, help="continuations per token that is certainly left (stratified)")
@@ -37,6 +38,7 @@ def main() -> None:
 
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
+    pairs = arguments.shard_of(args, pairs)
     sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args))
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {

@@ -31,7 +31,7 @@ class RecordingEngine:
     def __init__(self):
         self.asked = []
 
-    def generate(self, requests, distribution, on_progress=None):
+    def generate(self, requests, distribution, on_progress=None, weighted=False):
         self.asked += requests
         return [[Completion((9,), True)] * r.n for r in requests]
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_branched_is_named(tiny_model, trajectory, fork, message)
 
 def test_an_engine_that_returns_too_little_is_named():
     class Lazy(RecordingEngine):
-        def generate(self, requests, distribution, on_progress=None):
+        def generate(self, requests, distribution, on_progress=None, weighted=False):
             return [[Completion((9,), True)] * (r.n - 1) for r in requests]
 
     trajectory = Trajectory("p2/0", (5, 6), (30, 40), correct, 0)

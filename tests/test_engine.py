@@ -1,6 +1,7 @@
 """The transformers engine against the plainest possible decoder."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,6 +52,50 @@ def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
     for completions in results:
         decoded += len({c.token_ids[:t] for c in completions for t in range(len(c.token_ids) + c.finished)})
     assert engine.tokens_generated == decoded
+
+
+@pytest.mark.parametrize("max_tokens", [150, 100_000])
+def test_weighted_completions_weigh_what_they_are_worth(tiny_model, max_tokens):
+    """Over many seeds: the weights of every likely answer average n times its exact probability."""
+    distribution, n, seeds = Distribution(0.2, 0.95), 20.5, 300
+    prefix, steps = (5, 6, 7), 3
+
+    @torch.inference_mode()
+    def probability(ids, finished):
+        path = [*ids, EOS] if finished else ids
+        logits = tiny_model(input_ids=torch.tensor([[*prefix, *path[:-1]]])).logits[0, len(prefix) - 1 :]
+        return float(distribution.probabilities(logits)[range(len(path)), path].double().prod())
+
+    engine = TransformersEngine(tiny_model, EOS, max_tokens)
+    results = engine.generate([Request(prefix, n, seed, steps) for seed in range(seeds)], distribution, weighted=True)
+    found = {}
+    for seed, completions in enumerate(results):
+        answers = [(c.token_ids, c.finished) for c in completions]
+        assert len(set(answers)) == len(answers)
+        for answer, completion in zip(answers, completions, strict=True):
+            assert completion.weight >= 1
+            found.setdefault(answer, [0.0] * seeds)[seed] = completion.weight
+    likely = lots = 0
+    for answer, weights in found.items():
+        expected = n * probability(*answer)
+        weights = torch.tensor(weights, dtype=torch.float64)
+        if expected > 0.05:
+            likely += 1
+            lots += float(weights.std()) > 1e-3
+            assert abs(float(weights.mean()) - expected) <= 4.5 * float(weights.std()) / seeds**0.5 + 1e-4
+    assert likely > lots > 3
+    totals = torch.tensor([sum(c.weight for c in completions) for completions in results])
+    assert abs(float(totals.mean()) - n) <= 4.5 * float(totals.std()) / seeds**0.5
+
+
+def test_weighted_completions_do_not_depend_on_their_neighbours(tiny_model):
+    asked = [replace(r, n=1.7 * r.n) for r in requests(12)]
+    together = TransformersEngine(tiny_model, EOS, 100_000).generate(asked, Distribution(0.5, 0.95), weighted=True)
+    parts = TransformersEngine(tiny_model, EOS, 300).generate(asked, Distribution(0.5, 0.95), weighted=True)
+    for first, second in zip(together, parts, strict=True):
+        assert [c.token_ids for c in first] == [c.token_ids for c in second]
+        torch.testing.assert_close(torch.tensor([c.weight for c in first]), torch.tensor([c.weight for c in second]))
+    assert TransformersEngine(tiny_model, EOS).generate(asked[:2], GREEDY, weighted=True)[0][0].weight == asked[0].n
 
 
 def test_a_request_does_not_depend_on_its_neighbours(tiny_model):

@@ -1,5 +1,7 @@
 """Rollout scores by every procedure, on models small enough to know the exact probabilities."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
@@ -60,16 +62,20 @@ def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_
     assert spread == 0.0  # nothing is uncertain behind the last token
 
 
-def test_stratified_scores_need_fewer_continuations_than_they_are_worth(tiny_model):
-    """Their squared error is below that of as many coupled samples."""
-    one = trajectories(tiny_model, n=1)[0]
-    chosen = [Trajectory(one.name, one.prompt, one.answer, one.grader, seed) for seed in range(400)]
-    exact = exact_success(tiny_model, one.prompt, one.answer[:2], 4)
+def test_stratified_scores_are_better_than_as_many_coupled_samples(tiny_model):
+    """By their squared error over several answers, where some tokens are much likelier than others."""
+    sharp = Distribution(0.2, 1.0)
+    budget, engine, seeds = Budget(sharp, 5, EOS), TransformersEngine(tiny_model, EOS), 300
+    chosen = [replace(t, seed=seed) for t in trajectories(tiny_model, n=4, distribution=sharp) for seed in range(seeds)]
 
-    def squared_error(planner):
-        return sum((of_it[2].score - exact) ** 2 for of_it in scores_of(tiny_model, chosen, planner, 4)) / len(chosen)
+    def scored(planner):
+        scores = torch.tensor([of_it[0].score for of_it in score(engine, chosen, planner, budget)], dtype=torch.float64)
+        return scores.view(4, seeds)
 
-    assert squared_error(stratified(8)) < squared_error(coupled(8))
+    exact = scored(coupled(64)).mean(1, keepdim=True)
+    assert ((exact > 0.02) & (exact < 0.98)).all()
+    few, many = (((scored(planner) - exact) ** 2).mean() for planner in (stratified(8), coupled(8)))
+    assert few < 0.85 * many
 
 
 @pytest.mark.parametrize("planner", [independent(7), coupled(7), stratified(7)])

@@ -23,6 +23,18 @@ def test_samples_follow_the_stated_probabilities(temperature, top_p):
     assert statistic < degrees + 4 * (2 * degrees) ** 0.5
 
 
+def test_items_are_taken_as_often_as_expected_on_average():
+    expected = torch.tensor([2.5, 0.3, 0.0, 0.9, 1.0, 0.05, 0.6], dtype=torch.float64)
+    n = 20_000
+    offsets = (torch.arange(n) + 0.5) / n
+    taken = sampling.allot(expected.expand(n, -1), offsets)
+    torch.testing.assert_close(taken.mean(0), expected, atol=2e-4, rtol=0)
+    assert (taken[:, [0, 2, 4]] == expected[[0, 2, 4]]).all()
+    lots = taken[:, [1, 3, 5, 6]]
+    assert set(lots.unique().tolist()) == {0.0, 1.0}
+    assert set(lots.sum(-1).tolist()) == {1.0, 2.0}  # 1.85 on average
+
+
 def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     kept = lambda p: (Distribution(1.0, p).probabilities(logits)[0] > 0).tolist()  # noqa: E731

@@ -16,7 +16,7 @@ from critical_tokens.checkpoints import ModelSource, load_model
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.protocol import Request
 from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.rollouts import coupled, score
+from critical_tokens.rollouts import coupled, score, stratified
 from critical_tokens.sampling import GREEDY, Distribution
 
 DRAWS = Distribution(0.8, 0.9)
@@ -103,7 +103,8 @@ def test_positions_too_flat_are_refused(vllm, asked, monkeypatch):
         vllm.path_logits(asked[0], (5, 6, 7))
 
 
-def test_coupled_scores_agree(ours, vllm, asked, eos):
+@pytest.mark.parametrize("planner", [coupled, stratified])
+def test_scores_agree(ours, vllm, asked, eos, planner):
     """Planted: an answer is right if it has an even number of tokens. Paired over positions, within five standard errors."""
     budget = Budget(DRAWS, 60, eos)
     sampled = ours.generate([Request(p, 1, 3, 60) for p in asked[:6]], DRAWS)
@@ -112,7 +113,7 @@ def test_coupled_scores_agree(ours, vllm, asked, eos):
         for i, (p, s) in enumerate(zip(asked, sampled, strict=False))
     ]
     n = 48
-    scores = [score(engine, chosen, coupled(n), budget) for engine in (ours, vllm)]
+    scores = [score(engine, chosen, planner(n), budget) for engine in (ours, vllm)]
     differences = []
     for first, second in zip(*scores, strict=True):
         # Neighbouring positions share samples: one mean per trajectory.

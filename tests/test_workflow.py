@@ -42,9 +42,9 @@ def copy_repository(target):
 
     files = run("git", "ls-files", "-co", "--exclude-standard").stdout.splitlines()
     for name in files:
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
 
 
 def config_with(tmp_path, **settings):

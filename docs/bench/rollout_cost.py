@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from critical_tokens import critical, datasets, plots, rollouts
 from critical_tokens.branching import Budget, Trajectory, keep_token, replace_token
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines.opening import EngineSettings
-from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.protocol import Completion, Engine, Request
 from critical_tokens.sampler import Sampler
 from critical_tokens.sampling import Distribution
 
@@ -23,9 +23,27 @@ LIMIT = 96
 N = 64
 
 
+class _Counted:
+    """The engine, counting also the tokens of every completion: what decoding each by itself would have generated."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.tokens_returned = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, *args: Any) -> list[list[Completion]]:
+        results = self._engine.generate(*args)
+        self.tokens_returned += sum(len(c.token_ids) + c.finished for of_it in results for c in of_it)
+        return results
+
+
 @cache
 def _sampler() -> Sampler:
-    return Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(24_576))
+    sampler = Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(24_576))
+    sampler.engine = _Counted(sampler.engine)
+    return sampler
 
 
 def _budget(distribution: Distribution = DRAWS, limit: int = LIMIT) -> Budget:
@@ -53,11 +71,13 @@ class _Meter:
     """Tokens and seconds of what is done inside it."""
 
     def __enter__(self) -> _Meter:
-        self._tokens, self._start = _sampler().engine.tokens_generated, time.monotonic()
+        engine = _sampler().engine
+        self._tokens, self._returned, self._start = engine.tokens_generated, engine.tokens_returned, time.monotonic()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.tokens = _sampler().engine.tokens_generated - self._tokens
+        engine = _sampler().engine
+        self.tokens, self.returned = engine.tokens_generated - self._tokens, engine.tokens_returned - self._returned
         self.seconds = time.monotonic() - self._start
 
 
@@ -93,8 +113,9 @@ def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
         figure2(coupled)
     with _Meter() as backward:
         figure2(rollouts.score(engine, trajectories, rollouts.coupled(N), budget, settled=critical.settled))
+    settled = partial(critical.settled, zero=0.01)
     with _Meter() as stratified:
-        figure2(rollouts.score(engine, trajectories, rollouts.stratified(8), budget), zero=0.01)
+        figure2(rollouts.score(engine, trajectories, rollouts.stratified(8), budget, settled=settled), zero=0.01)
     pairs = [(a, b) for of_a, of_b in zip(coupled, independent, strict=True) for a, b in zip(of_a, of_b, strict=True)]
     z = [
         (a.score - b.score) / (2 * share * (1 - share) / N) ** 0.5
@@ -114,6 +135,8 @@ def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
     result = {"rollout_agreement": agreement}
     for name, meter in (("", curve), ("_backward", backward), ("_stratified", stratified)):
         result[f"rollout_tokens{name}"] = _entry(meter.tokens / count, theirs.tokens / count, "tokens per trajectory")
+        each = theirs.returned / count
+        result[f"rollout_tokens{name}_unshared"] = _entry(meter.tokens / count, each, "tokens per trajectory")
         result[f"rollout_wall{name}"] = _entry(meter.seconds / count, theirs.seconds / count, "seconds per trajectory")
     return result
 
@@ -127,7 +150,7 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
     plans = {
         "independent": [(n, rollouts.independent(n)) for n in (4, 16, 64)],
         "coupled": [(n, rollouts.coupled(n)) for n in (4, 16, 64)],
-        "stratified": [(k, rollouts.stratified(k)) for k in (0.25, 0.5, 1, 2, 4, 8, 16, 64)],
+        "stratified": [(k, rollouts.stratified(k)) for k in (1, 2, 4, 8, 16, 24, 32, 64)],
     }
     rows = []
     for method, sizes in plans.items():
@@ -144,7 +167,9 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
             ]
             error = sum(squares) / len(squares)
             tokens = meter.tokens / len(again)
-            rows.append({"method": method, "size": size, "tokens": round(tokens, 1), "squared_error": error})
+            each = meter.returned / len(again)
+            row = {"tokens": round(tokens, 1), "unshared": round(each, 1), "squared_error": error}
+            rows.append({"method": method, "size": size, **row})
     table = pd.DataFrame(rows)
     plots.save(plots.error_figure(table), pictures / "bench_error.png")
     target = table[(table["method"] == "independent") & (table["size"] == 64)].iloc[0]
@@ -153,7 +178,9 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
         enough = table[(table["method"] == method) & (table["squared_error"] <= target["squared_error"])]
         if len(enough):
             best = enough.sort_values("tokens").iloc[0]
-            result[key] = _entry(best["tokens"], target["tokens"], "tokens per trajectory", size=float(best["size"]))
+            ours, size = float(best["tokens"]), float(best["size"])
+            result[key] = _entry(ours, float(target["tokens"]), "tokens per trajectory", size=size)
+            result[f"{key}_unshared"] = _entry(ours, float(target["unshared"]), "tokens per trajectory", size=size)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,19 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a LoRA adapter and write it in the PEFT format into the folder of `output`; returns the training history.
 
-    A diverging training raises training.TrainingDivergedError and leaves no adapter behind. Raises ArtifactError where
-    there is nothing to train on.
+    A training that was stopped goes on from its last checkpoint, if its settings ask for any; they lie in the folder
+    `checkpoints` beside `output` until it is done. Of several processes one writes. A diverging training raises
+    training.TrainingDivergedError and leaves no adapter behind. Raises ArtifactError where there is nothing to train on.
     """
     if not examples:
         raise records.ArtifactError(f"{output}: no example to train on; more problems or samples are needed")
     objective, collate = alignment.objective_of(method)
     adapted = alignment.add_adapter(model, lora, settings.seed)
-    history = training.fit(adapted, examples, collate, objective, settings, str(output.parent), log_every)
-    with records.replacing_folder(output.parent) as folder:
-        adapted.save_pretrained(folder, safe_serialization=True)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
-    return history
+    checkpoints = output.parent / "checkpoints"
+    trained = training.fit(adapted, examples, collate, objective, settings, str(output.parent), log_every, checkpoints)
+    if trained.main:
+        with records.replacing_folder(output.parent) as folder:
+            adapted.save_pretrained(folder, state_dict=trained.state, safe_serialization=True)
+            (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return trained.history

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from critical_tokens import objectives
-from critical_tokens.training import Batch, Objective, collate_weighted, first_wanted, nll_objective, pad, predictions
+from critical_tokens.training import (
+    Batch,
+    Objective,
+    collate_weighted,
+    first_wanted,
+    nll_objective,
+    pad,
+    predictions,
+    token_share,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -131,7 +140,8 @@ def _preference(method: Method, model: Any, batch: Batch) -> tuple[torch.Tensor,
     pairs = len(labels) // 2
     reference_logits = None
     if method.objective in NEEDS_REFERENCE_MODEL:
-        with torch.no_grad(), model.disable_adapter():
+        # Several processes wrap the model.
+        with torch.no_grad(), getattr(model, "module", model).disable_adapter():
             reference_logits = predictions(model, batch, first)
         reference = objectives.token_logps(reference_logits, labels)
 
@@ -141,7 +151,7 @@ def _preference(method: Method, model: Any, batch: Batch) -> tuple[torch.Tensor,
         loss = objectives.dpo(chosen, rejected, method.gamma)
     elif method.objective == "rpo":
         nll = objectives.weighted_nll(logps[:pairs], mask[:pairs])
-        loss = objectives.rpo(chosen, rejected, nll, method.gamma, method.rpo_alpha)
+        loss = objectives.rpo(chosen, rejected, nll * token_share(mask[:pairs]), method.gamma, method.rpo_alpha)
     elif method.objective == "tdpo":
         divergence = objectives.sequential_kl(reference_logits, logits, mask)
         tdpo = objectives.TDPO(method.tdpo_variant, method.tdpo_alpha)

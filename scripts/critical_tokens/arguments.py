@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines import opening
 from critical_tokens.sampling import Distribution
+
+T = TypeVar("T")
 
 
 def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
@@ -50,3 +54,21 @@ def engine(args: argparse.Namespace) -> opening.EngineSettings:
 def distribution(args: argparse.Namespace) -> Distribution:
     """The sampling distribution that `add_sampling` asked for."""
     return Distribution(args.temperature, args.top_p)
+
+
+def add_shard(p: argparse.ArgumentParser) -> None:
+    """--shard."""
+    p.add_argument("--shard", type=_shard, default=(1, 1), metavar="K-of-N", help="do the K-th of N parts of the work")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    k, of, n = text.partition("-of-")
+    if not (of and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 3-of-8")
+    return int(k), int(n)
+
+
+def shard_of(args: argparse.Namespace, items: Sequence[T]) -> Sequence[T]:
+    """The part of the items that `add_shard` asked for: neighbours, so that parts in order are the whole in order."""
+    k, n = args.shard
+    return items[(k - 1) * len(items) // n : k * len(items) // n]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from critical_tokens.engines.protocol import Engine, Request
 from critical_tokens.records import Failure
@@ -58,14 +59,21 @@ class Budget:
 class Fork:
     """`n` continuations of the first `length` answer tokens of trajectory `index`, then `token` (None: whatever is drawn).
 
-    `stream` (0 to 3) keeps the random numbers of different uses of one place apart.
+    `n` is whole unless they are weighted. `stream` (0 to 3) keeps the random numbers of different uses of one place apart.
     """
 
     index: int
     length: int
     token: int | None
-    n: int
+    n: float
     stream: int
+
+
+class Continuation(NamedTuple):
+    """The whole answer of one continuation, and for how many samples it stands (1 unless weighted)."""
+
+    answer: tuple[int, ...]
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -78,14 +86,21 @@ class Branch:
 
 
 def branch(
-    engine: Engine, trajectories: Sequence[Trajectory], forks: Sequence[Fork], budget: Budget, told: Told | None = None
-) -> list[list[tuple[int, ...]]]:
-    """Whole answers of each fork's continuations. A fork that is at the length limit, or ends with EOS, stands as it is.
+    engine: Engine,
+    trajectories: Sequence[Trajectory],
+    forks: Sequence[Fork],
+    budget: Budget,
+    told: Told | None = None,
+    weighted: bool = False,
+) -> list[list[Continuation]]:
+    """Each fork's continuations. A fork that is at the length limit, or ends with EOS, stands as it is.
+
+    If `weighted`, their weights add up to the fork's `n` on average, see engines.protocol.Engine.generate.
 
     Raises BranchingError for an answer without tokens, a prefix that fills the model's context, or an engine that returns
     another number of continuations than asked for.
     """
-    results: list[list[tuple[int, ...]]] = []
+    results: list[list[Continuation]] = []
     requests: list[Request] = []
     asked: list[int] = []
     for fork in forks:
@@ -93,7 +108,7 @@ def branch(
         require_tokens(trajectory)
         kept = trajectory.answer[: fork.length]
         start = kept if fork.token in (None, budget.eos_token_id) else (*kept, fork.token)
-        results.append([start] * fork.n)
+        results.append([Continuation(start, fork.n)] if weighted else [Continuation(start, 1.0)] * int(fork.n))
         left = budget.max_new_tokens - len(start)
         if fork.token == budget.eos_token_id or left <= 0:
             continue
@@ -106,12 +121,14 @@ def branch(
         seed = place * 262_144 + (0 if fork.token is None else fork.token)
         requests.append(Request(prefix, fork.n, seed, left))
         asked.append(len(results) - 1)
-    for index, completions in zip(asked, engine.generate(requests, budget.distribution, told), strict=True):
+    generated = engine.generate(requests, budget.distribution, told, weighted)
+    for index, completions in zip(asked, generated, strict=True):
         fork = forks[index]
-        if len(completions) != fork.n:
+        if not weighted and len(completions) != fork.n:
             what = f"the engine returned {len(completions)} of {fork.n} continuations"
             raise BranchingError(trajectories[fork.index], fork.length - 1, what)
-        results[index] = [start + c.token_ids for start, c in zip(results[index], completions, strict=True)]
+        start = results[index][0].answer
+        results[index] = [Continuation(start + c.token_ids, c.weight) for c in completions]
     return results
 
 
@@ -120,8 +137,8 @@ def _graded(
 ) -> list[list[Branch]]:
     """The graded continuations of each fork; forks name a token."""
     return [
-        [Branch(fork.token, answer, trajectories[fork.index].grader(answer)) for answer in answers]
-        for fork, answers in zip(forks, branch(engine, trajectories, forks, budget, told), strict=True)
+        [Branch(fork.token, c.answer, trajectories[fork.index].grader(c.answer)) for c in continuations]
+        for fork, continuations in zip(forks, branch(engine, trajectories, forks, budget, told), strict=True)
     ]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from critical_tokens import hub
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +22,12 @@ class ModelSource:
     dtype: str = "float32"
 
 
+def folder_of(source: ModelSource) -> Path:
+    """Where the files of a base model lie: its folder, or the fetched snapshot of its hub repository."""
+    folder = Path(source.path)
+    return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
+
+
 def device() -> str:
     """The accelerator if there is one, else the CPU."""
     import torch
@@ -31,14 +39,14 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(folder_of(source), trust_remote_code=False)
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
     """The architecture of a base model."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+    return AutoConfig.from_pretrained(folder_of(source), trust_remote_code=False)
 
 
 def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrainedModel:
@@ -53,8 +61,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     logging.disable_progress_bar()
 
     model = AutoModelForCausalLM.from_pretrained(
-        source.path,
-        revision=source.revision,
+        folder_of(source),
         dtype=getattr(torch, source.dtype),
         trust_remote_code=False,
         use_safetensors=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import answers
+from critical_tokens import answers, hub
 from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
 from critical_tokens.records import ArtifactError
@@ -54,11 +54,15 @@ def from_hub(
     columns: Mapping[str, str],
     skip_unanswered: bool = False,
 ) -> list[dict[str, Any]]:
-    """Problems of a hub dataset at a pinned revision; errors and `skip_unanswered` as `from_json_lines`."""
+    """Problems of a fetched hub dataset at a pinned revision; errors and `skip_unanswered` as `from_json_lines`.
+
+    Raises HubError where it was not fetched.
+    """
     from datasets import load_dataset
 
     where = f"{hub_id}/{hub_split}"
-    source = load_dataset(hub_id, subset, split=hub_split, revision=revision)
+    folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
+    source = load_dataset(str(folder), subset, split=hub_split)
     rows = [_row(row, split, i, columns, f"{where}, row {i + 1}") for i, row in enumerate(source)]
     return _answered(rows, where, skip_unanswered)
 

@@ -114,6 +114,17 @@ def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
+    """Write the rows of several tables behind one another, one table in memory at a time; returns their number."""
+    rows = 0
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMAS[kind], compression="zstd") as writer:
+        for part in parts:
+            table = _read(part, kind)
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
     return _read(path, kind).to_pylist()

@@ -11,11 +11,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from critical_tokens.branching import BranchingError, Budget, Fork, Trajectory, branch, require_tokens
 from critical_tokens.engines.protocol import Engine
-from critical_tokens.sampling import draw, stream_keys, uniforms
+from critical_tokens.sampling import allot, draw, stream_keys, uniforms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
 Settled = Callable[[Sequence[float]], bool]
 """Whether the scores of a trajectory's last positions decide what is asked of it, whatever the earlier ones are."""
 
-Grades = Mapping[tuple[int, int | None], Sequence[bool]]
-"""Grades of a trajectory's forks, by prefix length and token."""
+
+class Outcome(NamedTuple):
+    """Whether a continuation is correct, and for how many samples it stands."""
+
+    correct: bool
+    weight: float
+
+
+Outcomes = Mapping[tuple[int, int | None], Sequence[Outcome]]
+"""Outcomes of a trajectory's forks, by prefix length and token."""
 
 # Positions that `score` takes at a time from the end backwards: enough for a full batch, few enough to stop early.
 _ROUND = 4
@@ -51,17 +59,18 @@ def _counted(length: int, n: int, correct: int) -> Score:
 
 
 class Plan(Protocol):
-    """What scoring one trajectory takes."""
+    """What scoring one trajectory takes: forks, whose continuations may be weighted."""
 
     forks: Sequence[Fork]
+    weighted: bool
 
-    def scores(self, grades: Grades, first: int) -> list[Score]:
-        """Scores of all prefixes of at least `first` tokens, from the grades of the forks of at least that length."""
+    def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
+        """Scores of all prefixes of at least `first` tokens, from the outcomes of the forks of at least that length."""
         ...
 
 
 Planner = Callable[[Engine, int, Trajectory, Budget], Plan]
-"""Makes the plan of the trajectory with that index."""
+"""Makes the plan of the trajectory with that index; its plans are all weighted or none."""
 
 
 def score(
@@ -82,27 +91,30 @@ def score(
     for index, trajectory in enumerate(trajectories):
         require_tokens(trajectory)
         plans.append(planner(engine, index, trajectory, budget))
-    total = sum(fork.n for plan in plans for fork in plan.forks)
-    grades: list[dict[tuple[int, int | None], list[bool]]] = [{} for _ in plans]
+    weighted = any(plan.weighted for plan in plans)
+    total = sum(math.ceil(fork.n) for plan in plans for fork in plan.forks)
+    outcomes: list[dict[tuple[int, int | None], list[Outcome]]] = [{} for _ in plans]
     done = 0
 
     def grade(forks: Sequence[Fork]) -> None:
         nonlocal done
         tell = told and (lambda finished: told(done + finished, total))
-        for fork, answers in zip(forks, branch(engine, trajectories, forks, budget, tell), strict=True):
-            grades[fork.index][fork.length, fork.token] = [trajectories[fork.index].grader(a) for a in answers]
-        done += sum(fork.n for fork in forks)
+        continued = branch(engine, trajectories, forks, budget, tell, weighted)
+        for fork, continuations in zip(forks, continued, strict=True):
+            grader = trajectories[fork.index].grader
+            outcomes[fork.index][fork.length, fork.token] = [Outcome(grader(c.answer), c.weight) for c in continuations]
+        done += sum(math.ceil(fork.n) for fork in forks)
 
     if settled is None:
         grade([fork for plan in plans for fork in plan.forks])
-        return [plan.scores(graded, 0) for plan, graded in zip(plans, grades, strict=True)]
+        return [plan.scores(graded, 0) for plan, graded in zip(plans, outcomes, strict=True)]
     results: list[list[Score]] = [[] for _ in plans]
     ends = {i: len(t.answer) + 1 for i, t in enumerate(trajectories)}  # of those not settled: the prefixes left, by length
     while ends:
         starts = {i: max(0, end - _ROUND) for i, end in ends.items()}
         grade([fork for i in ends for fork in plans[i].forks if starts[i] <= fork.length < ends[i]])
         for i, start in starts.items():
-            results[i] = plans[i].scores(grades[i], start)
+            results[i] = plans[i].scores(outcomes[i], start)
         ends = {i: start for i, start in starts.items() if start > 0 and not settled([s.score for s in results[i]])}
     return results
 
@@ -115,9 +127,11 @@ class _Independent:
     forks: Sequence[Fork]
     n: int
     length: int
+    weighted = False
 
-    def scores(self, grades: Grades, first: int) -> list[Score]:
-        return [_counted(length, self.n, sum(grades[length, None])) for length in range(first, self.length + 1)]
+    def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
+        counts = ((t, sum(o.correct for o in outcomes[t, None])) for t in range(first, self.length + 1))
+        return [_counted(length, self.n, correct) for length, correct in counts]
 
 
 def independent(n: int) -> Planner:
@@ -172,8 +186,9 @@ class _Coupled:
     n: int
     trajectory: Trajectory
     samples: Sequence[_Sample]
+    weighted = False
 
-    def scores(self, grades: Grades, first: int) -> list[Score]:
+    def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
         """Each sample counts at every prefix from its birth to its leaving."""
         correct = [0] * (len(self.trajectory.answer) + 1)
         own_grade = self.trajectory.grader(self.trajectory.answer)
@@ -183,7 +198,7 @@ class _Coupled:
             if sample.left is not None:
                 if sample.left < first:
                     continue
-                last, grade = sample.left, grades[sample.left, sample.token][taken[sample.left, sample.token]]
+                last, grade = sample.left, outcomes[sample.left, sample.token][taken[sample.left, sample.token]].correct
                 taken[sample.left, sample.token] += 1
             for length in range(sample.born, last + 1):
                 correct[length] += grade
@@ -234,59 +249,48 @@ def coupled(n: int) -> Planner:
 
 
 @dataclass(frozen=True)
-class _Leaving:
-    """Leaving the trajectory at a prefix: how probable it is (`mass`), and that it is looked at at all (`looked_at`)."""
-
-    mass: float
-    looked_at: float
-    tokens: Mapping[int, int]
-
-
-@dataclass(frozen=True)
 class _Stratified:
     forks: Sequence[Fork]
     trajectory: Trajectory
-    leaving: Sequence[_Leaving]
+    branches: float
+    staying: Sequence[float]
+    weighted = True
 
-    def scores(self, grades: Grades, first: int) -> list[Score]:
-        """Backwards: s_t = q s_{t+1} + (1 - q) l_t, from the known grade of the whole trajectory."""
+    def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
+        """Backwards, from the known grade of the whole trajectory."""
         score, variance = float(self.trajectory.grader(self.trajectory.answer)), 0.0
         out = []
-        if len(self.leaving) == len(self.trajectory.answer):  # at the length limit there is nothing behind the last token
-            out.append(Score(len(self.leaving) - 1, 0, 0, score, 0.0))
-        for length in range(len(self.leaving) - 1, first - 1, -1):
-            here = self.leaving[length]
-            graded = [grade for token in here.tokens for grade in grades[length, token]]
-            n, correct = len(graded), sum(graded)
+        if len(self.staying) == len(self.trajectory.answer):  # at the length limit there is nothing behind the last token
+            out.append(Score(len(self.staying) - 1, 0, 0, score, 0.0))
+        at: list[list[Outcome]] = [[] for _ in self.staying]
+        for (length, _), found in outcomes.items():
+            at[length] += found
+        for length in range(len(self.staying) - 1, first - 1, -1):
+            stays = self.staying[length]
             guess = min(max(score, 0.0), 1.0)
-            left, spread = guess, 0.0
-            if here.looked_at < 1:
-                if graded:
-                    correction = (correct / n - guess) / here.looked_at
-                    left, spread = guess + correction, correction**2
-            elif graded:
-                left = correct / n
-                smoothed = (correct + 1) / (n + 2)
-                spread = smoothed * (1 - smoothed) / n
-            score = (1 - here.mass) * score + here.mass * left
-            variance = (1 - here.mass) ** 2 * variance + here.mass**2 * spread
-            out.append(Score(length - 1, n, correct, score, variance**0.5))
+            steps = [(o.weight, o.weight * (o.correct - guess) / self.branches) for o in at[length]]
+            score = stays * score + (1 - stays) * guess + sum(step for _, step in steps)
+            variance = stays**2 * variance + sum(step**2 for weight, step in steps if weight <= 1)
+            out.append(Score(length - 1, len(steps), sum(o.correct for o in at[length]), score, variance**0.5))
         return out[::-1]
 
 
 def stratified(branches: float) -> Planner:
-    """Better scores from fewer tokens: exact probabilities of staying, and few continuations that leave.
+    """Better scores from fewer tokens: whatever is probable enough is summed up, only the rest is drawn.
 
-    By the law of total expectation the score of prefix t is s_t = q s_{t+1} + (1 - q) l_t, q the probability of the
-    trajectory's next token and l_t the success rate of continuations that leave there. The q come from one teacher-forced
-    pass, the last score is the trajectory's own grade, so only the l_t are estimated: from `branches` (1 - q) continuations
-    on average, at least one wherever that is as much as one; their first tokens are drawn systematically in proportion to
-    their probabilities. Where leaving is so improbable that less than one continuation is due, one is made by lot with that
-    probability P, and corrects the guess l_t = s_{t+1}, cut to [0, 1], by (grade - guess) / P. Every score is unbiased: the
-    guess stems from later positions only, whose random numbers are independent of the lot. So a score may lie outside [0, 1].
+    By the law of total expectation the score of prefix t is s_t = q s_{t+1} + sum_a p_a s_{t,a}, q the probability of the
+    trajectory's next token, p_a those of the others. All of them come from one teacher-forced pass, and the last score is
+    the trajectory's own grade. `branches` samples are due at every prefix: a token that is due at least once is a branch of
+    that weight, the others are by lot, with weight 1 (`sampling.allot`); and the engine goes on in that way at every token
+    that follows. What was not looked at counts as the guess g = s_{t+1}, cut to [0, 1], which every branch corrects:
 
-    The standard errors add up the positions' own: binomial with the rate smoothed as (correct + 1) / (n + 2), which ignores
-    that tokens are drawn systematically, and for lots the squared correction; both err on the large side.
+        s_t = q s_{t+1} + (1 - q) g + sum over branches of weight / `branches` * (grade - g)
+
+    Every score is unbiased, because weights are on average what they are due, and the guess stems from later positions only,
+    whose lots are independent of those here. So a score may lie outside [0, 1].
+
+    Only lots are uncertain: the standard errors add up their squared corrections. That is the variance of lots drawn one by
+    one; drawn systematically they vary less as a rule.
     """
     import torch
 
@@ -294,24 +298,12 @@ def stratified(branches: float) -> Planner:
         path, chances = _chances(engine, trajectory, budget)
         lengths = torch.arange(len(path))
         keys = stream_keys(torch.full_like(lengths, trajectory.seed), torch.full_like(lengths, 2**30))
-        lots, offsets = (uniforms(keys, 2 * lengths + k).tolist() for k in (0, 1))
-        others = chances.double()
-        others[lengths, torch.tensor(path)] = 0.0
-        leaving, forks = [], []
-        for length, row in enumerate(others):
-            mass = float(row.sum())
-            due = branches * mass
-            n = math.floor(due) + (lots[length] < due % 1)
-            tokens = Counter(_systematic(row, n, offsets[length])) if n else Counter()
-            leaving.append(_Leaving(mass, min(due, 1.0), dict(sorted(tokens.items()))))
-            forks += [Fork(index, length, token, count, 1) for token, count in sorted(tokens.items())]
-        return _Stratified(forks, trajectory, leaving)
+        staying, forks = [], []
+        for length, (token, row, offset) in enumerate(zip(path, chances.double(), uniforms(keys, lengths), strict=True)):
+            row[token] = 0.0
+            staying.append(1 - float(row.sum()))
+            taken = allot(branches * row, offset)
+            forks += [Fork(index, length, other, float(taken[other]), 1) for other in taken.nonzero().squeeze(-1).tolist()]
+        return _Stratified(forks, trajectory, branches, staying)
 
     return plan
-
-
-def _systematic(weights: Tensor, n: int, offset: float) -> list[int]:
-    """`n` indices, each w_i n times on average, evenly spaced in the cumulative weights from `offset` (in [0, 1)) on."""
-    import torch
-
-    return draw(weights, (torch.arange(n) + offset) / n)

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 
 from critical_tokens import objectives
 from critical_tokens.progress import Progress
-from critical_tokens.records import Failure
+from critical_tokens.records import Failure, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# The numbers recorded so far, beside a checkpoint.
+_HISTORY = "history.json"
 
 Batch = dict[str, torch.Tensor]
 Objective = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, dict[str, float]]]
@@ -34,7 +39,11 @@ class TrainingDivergedError(Failure):
 
 @dataclass(frozen=True)
 class Settings:
-    """Optimiser settings. `batch_size` and `accumulation` count examples (pairs for preference objectives)."""
+    """Optimiser settings. `batch_size` counts examples (pairs for preference objectives) of a step, over all processes.
+
+    gradient_checkpointing: compute activations twice instead of keeping them. checkpoint_updates: updates between two
+    checkpoints, which a training that was stopped goes on from; none if None.
+    """
 
     learning_rate: float
     epochs: float
@@ -47,6 +56,8 @@ class Settings:
     max_grad_norm: float = 1.0
     by_length: bool = False
     bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_updates: int | None = None
     seed: int = 0
 
 
@@ -58,22 +69,34 @@ def fit(
     settings: Settings,
     label: str,
     log_every: int = 1,
-) -> list[dict[str, float]]:
-    """Train `model` in place and return its history, a row of numbers every `log_every` updates.
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train `model` in place; its history has a row of numbers every `log_every` updates.
 
-    `label` names the training in progress lines. Raises TrainingDivergedError, naming step and settings, when a loss is
-    not finite.
+    `label` names the training in progress lines; `checkpoints` is the folder for checkpoints, if there are any, and a
+    training goes on from what lies there. Under `accelerate launch` the processes share every batch. Raises
+    TrainingDivergedError, naming step and settings, when a loss is not finite.
     """
     from datasets import Dataset
 
     batches_per_epoch = math.ceil(len(examples) / settings.batch_size)
     steps = max(1, math.ceil(batches_per_epoch / settings.accumulation * settings.epochs))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.batch_size % processes:
+        raise Failure(
+            f"a batch of {settings.batch_size} cannot be shared by {processes} processes; batch_size must be a multiple"
+        )
+    saving = checkpoints is not None and settings.checkpoint_updates is not None
     with tempfile.TemporaryDirectory(prefix="training-") as scratch:
+        folder = checkpoints if saving else Path(scratch)
         arguments = TrainingArguments(
-            output_dir=scratch,
+            output_dir=str(folder),
             learning_rate=settings.learning_rate,
             num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
+            per_device_train_batch_size=settings.batch_size // processes,
+            ddp_find_unused_parameters=False,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
             gradient_accumulation_steps=settings.accumulation,
             lr_scheduler_type=settings.schedule,
             warmup_steps=math.ceil(settings.warmup_share * steps),
@@ -84,7 +107,9 @@ def fit(
             bf16=settings.bf16,
             seed=settings.seed,
             data_seed=settings.seed,
-            save_strategy="no",
+            save_strategy="steps" if saving else "no",
+            save_steps=settings.checkpoint_updates or 1,
+            save_total_limit=1,
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -101,8 +126,20 @@ def fit(
         )
         trainer.add_callback(_ProgressCallback(label, steps, trainer.last_loss))
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    return trainer.history(log_every)
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if last:
+            trainer.recall(Path(last))
+        trainer.train(resume_from_checkpoint=last)
+        adapter = trainer.accelerator.get_state_dict(trainer.model)
+    return Trained(trainer.history(log_every), adapter, trainer.is_world_process_zero())
+
+
+class Trained(NamedTuple):
+    """What a training leaves: its history, the model's weights gathered from all processes, and who may write them."""
+
+    history: list[dict[str, float]]
+    state: dict[str, torch.Tensor]
+    main: bool
 
 
 class _ObjectiveTrainer(Trainer):
@@ -120,8 +157,22 @@ class _ObjectiveTrainer(Trainer):
         if not math.isfinite(value):
             settings = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(self._settings).items())
             raise TrainingDivergedError(f"loss is {value} at step {self.state.global_step + 1} ({settings})")
-        self._rows.append((self.state.global_step + 1, {"loss": value, **numbers}))
+        row = {"loss": value, **numbers}
+        if self.accelerator.num_processes > 1:
+            means = self.accelerator.reduce(torch.tensor(list(row.values()), device=loss.device), "mean").tolist()
+            row = dict(zip(row, means, strict=True))
+        self._rows.append((self.state.global_step + 1, row))
         return (loss, None) if return_outputs else loss
+
+    def _save_checkpoint(self, model, trial):  # noqa: ANN001
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / _HISTORY, self._rows)
+
+    def recall(self, checkpoint: Path) -> None:
+        """Take up what was recorded before a checkpoint."""
+        self._rows = [(step, numbers) for step, numbers in read_json(checkpoint / _HISTORY)]
 
     def last_loss(self) -> float:
         """The loss of the last batch."""
@@ -188,7 +239,17 @@ def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, d
     weights = batch["weights"][:, 1:]
     first = first_wanted(weights)
     logps = objectives.token_logps(predictions(model, batch, first), batch["input_ids"][:, 1 + first :])
-    return objectives.weighted_nll(logps, weights[:, first:]), {}
+    return objectives.weighted_nll(logps, weights[:, first:]) * token_share(weights), {}
+
+
+def token_share(weights: torch.Tensor) -> torch.Tensor | float:
+    """What a mean over this process's tokens counts for in the mean over all processes' tokens, times their number."""
+    if not torch.distributed.is_initialized():
+        return 1.0
+    own = weights.sum()
+    total = own.clone()
+    torch.distributed.all_reduce(total)
+    return own * torch.distributed.get_world_size() / total
 
 
 def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:

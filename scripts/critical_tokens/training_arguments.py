@@ -14,11 +14,13 @@ def add_training(p: argparse.ArgumentParser) -> None:
     """Optimiser and adapter settings (see training.Settings and alignment.Lora)."""
     p.add_argument("--learning-rate", type=float, required=True)
     p.add_argument("--epochs", type=float, required=True)
-    p.add_argument("--batch-size", type=int, required=True, help="examples per step and device")
+    p.add_argument("--batch-size", type=int, required=True, help="examples per step, over all processes")
     p.add_argument("--accumulation", type=int, required=True, help="steps per update")
     p.add_argument("--schedule", required=True, help="learning-rate schedule of transformers")
     p.add_argument("--warmup-share", type=float, required=True, help="share of the updates")
     p.add_argument("--weight-decay", type=float, required=True)
+    p.add_argument("--gradient-checkpointing", choices=("true", "false"), required=True)
+    p.add_argument("--checkpoint-updates", type=int, help="updates between two checkpoints (none by default)")
     p.add_argument("--lora-rank", type=int, required=True)
     p.add_argument("--lora-alpha", type=int, required=True)
     p.add_argument("--lora-dropout", type=float, required=True)
@@ -40,6 +42,8 @@ def training_settings(args: argparse.Namespace) -> tuple[Settings, Lora]:
         warmup_share=args.warmup_share,
         weight_decay=args.weight_decay,
         bf16=args.dtype == "bfloat16",
+        gradient_checkpointing=args.gradient_checkpointing == "true",
+        checkpoint_updates=args.checkpoint_updates,
         seed=args.seed,
     )
     layers = "all-linear" if args.lora_layers == ["all-linear"] else tuple(args.lora_layers)

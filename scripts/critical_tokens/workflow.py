@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from critical_tokens import sizing
 
 _SCRIPTS = Path(__file__).resolve().parent.parent
 _PACKAGE = "critical_tokens"
@@ -80,6 +85,20 @@ def flags(**settings: Any) -> str:
     return shlex.join(words)
 
 
+def on_hub(path: str) -> bool:
+    """Whether a model's path names a hub repository: owner/name, and no folder of that name."""
+    return bool(re.fullmatch(r"[\w.-]*\w/[\w.-]+", path)) and not Path(path).is_dir()
+
+
+def visible_gpus() -> int:
+    """NVIDIA GPUs of this machine."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)  # noqa: S603
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Checks that no schema can express. Raises ConfigError naming the key, the value and what is allowed."""
     registries = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
@@ -93,6 +112,12 @@ def check_config(config: Mapping[str, Any]) -> None:
     for name, entry in config["model_registry"].items():
         for dataset in entry.get("temperatures", {}):
             _require(dataset, config["dataset_registry"], f"model_registry: {name}: temperatures")
+        if on_hub(entry["path"]) and "parameters" not in entry:
+            raise ConfigError(f"model_registry: {name}: parameters is missing; GPUs and memory of its jobs follow from it")
+    hardware = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+    unfit = [line for name in config["models"] for line in sizing.misfits(name, config["model_registry"][name], hardware)]
+    if unfit:
+        raise ConfigError("\n".join(unfit))
     for name, entry in config["dataset_registry"].items():
         for split in ("train", "validation", "test"):
             source = entry.get(split)

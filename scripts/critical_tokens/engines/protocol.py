@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """Continue `prefix` (token ids, BOS included) `n` times by at most `max_new_tokens` tokens.
+    """Continue `prefix` (token ids, BOS included) `n` times by at most `max_new_tokens` tokens; `n` is whole unless weighted.
 
     Sample i draws its random numbers from a stream of its own, keyed by (seed, i): what a request returns does not depend
     on the requests around it, beyond the rounding of floating-point sums.
     """
 
     prefix: tuple[int, ...]
-    n: int
+    n: float
     seed: int
     max_new_tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Completion:
-    """Generated token ids without EOS, and whether EOS came (False: cut off at max_new_tokens)."""
+    """Generated token ids without EOS, whether EOS came (False: cut off at max_new_tokens), and the samples it stands for."""
 
     token_ids: tuple[int, ...]
     finished: bool
+    weight: float = 1.0
 
 
 def check(requests: Sequence[Request], context: int) -> None:
@@ -59,8 +60,13 @@ class Engine(Protocol):
         requests: Sequence[Request],
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
+        weighted: bool = False,
     ) -> list[list[Completion]]:
         """Completions of each request, in order. `on_progress` is told how many completions are done.
+
+        Each request has `n` completions, independent samples. If `weighted`, it has some whose weights add up to `n` on
+        average: the weights of the completions with any property are on average `n` times its probability. Weights above 1
+        belong to completions that every seed gives; an engine that knows nothing better gives ceil(n) equal samples.
 
         Raises ValueError for a bad request, see `check`.
         """

@@ -4,12 +4,14 @@ Rows are right-aligned in one key-value buffer, so that every row writes the sam
 its prefix. A prefix is the keys and values of all its tokens but the last, and that last token, which the row's first step
 reads. So prefixes that continue one another, and branches that differ in one token from them, share one prefill: of the
 longest, which the others are slices of. Samples of a request are one row as long as they have drawn the same tokens, each from
-its own random stream: what they agree on is decoded once. A finished row is overwritten by the last one at once, and waiting
+its own random stream: what they agree on is decoded once. A weighted row stands for any number of samples, and splits where
+more than one token is due. A finished row is overwritten by the last one at once, and waiting
 requests are let in when a quarter of the rows is free.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +20,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from critical_tokens.engines.protocol import Completion, Request, check
-from critical_tokens.sampling import Distribution, stream_keys, uniforms
+from critical_tokens.sampling import Distribution, allot, stream_keys, uniforms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -117,12 +119,13 @@ class TransformersEngine:
         requests: Sequence[Request],
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
+        weighted: bool = False,
     ) -> list[list[Completion]]:
         """See engines.protocol.Engine."""
         check(requests, self.context)
         if not requests:
             return []
-        batch = _Batch(self._model, self._eos, self._max_tokens, self.context, requests, distribution)
+        batch = _Batch(self._model, self._eos, self._max_tokens, self.context, requests, distribution, weighted)
         done = 0
         while batch.work_left():
             batch.admit()
@@ -131,7 +134,7 @@ class TransformersEngine:
                 done = batch.done
                 on_progress(done)
         self.tokens_generated += batch.tokens
-        return batch.results
+        return batch.results()
 
     @torch.inference_mode()
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:
@@ -140,12 +143,44 @@ class TransformersEngine:
         return self._model(input_ids=ids, logits_to_keep=len(path)).logits[0].float()
 
 
+class _Samples(NamedTuple):
+    """Samples: their numbers in their requests, the keys of their random streams, and for how many each stands."""
+
+    number: torch.Tensor
+    key: torch.Tensor
+    weight: torch.Tensor
+
+    def take(self, which: torch.Tensor) -> _Samples:
+        return _Samples(*(tensor[which] for tensor in self))
+
+    def join(self, others: Sequence[_Samples]) -> _Samples:
+        """With others behind, on the device of these."""
+        return _Samples(
+            *(torch.cat([t.to(self.number.device) for t in tensors]) for tensors in zip(self, *others, strict=True))
+        )
+
+
 class _Part(NamedTuple):
     """Samples of a request that agree on the tokens generated so far, and wait for a row."""
 
     request: int
-    samples: torch.Tensor
+    samples: _Samples
     generated: tuple[int, ...]
+
+    def most_rows(self) -> int:
+        """How many rows these samples may come to need."""
+        return math.ceil(float(self.samples.weight.sum()))
+
+
+def _whole(index: int, request: Request, weighted: bool) -> _Part:
+    """A request that nothing has been generated for."""
+    if weighted:
+        number, weight = torch.zeros(1, dtype=torch.long), torch.tensor([request.n], dtype=torch.float64)
+    else:
+        number = torch.arange(int(request.n))
+        weight = torch.ones(len(number), dtype=torch.float64)
+    key = stream_keys(torch.full_like(number, request.seed), number)
+    return _Part(index, _Samples(number, key, weight), ())
 
 
 class _Batch:
@@ -163,20 +198,21 @@ class _Batch:
         context: int,
         requests: Sequence[Request],
         distribution: Distribution,
+        weighted: bool,
     ) -> None:
         self._model, self._eos, self._context, self._distribution = model, eos, context, distribution
-        self._requests = requests
+        self._requests, self._weighted = requests, weighted
         self._device = model.device
         longest = max(min(len(r.prefix) + r.max_new_tokens, context) for r in requests)
-        rows = min(sum(r.n for r in requests), max(1, max_tokens // (longest + _SLACK)))
+        rows = min(sum(math.ceil(r.n) for r in requests), max(1, max_tokens // (longest + _SLACK)))
         self._buffer = _Buffer(rows, longest + _SLACK)
         self._cache = Cache(layers=self._buffer.layers)
         order: Sequence[int] = range(len(requests))
         if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
             # Nothing is shared that neighbours would share: rows of like length waste fewer columns.
             order = sorted(order, key=lambda i: -len(requests[i].prefix))
-        self._waiting = deque(_Part(i, torch.arange(requests[i].n), ()) for i in order if requests[i].n)
-        self.results: list[list[Completion]] = [[Completion((), False)] * r.n for r in requests]
+        self._waiting = deque(_whole(i, requests[i], weighted) for i in order if requests[i].n)
+        self._results: list[list[tuple[int, Completion]]] = [[] for _ in requests]
         self.done = self.tokens = 0
 
         def column(length: int = rows) -> torch.Tensor:
@@ -189,8 +225,12 @@ class _Batch:
         self._state = (
             self._request, self._token, self._step, self._position, self._start, self._limit, self._output,
         )  # fmt: skip
-        # Of alive samples: their row, their number in the request, the key of their random stream.
-        self._row, self._sample, self._key = column(0), column(0), column(0)
+        self._row = column(0)  # of alive samples
+        self._samples = _Samples(column(0), column(0), column(0).double())
+
+    def results(self) -> list[list[Completion]]:
+        """Each request's completions in the order of its samples."""
+        return [[completion for _, completion in sorted(found)] for found in self._results]
 
     def work_left(self) -> bool:
         return bool(self._waiting) or self._buffer.active > 0
@@ -202,7 +242,7 @@ class _Batch:
         if not self._waiting or (b.active and free < b.rows / 4):
             return
         parts = []
-        while self._waiting and (reserve := min(len(self._waiting[0].samples), _SPREAD, b.rows)) <= free:
+        while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, b.rows)) <= free:
             parts.append(self._waiting.popleft())
             free -= reserve
         if parts:
@@ -238,13 +278,10 @@ class _Batch:
             self._output[row, : len(part.generated)] = column(list(part.generated))
         b.admit(cache, column(source), self._position[rows], width)
 
-        samples = torch.cat([p.samples for p in parts]).to(self._device)
-        repeats = column([len(p.samples) for p in parts])
+        repeats = column([len(p.samples.number) for p in parts])
         row = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
-        key = stream_keys(column([r.seed for r in asked]).repeat_interleave(repeats), samples)
-        self._row, self._sample, self._key = (
-            torch.cat(pair) for pair in ((self._row, row), (self._sample, samples), (self._key, key))
-        )
+        self._row = torch.cat([self._row, row])
+        self._samples = self._samples.join([p.samples for p in parts])
 
     def step(self) -> None:
         """One token for every alive row."""
@@ -268,8 +305,23 @@ class _Batch:
         b.column += 1
         self._position[alive] += 1
         self.tokens += b.active
-        drawn = self._distribution.sample(logits, uniforms(self._key, self._step[self._row]), self._row)
-        self._split(self._finish(drawn))
+        self._split(self._finish(self._divide(logits) if self._weighted else self._draw(logits)))
+
+    def _draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """A token for every sample."""
+        numbers = uniforms(self._samples.key, self._step[self._row])
+        return self._distribution.sample(logits, numbers, self._row)
+
+    def _divide(self, logits: torch.Tensor) -> torch.Tensor:
+        """Divide every sample, the only one of its row, among the tokens that are due; their tokens."""
+        row, samples = self._row, self._samples
+        expected = samples.weight.unsqueeze(-1) * self._distribution.probabilities(logits)[row]
+        taken = allot(expected, uniforms(samples.key, self._step[row]))
+        parent, tokens = taken.nonzero(as_tuple=True)
+        key = stream_keys(samples.key[parent], tokens)
+        self._row = row[parent]
+        self._samples = _Samples(samples.number[parent], key, taken[parent, tokens])
+        return tokens
 
     def _shift(self, to: int) -> None:
         self._start[: self._buffer.active] += to - self._buffer.column
@@ -282,16 +334,15 @@ class _Batch:
         if not bool(leaving.any()):
             return drawn
         rows = self._row[leaving]
-        requests, samples, steps = self._request[rows].tolist(), self._sample[leaving].tolist(), self._step[rows].tolist()
-        facts = zip(requests, samples, steps, self._output[rows].tolist(), drawn[leaving].tolist(), strict=True)
-        for request, sample, step, output, token in facts:
+        left = self._samples.take(leaving)
+        columns = (self._request[rows], left.number, left.weight, self._step[rows], self._output[rows], drawn[leaving])
+        for request, number, weight, step, output, token in zip(*(c.tolist() for c in columns), strict=True):
             by_eos = token == self._eos
             ids = output[:step] if by_eos else [*output[:step], token]
-            self.results[request][sample] = Completion(tuple(ids), by_eos)
+            self._results[request].append((number, Completion(tuple(ids), by_eos, weight)))
         self.done += len(rows)
-        staying = ~leaving
-        self._row, self._sample, self._key = self._row[staying], self._sample[staying], self._key[staying]
-        return drawn[staying]
+        self._row, self._samples = self._row[~leaving], self._samples.take(~leaving)
+        return drawn[~leaving]
 
     def _split(self, drawn: torch.Tensor) -> None:
         """Give every group of samples with the same row and token a row, and close the gaps of rows without samples."""
@@ -316,7 +367,7 @@ class _Batch:
         self._token[place[seated]] = tokens[seated]
         self._step[place[seated]] += 1
         kept = seated[group]
-        self._row, self._sample, self._key = place[group[kept]], self._sample[kept], self._key[kept]
+        self._row, self._samples = place[group[kept]], self._samples.take(kept)
         self._close_gaps(place[seated])
 
     def _park(self, parked: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, group: torch.Tensor) -> None:
@@ -324,7 +375,7 @@ class _Batch:
         for index in parked.tolist():
             row = int(rows[index])
             generated = (*self._output[row, : int(self._step[row])].tolist(), int(tokens[index]))
-            self._waiting.appendleft(_Part(int(self._request[row]), self._sample[group == index].cpu(), generated))
+            self._waiting.appendleft(_Part(int(self._request[row]), self._samples.take(group == index), generated))
 
     def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         self._buffer.move(target, source)

@@ -7,13 +7,15 @@ knows the most probable tokens of each position only, and says so where they are
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from critical_tokens.checkpoints import ModelSource, load_config
+from critical_tokens.checkpoints import ModelSource, folder_of, load_config
 from critical_tokens.engines.protocol import Completion, Request, check
 from critical_tokens.sampling import Distribution
 
@@ -67,8 +69,7 @@ class VllmEngine:
         if adapter is not None:
             own |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(adapter)}
         self._llm = LLM(
-            model=source.path,
-            revision=source.revision,
+            model=str(folder_of(source)),
             dtype=source.dtype,
             trust_remote_code=False,
             load_format="safetensors",
@@ -90,6 +91,7 @@ class VllmEngine:
         requests: Sequence[Request],
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
+        weighted: bool = False,
     ) -> list[list[Completion]]:
         """See engines.protocol.Engine."""
         check(requests, self.context)
@@ -101,8 +103,10 @@ class VllmEngine:
                 completions = [self._completion(o) for o in sorted(output.outputs, key=lambda o: o.index)]
                 self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
                 # Greedy decoding is asked for once: vLLM refuses equal samples.
-                results.append(completions * (request.n if distribution.temperature == 0 else 1))
-            done += sum(r.n for r in call)
+                n = math.ceil(request.n)
+                completions *= n if distribution.temperature == 0 else 1
+                results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
+            done += sum(math.ceil(r.n) for r in call)
             if on_progress is not None:
                 on_progress(done)
         return results
@@ -112,7 +116,7 @@ class VllmEngine:
 
         greedy = distribution.temperature == 0
         return SamplingParams(
-            n=1 if greedy else request.n,
+            n=1 if greedy else math.ceil(request.n),
             temperature=distribution.temperature,
             top_p=1.0 if greedy else distribution.top_p,
             seed=None if greedy else _spread(request.seed),
@@ -197,5 +201,5 @@ def _calls(requests: Sequence[Request]) -> list[list[Request]]:
             calls.append([])
             room = _CALL
         calls[-1].append(request)
-        room -= request.n
+        room -= math.ceil(request.n)
     return calls

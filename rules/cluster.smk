@@ -1,0 +1,75 @@
+"""Helpers only: how a cell's work is cut into jobs, and what each job asks for (critical_tokens.sizing has the formulas)."""
+
+from critical_tokens import sizing
+
+HARDWARE = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
+# Tables that several jobs write parts of.
+SHARDED = {"trajectories": "trajectories", "grades": "trajectories", "rollouts": "rollouts"}
+
+
+wildcard_constraints:
+    shard=r"\d+-of-\d+",
+
+
+def part(pattern, table):
+    """A path of the jobs that write `table`, which has a folder per shard where there are several."""
+    return pattern if SHARDS[SHARDED[table]] == 1 else pattern.replace("{dataset}", "{dataset}/shards/{shard}", 1)
+
+
+def parts(table):
+    """The parts of a table, in order."""
+    count = SHARDS[SHARDED[table]]
+    return [f"<results>/{{model}}/{{dataset}}/shards/{k}-of-{count}/{table}.parquet" for k in range(1, count + 1)]
+
+
+def shard_flags(wildcards):
+    return flags(shard=wildcards.get("shard"))
+
+
+def work_of(wildcards, name):
+    """What the rule of that name does in a cell."""
+    cell = config["dataset_registry"][wildcards.dataset]
+    for work in sizing.cell_work(config, cell, sizing.dataset_rows(cell)):
+        if work.rule == name:
+            return work
+    return sizing.Work(name, "sample", 1, 0)
+
+
+def gpus_for(kind):
+    return lambda wildcards: sizing.gpus(config["model_registry"][wildcards.model], kind)
+
+
+def threads_for(kind):
+    """Cores of a job: for the loading and tokenising beside a GPU, or one for a pocket model."""
+    return lambda wildcards: 8 if gpus_for(kind)(wildcards) else 1
+
+
+def memory_for(wildcards, attempt):
+    return sizing.memory_mb(config["model_registry"][wildcards.model], attempt)
+
+
+def minutes_for(name):
+    """Time limit of a job of the rule of that name, which may have its method in braces."""
+
+    def minutes(wildcards, attempt):
+        work = work_of(wildcards, name.format(**wildcards))
+        return sizing.minutes(config["model_registry"][wildcards.model], work, attempt)
+
+    return minutes
+
+
+# On one machine GPU jobs take turns: without a limit Snakemake would start them all at once.
+if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", max(1, visible_gpus()))
+
+
+def launcher(wildcards):
+    """How a training program is started: by itself, or as several processes that share the model (FSDP)."""
+    count = config["model_registry"][wildcards.model].get("processes", 1)
+    if count == 1:
+        return "python"
+    return (
+        f"{'' if gpus_for('train')(wildcards) else 'ACCELERATE_USE_CPU=true '}accelerate launch --num_processes {count} --num_machines 1 --mixed_precision no --dynamo_backend no --use_fsdp"
+        " --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
+    )

@@ -1,0 +1,67 @@
+"""Weights and data of the hub: asked for once, before anything is queued, then fetched, then read from the local cache.
+
+READS   the hub (HF_ENDPOINT names a mirror, HF_TOKEN or `hf auth login` who asks), for entries that are no local folder
+WRITES  <results>/hub/: what the hub said, and the checksums of what was fetched; the files lie in the cache (HF_HOME)
+PAPER   section 4.1 (models and datasets)
+COST    seconds to ask; hundreds of GB for the paper's models
+"""
+
+
+rule check_hub:
+    """Every repository of the selection exists, at that revision, and may be read."""
+    output:
+        "<results>/hub/checked.json",
+    log:
+        "<logs>/check_hub.log",
+    benchmark:
+        "<benchmarks>/check_hub.tsv"
+    localrule: True
+    conda:
+        "../envs/driver.yaml"
+    params:
+        code=code_version("check_hub"),
+        models=flags(models=sorted(set(HUB_MODELS.values()))),
+        datasets=flags(datasets=sorted(set(HUB_DATASETS.values()))),
+    shell:
+        "python scripts/check_hub.py" " {params.models}" " {params.datasets}" " --output {output}" " 2>&1 | tee {log}"
+
+
+# On the machine of the driver: a cluster's nodes often have no way out.
+rule fetch_model:
+    """The weights, tokenizer and configuration of a model."""
+    input:
+        "<results>/hub/checked.json",
+    output:
+        "<results>/hub/models/{model}.json",
+    log:
+        "<logs>/fetch_model/{model}.log",
+    benchmark:
+        "<benchmarks>/fetch_model/{model}.tsv"
+    localrule: True
+    conda:
+        "../envs/driver.yaml"
+    params:
+        code=code_version("fetch"),
+        repository=lambda wildcards: hub_model(wildcards.model),
+    shell:
+        "python scripts/fetch.py --kind model" " --repository {params.repository}" " --output {output}" " 2>&1 | tee {log}"
+
+
+rule fetch_dataset:
+    """The files of a dataset."""
+    input:
+        "<results>/hub/checked.json",
+    output:
+        "<results>/hub/datasets/{dataset}/{split}.json",
+    log:
+        "<logs>/fetch_dataset/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/fetch_dataset/{dataset}/{split}.tsv"
+    localrule: True
+    conda:
+        "../envs/driver.yaml"
+    params:
+        code=code_version("fetch"),
+        repository=lambda wildcards: hub_dataset(wildcards.dataset, wildcards.split),
+    shell:
+        "python scripts/fetch.py --kind dataset" " --repository {params.repository}" " --output {output}" " 2>&1 | tee {log}"

@@ -1,0 +1,32 @@
+"""The bill, before anything runs: `snakemake plan`.
+
+READS   the config, benchmarks/ of rules that have run
+WRITES  <results>/plan.csv, and prints its sums
+PAPER   gives tokens of rollouts and nothing else (section 2)
+COST    a second
+"""
+
+import json
+import time
+
+
+rule plan:
+    """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
+    output:
+        "<results>/plan.csv",
+    log:
+        "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
+    localrule: True
+    conda:
+        "../envs/driver.yaml"
+    params:
+        code=code_version("plan"),
+        config=json.dumps(config),
+        benchmarks=BENCHMARKS,
+        # Never up to date: whoever asks for the plan wants to see it.
+        asked=lambda wildcards: time.time(),
+    shell:
+        "python scripts/plan.py --config <(printf %s {params.config:q}) --benchmarks {params.benchmarks}"
+        " --output {output} 2>&1 | tee {log}"

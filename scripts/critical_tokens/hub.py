@@ -1,0 +1,137 @@
+"""Models and datasets of the hub, at pinned revisions: asked for before anything runs, fetched once, checked byte by byte.
+
+Everything behind the fetch reads the local snapshot and needs no network. `HF_ENDPOINT` names a mirror, `HF_HOME` where
+snapshots lie, `HF_TOKEN` (or `hf auth login`) who asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from critical_tokens.records import Failure
+
+# What a model needs to run here: no pickled weights, no code.
+_MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
+_DATASET_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "README.md")
+
+
+class HubError(Failure):
+    """A repository that cannot be had, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub: kind is model or dataset."""
+
+    kind: str
+    id: str
+    revision: str | None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} at {self.revision or 'main'}"
+
+
+def parse(kind: str, text: str) -> Repository:
+    """The repository that "owner/name@revision" names; without a revision its newest."""
+    name, _, revision = text.partition("@")
+    return Repository(kind, name, revision or None)
+
+
+def check(repositories: Sequence[Repository]) -> list[dict[str, Any]]:
+    """Ask the hub for every repository; what it said, a row each. Raises HubError with the remedies of all that failed."""
+    rows, failures = [], []
+    for repository in repositories:
+        try:
+            rows.append(_facts(repository))
+        except HubError as error:
+            failures.append(str(error))
+    if failures:
+        raise HubError("\n".join(failures))
+    return rows
+
+
+def fetch(repository: Repository) -> dict[str, Any]:
+    """Download the files of a repository, or what is still missing of them; their sizes and checksums.
+
+    Raises HubError where a file does not have the checksum that the hub states for it.
+    """
+    from huggingface_hub import snapshot_download
+
+    facts = _facts(repository)
+    patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
+    with _explained(repository):
+        folder = snapshot_download(
+            repository.id, repo_type=repository.kind, revision=facts["commit"], allow_patterns=list(patterns)
+        )
+    stated = {f["name"]: f for f in facts.pop("files")}
+    files = {}
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        checksum = _sha256(path)
+        wanted = stated.get(name, {})
+        if wanted.get("sha256") not in (None, checksum) or wanted.get("size") not in (None, path.stat().st_size):
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise HubError(f"{repository}: {name} is damaged and was removed from {folder}; run the same command again")
+        files[name] = {"size": path.stat().st_size, "sha256": checksum}
+    return facts | {"files": files}
+
+
+def snapshot(repository: Repository) -> Path:
+    """The folder of a fetched repository; no network is asked. Raises HubError where it was not fetched."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(repository.id, repo_type=repository.kind, revision=repository.revision, local_files_only=True)
+    except (OSError, ValueError) as error:
+        what = "is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
+        raise HubError(f"{repository} {what}") from error
+    return Path(found)
+
+
+def _facts(repository: Repository) -> dict[str, Any]:
+    from huggingface_hub import HfApi
+
+    with _explained(repository):
+        info = HfApi().repo_info(
+            repository.id, repo_type=repository.kind, revision=repository.revision, files_metadata=True, timeout=30
+        )
+        # A gated repository shows its list of files to everyone.
+        HfApi().auth_check(repository.id, repo_type=repository.kind)
+        names = [f.rfilename for f in info.siblings]
+    if repository.kind == "model" and not any(name.endswith(".safetensors") for name in names):
+        raise HubError(f"{repository}: has no safetensors; other weights are not loaded, because they may run code")
+    files = [{"name": f.rfilename, "size": f.size, "sha256": f.lfs.sha256 if f.lfs else None} for f in info.siblings]
+    return {**asdict(repository), "commit": info.sha, "files": files}
+
+
+@contextmanager
+def _explained(repository: Repository) -> Iterator[None]:
+    """Turns the errors of the hub's client into what to do about them."""
+
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/{'datasets/' if repository.kind == 'dataset' else ''}{repository.id}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        what = f"is gated: ask for access at {page}, then `hf auth login` (or set HF_TOKEN) with an account that has it"
+        raise HubError(f"{repository} {what}") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{repository}: there is no such revision; {page}/commits/main lists them") from error
+    except errors.RepositoryNotFoundError as error:
+        what = f"does not exist, or is private: look at {page}, and `hf auth login` (or set HF_TOKEN) if you may read it"
+        raise HubError(f"{repository} {what}") from error
+    except (errors.HTTPError, OSError) as error:
+        what = f"cannot be had from {constants.ENDPOINT} ({type(error).__name__}: {error})"
+        raise HubError(f"{repository} {what}; try again, name a mirror with HF_ENDPOINT, or give a local folder") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,24 @@
+"""One table from its parts, in their order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--table", required=True, choices=("trajectories", "grades", "rollouts"))
+    parser.add_argument("--parts", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("gather", args)
+    rows = records.join_tables(args.output, args.table, args.parts)
+    metas = [records.read_json(provenance.meta_path(part)) for part in args.parts]
+    sums = {key: sum(m[key] for m in metas) for key in ("tokens_generated", "correct", "unanswered") if key in metas[0]}
+    run.describe(args.output, rows=rows, parts=len(metas), **sums)
+
+
+if __name__ == "__main__":
+    cli.run(main)

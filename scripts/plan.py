@@ -1,0 +1,53 @@
+"""What the selection takes, before it runs: jobs, tokens, GPU hours, memory and disk of every rule in every cell.
+
+The formulas stand in critical_tokens/sizing.py. Where a rule has run for a cell, its hours are those of its benchmark files.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records, sizing, workflow
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the resolved config, as JSON")
+    parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("plan", args)
+
+    import pandas as pd
+
+    config = records.read_json(args.config)
+    rows = []
+    for model in config["models"]:
+        entry = config["model_registry"][model]
+        if workflow.on_hub(entry["path"]):
+            nothing = dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "gpu_memory_gb"), 0)
+            fetched = {"rule": "fetch_model", "jobs": 1, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
+            rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **nothing})
+        for dataset in config["datasets"]:
+            rows += sizing.cell_plan(config, model, dataset, sizing.measured_hours(args.benchmarks, model, dataset))
+    table = pd.DataFrame(rows)
+    records.write_csv(args.output, table)
+    run.describe(args.output, rows=len(table))
+
+    cells = table.groupby(["model", "dataset"], sort=False)[["jobs", "generated_tokens", "trained_tokens", "gpu_hours"]].sum()
+    cells["gpu_memory_gb"] = table.groupby(["model", "dataset"], sort=False)["gpu_memory_gb"].max()
+    cells["disk_gb"] = table.groupby(["model", "dataset"], sort=False)["disk_gb"].sum()
+    cells.loc[("all", ""), :] = [*cells.iloc[:, :4].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
+    print(cells.round(1).to_string(float_format=lambda x: f"{x:,.1f}"))
+    hardware = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+    if hardware.gpu_memory_gb is None and table["gpus"].max():
+        print(f"warning: up to {table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB are needed; "
+              "gpu_memory_gb and gpus_per_node do not say what there is", file=sys.stderr)  # fmt: skip
+    for model in config["models"]:
+        for line in sizing.misfits(model, config["model_registry"][model], hardware):
+            print(f"warning: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)
