@@ -1,6 +1,7 @@
 # make         create the environment, then build Table 1, the figures and their cost
 # make test    the same environment, then all tests
 # make test-vllm   the tests of the vLLM engine, in an environment of their own
+# make test-slurm  the smoke preset on a Slurm cluster of its own (installs Debian's packages if it may)
 # make check   lint and format checks only
 # make bench       what rollouts cost against the released procedure, generate and vLLM (results/bench.json)
 # make docs    the generated parts of README.md and docs/, from the last results
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/installed
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: all environment test test-vllm bench check docs clean
+.PHONY: all environment test test-vllm test-slurm bench check docs clean
 
 all: environment
 	snakemake
@@ -37,6 +38,10 @@ $(VLLM)/installed: envs/requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-vllm.txt
 	touch $@
+
+test-slurm: environment
+	command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+	pytest -m slurm tests/test_slurm.py
 
 bench: environment $(VLLM)/installed
 	PYTHONPATH=scripts OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python docs/bench/run.py $(if $(PARTS),--parts $(PARTS))

@@ -7,6 +7,7 @@
 # results/{model}/{dataset}/{side}/                 positive and negative model of contrastive estimation (adapters)
 # results/{model}/{dataset}/{method}/seed{seed}/    a method's adapter, training history, evaluation and metrics
 # results/{model}/{dataset}/table1.csv              Table 1 of one cell; results/table1.csv of the whole selection
+# results/packages/{model}/{dataset}.tar           a cell in one file; results/plan.csv: what a selection takes
 # figures/fig{1,2,6}.pdf                            figures, their numbers beside the tables in results/
 #
 # Every artifact has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
@@ -37,6 +38,7 @@ include: "rules/tuning.smk"
 include: "rules/plan.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/packages.smk"
 
 
 rule all:

@@ -21,10 +21,10 @@ rule score_base_reference:
         "<benchmarks>/score_base_reference/{model}/{dataset}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: threads_for("score")
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("score"),
         runtime=minutes_for("score_base_reference"),
     params:
         code=code_version("score_reference"),
@@ -57,10 +57,10 @@ rule score_reference:
         "<benchmarks>/score_reference/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: threads_for("score")
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("score"),
         runtime=minutes_for("score_reference {method}"),
     params:
         code=code_version("score_reference"),
@@ -96,10 +96,10 @@ rule align:
         "<benchmarks>/align/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: threads_for("train")
     resources:
         gpu=gpus_for("train"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("train"),
         runtime=minutes_for("align {method}"),
     params:
         code=code_version("align"),

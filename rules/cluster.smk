@@ -28,10 +28,10 @@ def shard_flags(wildcards):
 
 
 def work_of(wildcards, name):
-    """What the rule of that name does in a cell."""
+    """What a cell has for that name to do."""
     cell = config["dataset_registry"][wildcards.dataset]
     for work in sizing.cell_work(config, cell, sizing.dataset_rows(cell)):
-        if work.rule == name:
+        if work.name == name:
             return work
     return sizing.Work(name, "sample", 1, 0)
 
@@ -40,8 +40,8 @@ def gpus_for(kind):
     return lambda wildcards: sizing.gpus(config["model_registry"][wildcards.model], kind)
 
 
-def threads_for(kind):
-    """Cores of a job: for the loading and tokenising beside a GPU, or one for a pocket model."""
+def cores_for(kind):
+    """Cores of a cluster's job: for the loading and tokenising beside a GPU, or one for a pocket model."""
     return lambda wildcards: 8 if gpus_for(kind)(wildcards) else 1
 
 
@@ -50,7 +50,7 @@ def memory_for(wildcards, attempt):
 
 
 def minutes_for(name):
-    """Time limit of a job of the rule of that name, which may have its method in braces."""
+    """Time limit of a job, by name, which may have its method in braces."""
 
     def minutes(wildcards, attempt):
         work = work_of(wildcards, name.format(**wildcards))
@@ -70,6 +70,6 @@ def launcher(wildcards):
     if count == 1:
         return "python"
     return (
-        f"{'' if gpus_for('train')(wildcards) else 'ACCELERATE_USE_CPU=true '}accelerate launch --num_processes {count} --num_machines 1 --mixed_precision no --dynamo_backend no --use_fsdp"
+        f"{'' if gpus_for('train')(wildcards) else 'ACCELERATE_USE_CPU=true '}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no --use_fsdp"
         " --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
     )

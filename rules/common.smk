@@ -61,9 +61,9 @@ HUB_DATASETS = {
 
 
 def model_files(wildcards):
-    """Files of a local base model, or what says that one of the hub was fetched."""
+    """Files of a local base model, or what says that one of the hub was fetched (whenever that was: revisions are pinned)."""
     if hub_model(wildcards.model):
-        return ["<results>/hub/models/{model}.json"]
+        return [ancient("<results>/hub/models/{model}.json")]
     folder = Path(config["model_registry"][wildcards.model]["path"])
     if folder.parts[:2] == ("results", "pretrained"):
         return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
@@ -86,7 +86,7 @@ def style(wildcards):
 def source_files(wildcards):
     """The local file of a dataset split, or what says that it was fetched from the hub."""
     if hub_dataset(wildcards.dataset, wildcards.split):
-        return ["<results>/hub/datasets/{dataset}/{split}.json"]
+        return [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
     path = config["dataset_registry"][wildcards.dataset].get(wildcards.split, {}).get("path")
     return [path] if path else []
 
@@ -197,6 +197,9 @@ def method_flags(wildcards):
     }[settings["objective"]]
     own = {key: settings[key] for key in ("objective", *keys)}
     return f"{training_flags(settings)} {flags(**own)}"
+
+
+ADAPTER_FILES = ["adapter_model.safetensors", "adapter_config.json"]
 
 
 def adapter_chain(method):

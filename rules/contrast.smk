@@ -22,10 +22,10 @@ rule train_contrast:
         "<benchmarks>/train_contrast/{model}/{dataset}/{side}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: threads_for("train")
     resources:
         gpu=gpus_for("train"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("train"),
         runtime=minutes_for("train_contrast"),
     params:
         code=code_version("train_contrast"),
@@ -62,10 +62,10 @@ rule score_contrast:
         "<benchmarks>/score_contrast/{model}/{dataset}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: threads_for("score")
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("score"),
         runtime=minutes_for("score_contrast"),
     params:
         code=code_version("score_contrast"),

@@ -22,10 +22,10 @@ rule evaluate_method:
         "<benchmarks>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         engine_environment
-    threads: threads_for("sample")
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
         runtime=minutes_for("evaluate_method {method}"),
     params:
         code=code_version("evaluate_method"),

@@ -21,10 +21,10 @@ rule score_rollouts:
         part("<benchmarks>/score_rollouts/{model}/{dataset}.tsv", "rollouts")
     conda:
         engine_environment
-    threads: threads_for("sample")
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
         runtime=minutes_for("score_rollouts"),
     params:
         code=code_version("score_rollouts"),
@@ -95,10 +95,10 @@ rule replace_critical:
         "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
     conda:
         engine_environment
-    threads: threads_for("sample")
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
         runtime=minutes_for("replace_critical"),
     params:
         code=code_version("replace_critical"),

@@ -20,10 +20,10 @@ rule sample:
         part("<benchmarks>/sample/{model}/{dataset}.tsv", "trajectories")
     conda:
         engine_environment
-    threads: threads_for("sample")
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
         runtime=minutes_for("sample"),
     params:
         code=code_version("sample"),

@@ -192,3 +192,51 @@ def test_the_real_gsm8k_runs_to_the_end(built, shared, tmp_path):
     print(f"real GSM8K, first 40 test problems: {metrics['correct']} correct, {metrics['unanswered']} without an answer")
     assert metrics["n"] == 40
     assert 0 <= metrics["accuracy"] < 0.5
+
+
+def test_shards_change_no_answer(built, tmp_path):
+    own = config_with(tmp_path, trajectories={"shards": 3}, rollouts={"shards": 2})[1]
+    target = tmp_path / "repository"
+    copy_repository(target)
+    snakemake("--configfile", "presets/smoke.yaml", own, "--", f"{CELL}/rollouts.parquet", cwd=target)
+    for name in ("trajectories", "grades", "pairs", "rollouts"):
+        one, several = (pd.read_parquet(folder / CELL / f"{name}.parquet") for folder in (built, target))
+        pd.testing.assert_frame_equal(one, several)
+    metas = [json.loads((folder / CELL / "trajectories.meta.json").read_text()) for folder in (built, target)]
+    assert metas[0]["tokens_generated"] == metas[1]["tokens_generated"]
+
+
+@pytest.mark.parametrize("method", ["sft", "rpo", "sft_tdpo"])
+def test_two_processes_train_what_one_does(built, tmp_path, method):
+    """The same losses and the same adapter, within float tolerance."""
+    from safetensors.torch import load_file
+
+    own = config_with(tmp_path, model_registry={"pocket-s": {"processes": 2}})[1]
+    target = tmp_path / "repository"
+    shutil.copytree(built, target)
+    folder = f"{CELL}/{method}/seed1"
+    (target / folder / "adapter_model.safetensors").unlink()
+    command = ["--configfile", "presets/smoke.yaml", own, "--rerun-triggers", "mtime"]
+    snakemake(*command, "--", f"{folder}/adapter_model.safetensors", cwd=target)
+    one, two = (pd.read_csv(where / folder / "history.csv") for where in (built, target))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-3, atol=1e-4)
+    one, two = (load_file(where / folder / "adapter_model.safetensors") for where in (built, target))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert (value - two[name]).abs().max() < 1e-3 * value.abs().max() + 1e-4, name
+
+
+def test_a_cell_goes_on_from_a_package(built, tmp_path):
+    package = "results/smoke/packages/pocket-s/pocket-gsm.tar"
+    snakemake(*SMOKE, "--", package, cwd=built)
+    target = tmp_path / "repository"
+    copy_repository(target)
+    run(sys.executable, "scripts/unpack.py", str(built / package), "--results", "results/smoke", cwd=target)
+    jobs = planned(*SMOKE, "--", f"{CELL}/table1.csv", cwd=target)
+    assert jobs == {"table1_cell": 1}
+    own = config_with(tmp_path, methods=["cdpo", "more"], method_registry={"more": {"objective": "dpo", "start": "base"}})[1]
+    command = ["--configfile", "presets/smoke.yaml", own, "--", f"{CELL}/table1.csv"]
+    assert planned(*command, cwd=target) == {"align": 1, "evaluate_method": 1, "table1_cell": 1}
+    snakemake(*command, cwd=target)
+    row = pd.read_csv(target / CELL / "table1.csv").set_index("method").loc["cdpo"]
+    assert row["correct"] == pd.read_csv(built / CELL / "table1.csv").set_index("method").loc["cdpo", "correct"]

@@ -87,9 +87,12 @@ def misfits(name: str, entry: Mapping[str, Any], hardware: Hardware) -> list[str
 
 @dataclass(frozen=True)
 class Work:
-    """Jobs and tokens of one rule in one cell. `kind`: sample, score, train, or none for work without a model."""
+    """Jobs and tokens of what one rule (with its method) does in one cell.
 
-    rule: str
+    `kind`: sample, score, train, or none for work without a model.
+    """
+
+    name: str
     kind: str
     jobs: int
     tokens: float
@@ -183,16 +186,16 @@ def cell_plan(config: Mapping[str, Any], model: str, dataset: str, measured: Map
     rows = []
     for work in cell_work(config, data, dataset_rows(data)):
         count = gpus(entry, work.kind) if work.kind != "none" else 0
-        known = work.rule in measured
+        known = work.name in measured
         rows.append({
             "model": model,
             "dataset": dataset,
-            "rule": work.rule,
+            "rule": work.name,
             "jobs": work.jobs,
             "generated_tokens": round(work.tokens) if work.kind == "sample" else 0,
             "trained_tokens": round(work.tokens) if work.kind == "train" else 0,
             "gpus": count,
-            "gpu_hours": count * measured[work.rule] if known else gpu_hours(entry, work),
+            "gpu_hours": count * measured[work.name] if known else gpu_hours(entry, work),
             "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
             "memory_gb": memory_mb(entry, 1) / 1000 if work.kind != "none" else 4.0,
             # Token ids and text, compressed; an adapter's weights and its optimiser's state while it trains.

@@ -1,0 +1,55 @@
+"""A cell in one file, to publish or to start from (`python scripts/unpack.py FILE`).
+
+READS   the tables, adapters and metrics of a cell, the problems of its dataset
+WRITES  <results>/packages/{model}/{dataset}.tar
+COST    seconds
+"""
+
+
+rule pack:
+    """Problems, tables, adapters and metrics of a cell, with their checksums."""
+    input:
+        expand("<results>/data/{{dataset}}/{split}.parquet", split=["train", "test"]),
+        expand(
+            "<results>/{{model}}/{{dataset}}/{table}.parquet",
+            table=[
+                "trajectories",
+                "grades",
+                "positive",
+                "negative",
+                "pairs",
+                "rollouts",
+                "critical",
+                "replacement",
+                "contrast",
+                "reference",
+            ],
+        ),
+        expand("<results>/{{model}}/{{dataset}}/{side}/{file}", side=["positive", "negative"], file=ADAPTER_FILES),
+        [
+            f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
+            for method, seed in TRAINED
+            for name in [*ADAPTER_FILES, "history.csv"]
+        ],
+        [
+            f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
+            for method, seed in RUNS
+            for name in ["evaluation.parquet", "metrics.json"]
+        ],
+    output:
+        "<results>/packages/{model}/{dataset}.tar",
+    log:
+        "<logs>/pack/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/pack/{model}/{dataset}.tsv"
+    conda:
+        "../envs/driver.yaml"
+    params:
+        code=code_version("pack"),
+    shell:
+        "python scripts/pack.py"
+        " --model-name {wildcards.model}"
+        " --dataset {wildcards.dataset}"
+        " --files {input}"
+        " --output {output}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,125 @@
+"""A cell in one file, to publish or to start from: its problems, tables and adapters, with their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from critical_tokens.records import Failure, replacing
+
+MANIFEST = "manifest.json"
+# Paths below the results folder; nothing of a package is written anywhere else.
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)+\.(parquet|json|csv|safetensors)")
+
+
+class PackageError(Failure):
+    """A file that is no package, or is not what its manifest says."""
+
+
+def pack(results: Path, files: Sequence[Path], package: Path, facts: dict[str, Any]) -> int:
+    """Write files below `results`, and the meta files beside them, as a tar file; returns how many.
+
+    The same files give the same bytes. The manifest, its first member, holds `facts` and every file's size and SHA-256.
+    """
+    wanted = set(files) | {meta for path in files if (meta := path.with_name(f"{path.stem}.meta.json")).is_file()}
+    names = sorted(path.relative_to(results).as_posix() for path in wanted)
+    listed = {}
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise PackageError(f"{results / name}: is no file for a package")
+        path = results / name
+        with path.open("rb") as file:
+            listed[name] = {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    manifest = json.dumps({**facts, "files": listed}, indent=2, sort_keys=True).encode()
+    with replacing(package) as temporary, tarfile.open(temporary, "w") as tar:
+        tar.addfile(_member(MANIFEST, len(manifest)), io.BytesIO(manifest))
+        for name in names:
+            with (results / name).open("rb") as file:
+                tar.addfile(_member(name, listed[name]["size"]), file)
+    return len(names)
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
+def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any]:
+    """Put a package's files where they belong, all of them or none; returns its manifest.
+
+    Raises PackageError for a file that is no package, whose checksum is wrong, that would lie outside `results`, or that is
+    there already with other bytes (unless `replace`).
+    """
+    folder = results / f".{package.name}.unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with tarfile.open(package) as tar:
+            manifest = _manifest(tar, package)
+            listed = manifest["files"]
+            for member in tar:
+                if member.name == MANIFEST:
+                    continue
+                if member.name not in listed or not member.isfile() or not _NAME.fullmatch(member.name):
+                    raise PackageError(f"{package}: {member.name!r} does not belong into a package")
+                _extract(tar, member, folder / member.name, listed[member.name], package)
+    except (tarfile.TarError, EOFError) as error:
+        raise PackageError(f"{package}: is no complete tar file ({error})") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    missing = [name for name in listed if not (folder / name).is_file()]
+    taken = [name for name in listed if _differs(results / name, listed[name]["sha256"])]
+    if missing or (taken and not replace):
+        shutil.rmtree(folder, ignore_errors=True)
+        if missing:
+            raise PackageError(f"{package}: {missing[0]} is missing")
+        raise PackageError(f"{results / taken[0]}: is there already and differs; --replace overwrites it")
+    # One time for all: no file is newer than another, so nothing seems to need a rerun.
+    now = time.time()
+    for name in listed:
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).replace(results / name)
+        os.utime(results / name, (now, now))
+    shutil.rmtree(folder)
+    return manifest
+
+
+def _manifest(tar: tarfile.TarFile, package: Path) -> dict[str, Any]:
+    first = tar.next()
+    if first is None or first.name != MANIFEST or not first.isfile() or first.size > 50_000_000:
+        raise PackageError(f"{package}: does not begin with a manifest")
+    try:
+        manifest = json.loads(tar.extractfile(first).read())
+        files = {str(name): {"sha256": str(facts["sha256"])} for name, facts in manifest["files"].items()}
+        return {"model": str(manifest["model"]), "dataset": str(manifest["dataset"]), "files": files}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PackageError(f"{package}: its manifest cannot be read ({error})") from error
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, stated: dict[str, Any], package: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with path.open("wb") as out:
+        source = tar.extractfile(member)
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            out.write(chunk)
+    if digest.hexdigest() != stated["sha256"]:
+        raise PackageError(f"{package}: {member.name} does not have the checksum of its manifest")
+
+
+def _differs(path: Path, checksum: str) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() != checksum

@@ -1,0 +1,23 @@
+"""Start from a package: check its files and put them where the workflow expects them, so that it goes on from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, packages
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where the workflow's results lie")
+    parser.add_argument("--replace", action="store_true", help="overwrite files that are there and differ")
+    args = parser.parse_args()
+    if not args.package.is_file():
+        raise packages.PackageError(f"{args.package}: does not exist")
+    manifest = packages.unpack(args.package, args.results, args.replace)
+    print(f"{len(manifest['files'])} files of {manifest['model']} on {manifest['dataset']} are in {args.results}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

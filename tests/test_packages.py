@@ -1,0 +1,105 @@
+"""Packages: what is packed comes out, and nothing else does."""
+
+import io
+import json
+import tarfile
+
+import pytest
+
+from critical_tokens import packages
+
+FILES = ("data/d/train.parquet", "m/d/pairs.parquet", "m/d/cdpo/seed1/adapter_model.safetensors")
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    for name in (*FILES, "m/d/pairs.meta.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def packed(results, tmp_path):
+    package = tmp_path / "cell.tar"
+    assert packages.pack(results, [results / name for name in FILES], package, {"model": "m", "dataset": "d"}) == 4
+    return package
+
+
+def test_a_package_comes_out_as_it_went_in(results, tmp_path):
+    package = packed(results, tmp_path)
+    assert packed(results, tmp_path).read_bytes() == package.read_bytes()
+    other = tmp_path / "other"
+    manifest = packages.unpack(package, other)
+    assert (manifest["model"], manifest["dataset"]) == ("m", "d")
+    names = sorted(p.relative_to(other).as_posix() for p in other.rglob("*") if p.is_file())
+    assert (
+        names
+        == sorted(manifest["files"])
+        == sorted(p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file())
+    )
+    assert all((other / name).read_bytes() == (results / name).read_bytes() for name in names)
+    assert len({(other / name).stat().st_mtime for name in names}) == 1
+    packages.unpack(package, other)  # the same files again
+
+
+def test_what_is_there_is_kept(results, tmp_path):
+    package = packed(results, tmp_path)
+    (results / "m/d/pairs.parquet").write_bytes(b"mine")
+    with pytest.raises(packages.PackageError, match=r"m/d/pairs.parquet: is there already and differs; --replace"):
+        packages.unpack(package, results)
+    assert (results / "m/d/pairs.parquet").read_bytes() == b"mine"
+    packages.unpack(package, results, replace=True)
+    assert (results / "m/d/pairs.parquet").read_bytes() == b"m/d/pairs.parquet"
+
+
+def hostile(tmp_path, name, data=b"x", checksum=None, listed=True, kind=tarfile.REGTYPE):
+    import hashlib
+
+    package = tmp_path / "hostile.tar"
+    stated = {name: {"size": len(data), "sha256": checksum or hashlib.sha256(data).hexdigest()}} if listed else {}
+    manifest = json.dumps({"model": "m", "dataset": "d", "files": stated}).encode()
+    with tarfile.open(package, "w") as tar:
+        for member, content, type_ in (("manifest.json", manifest, tarfile.REGTYPE), (name, data, kind)):
+            info = tarfile.TarInfo(member)
+            info.type, info.linkname = type_, "/etc/passwd"
+            info.size = len(content) if type_ == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(content))
+    return package
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "../outside.json"}, "does not belong"),
+        ({"name": "/tmp/outside.json"}, "does not belong"),
+        ({"name": "m/d/../../../outside.json"}, "does not belong"),
+        ({"name": "m/d/run.py"}, "does not belong"),
+        ({"name": "m/d/model.pkl"}, "does not belong"),
+        ({"name": "m/d/link.json", "kind": tarfile.SYMTYPE}, "does not belong"),
+        ({"name": "m/d/more.json", "listed": False}, "does not belong"),
+        ({"name": "m/d/pairs.parquet", "checksum": "0" * 64}, "does not have the checksum"),
+    ],
+)
+def test_nothing_of_a_hostile_package_is_written(tmp_path, options, words):
+    results = tmp_path / "results"
+    with pytest.raises(packages.PackageError, match=words):
+        packages.unpack(hostile(tmp_path, **options), results)
+    assert not list(results.rglob("*")) if results.exists() else True
+    assert not (tmp_path / "outside.json").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar file", b"\0" * 2048])
+def test_what_is_no_package_is_named(tmp_path, data):
+    package = tmp_path / "cell.tar"
+    package.write_bytes(data)
+    with pytest.raises(packages.PackageError, match=r"cell\.tar: (is no complete tar file|does not begin with a manifest)"):
+        packages.unpack(package, tmp_path / "results")
+
+
+def test_a_package_cut_short_is_refused(results, tmp_path):
+    package = packed(results, tmp_path)
+    package.write_bytes(package.read_bytes()[:-10_000])
+    with pytest.raises(packages.PackageError):
+        packages.unpack(package, tmp_path / "other")
+    assert not [p for p in (tmp_path / "other").rglob("*") if p.is_file()]

@@ -1,0 +1,126 @@
+"""The paper's scale, as far as it shows without its models: what is planned, asked for, refused, and cut into shards."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from test_workflow import config_with, planned, snakemake
+
+from critical_tokens import sizing
+
+SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
+PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    from test_workflow import copy_repository
+
+    target = tmp_path_factory.mktemp("scale") / "repository"
+    copy_repository(target)
+    return target
+
+
+def test_the_paper_preset_resolves(clone):
+    """Ten cells, seven methods; on a cluster and on one machine."""
+    jobs = planned(*SLURM, "--", "results/table1.csv", cwd=clone)
+    assert jobs["sample"] == jobs["grade"] == 10 * 64
+    assert jobs["align"] == 10 * 6
+    assert jobs["evaluate_method"] == 10 * 7
+    assert (jobs["check_hub"], jobs["fetch_model"], jobs["fetch_dataset"]) == (1, 5, 4)
+    assert planned("--configfile", "presets/paper.yaml", "--", "results/table1.csv", cwd=clone) == jobs
+
+
+def test_every_repository_of_the_preset_has_a_pinned_revision():
+    for name, entry in PAPER["model_registry"].items():
+        assert re.fullmatch("[0-9a-f]{40}", entry["revision"]), name
+    registry = yaml.safe_load((ROOT / "config.yaml").read_text())["dataset_registry"]
+    for name, entry in registry.items():
+        for split in ("train", "test"):
+            assert "hub" not in entry[split] or re.fullmatch("[0-9a-f]{40}", entry[split]["revision"]), name
+
+
+def test_jobs_ask_for_what_their_model_needs(clone):
+    targets = ["results/llama3-70b/gsm8k/cdpo/seed1/metrics.json", "results/llama3-8b/gsm8k/pairs.parquet"]
+    text = snakemake("-n", *SLURM, "--", *targets, cwd=clone).stdout
+
+    def resources(rule, model):
+        block = next(b for b in re.split(r"\n(?=\[)", text) if re.search(rf"^rule {rule}:", b, re.M) and f"model={model}" in b)
+        asked = re.findall(r"(gpu|runtime|mem_mb|slurm_partition|cpus_per_task)=(\w+)", block)
+        return {name: int(value) if value.isdigit() else value for name, value in asked}
+
+    large, small = resources("sample", "llama3-70b"), resources("sample", "llama3-8b")
+    assert (large["gpu"], small["gpu"]) == (4, 1)
+    assert large["mem_mb"] > small["mem_mb"] > 16_000
+    assert large["runtime"] > small["runtime"] >= 15
+    assert small["slurm_partition"] == "gpu"
+    assert resources("align", "llama3-70b")["gpu"] == 8
+    assert resources("align", "llama3-70b")["cpus_per_task"] == 8
+
+
+def test_a_model_too_large_for_the_gpus_is_refused(clone):
+    for setting, words in (
+        (
+            "gpu_memory_gb=24",
+            "llama3-70b: tensor_parallel is 4, so to sample takes 44 GB of each GPU, which has 24 (gpu_memory_gb)",
+        ),
+        ("gpus_per_node=4", "llama3-70b: processes is 8, but a node has 4 GPUs (gpus_per_node)"),
+    ):
+        result = snakemake("-n", *SLURM, "--config", setting, "--", "results/table1.csv", cwd=clone, check=False)
+        assert result.returncode != 0
+        assert words in result.stdout + result.stderr
+
+
+def test_a_model_of_the_hub_needs_its_size(clone, tmp_path):
+    own = config_with(tmp_path, models=["mine"], model_registry={"mine": {"path": "someone/model"}})
+    result = snakemake("-n", *own, cwd=clone, check=False)
+    assert "model_registry: mine: parameters is missing" in result.stdout + result.stderr
+
+
+def test_the_plan_is_printed_and_written(clone, tmp_path):
+    result = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)
+    table = pd.read_csv(clone / "results" / "plan.csv")
+    assert set(table["model"]) == set(PAPER["models"])
+    sample = table[(table["rule"] == "sample") & (table["model"] == "llama3-8b") & (table["dataset"] == "gsm8k")].iloc[0]
+    assert sample["jobs"] == 64
+    assert sample["generated_tokens"] == round(7473 * 64 * 0.4 * 256)
+    hours = 2 * sizing.FORWARD / 2 * 8030261248 * sample["generated_tokens"] / (sizing.PEAK * sizing.DECODING_SHARE) / 3600
+    assert hours < sample["gpu_hours"] < 2 * hours + 64
+    assert table.loc[table["rule"] == "align cdpo", "trained_tokens"].min() > 1e6
+    text = result.stdout + result.stderr
+    assert "llama3-70b" in text
+    assert "gpu_memory_gb and gpus_per_node do not say what there is" in text
+    again = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)  # asked again, told again
+    assert "llama3-70b" in again.stdout + again.stderr
+
+
+def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
+    config = {**yaml.safe_load((ROOT / "config.yaml").read_text()), **{k: PAPER[k] for k in ("models", "datasets")}}
+    config["model_registry"] |= PAPER["model_registry"]
+    for shard, seconds in ((1, 3600.0), (2, 1800.0)):
+        file = tmp_path / "sample" / "llama3-70b" / "gsm8k" / "shards" / f"{shard}-of-2.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s\tmax_rss\n{seconds}\t100\n")
+    measured = sizing.measured_hours(tmp_path, "llama3-70b", "gsm8k")
+    assert measured == {"sample": 1.5}
+    rows = {row["rule"]: row for row in sizing.cell_plan(config, "llama3-70b", "gsm8k", measured)}
+    assert (rows["sample"]["gpu_hours"], rows["sample"]["source"]) == (4 * 1.5, "measured")
+    assert rows["score_rollouts"]["source"] == "formula"
+    assert json.dumps(rows)
+
+
+def test_a_bad_shard_is_refused():
+    import argparse
+
+    from critical_tokens import arguments
+
+    parser = argparse.ArgumentParser()
+    arguments.add_shard(parser)
+    parts = [arguments.shard_of(parser.parse_args(["--shard", f"{k}-of-4"]), list(range(10))) for k in range(1, 5)]
+    assert [item for part in parts for item in part] == list(range(10))
+    for text in ("5-of-4", "0-of-4", "x", "1-of-", "-1-of-4"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--shard={text}"])
