@@ -1,7 +1,8 @@
 """Measure the workflow on this machine, in a fresh copy of the repository, and write docs/measured.json.
 
-    python docs/measure.py            everything: `snakemake`, one cell alone, start-up of each program, real GSM8K
-    python docs/measure.py --gsm8k F  the real test set as JSON lines, for the honest number of a pocket model
+    python docs/measure.py            all: `snakemake`, one cell alone, start-up of each program, a dry run of the paper's scale
+    python docs/measure.py --gsm8k F  the real test set as JSON lines too, for the honest number of a pocket model
+    python docs/measure.py --paper    the dry run alone, beside what was measured before
 
 Run it on an idle machine. Times are wall seconds; memory is the largest sum over all processes of a run.
 """
@@ -30,12 +31,17 @@ CELL = "results/pocket-s/pocket-gsm"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gsm8k", type=Path, help="JSON lines of the real GSM8K test split")
+    parser.add_argument("--paper", action="store_true", help="measure the dry run alone")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measured.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
         whole, single = Path(scratch, "whole"), Path(scratch, "single")
         for copy in (whole, single):
             _copy(copy)
+        if args.paper:
+            measured = json.loads(args.output.read_text()) | {"paper_dry_run": _paper(single)}
+            args.output.write_text(json.dumps(measured, indent=2) + "\n")
+            return
         measured = {
             "machine": {"cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30)},
             "python": platform.python_version(),
@@ -43,6 +49,7 @@ def main() -> None:
             "again": _timed(["snakemake"], whole),
             "cell": _timed(["snakemake", f"{CELL}/table1.csv"], single),
             "startup_seconds": _startup(whole),
+            "paper_dry_run": _paper(single),
         }
         if args.gsm8k:
             measured["gsm8k"] = _gsm8k(whole, args.gsm8k.resolve())
@@ -57,9 +64,9 @@ def _copy(target: Path) -> None:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
 
 
 def _timed(command: list[str], folder: Path) -> dict[str, float]:
@@ -80,6 +87,16 @@ def _timed(command: list[str], folder: Path) -> dict[str, float]:
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed in {folder}")
     return {"wall_seconds": round(time.monotonic() - start, 1), "peak_memory_mb": round(peak / 2**20)}
+
+
+def _paper(folder: Path) -> dict[str, float]:
+    """A dry run of the paper's scale on a cluster; conda is left out, which may not be at hand."""
+    command = ["snakemake", "-n", "--profile", "slurm", "--sdm", "env-modules", "--", "results/table1.csv"]
+    cost = _timed(command, folder)
+    shown = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=True)
+    jobs = int(re.search(r"^total +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE)[1])
+    shards = yaml.safe_load((folder / "presets" / "paper.yaml").read_text())["trajectories"]["shards"]
+    return cost | {"jobs": jobs, "shards": shards}
 
 
 def _startup(folder: Path) -> dict[str, float]:
