@@ -172,8 +172,8 @@ TRAINING_KEYS = (
 
 def training_flags(settings):
     lora = {f"lora_{key}": value for key, value in settings["lora"].items()}
-    again = str(settings["gradient_checkpointing"]).lower()
-    return flags(**{key: settings[key] for key in TRAINING_KEYS}, gradient_checkpointing=again, **lora)
+    switches = {key: str(settings[key]).lower() for key in ("gradient_checkpointing", "packing")}
+    return flags(**{key: settings[key] for key in TRAINING_KEYS}, **switches, **lora)
 
 
 def contrast_flags(wildcards):

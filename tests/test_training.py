@@ -171,8 +171,8 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, mo
     steps = []
     objective_of = alignment.objective_of
 
-    def stopping(method):
-        inner, collate = objective_of(method)
+    def stopping(method, packing):
+        inner, collate = objective_of(method, packing)
 
         def objective(model, batch):
             steps.append(1)
@@ -201,3 +201,16 @@ def test_recomputed_activations_change_nothing(tiny_model, tmp_path):
     _, recomputed = run(tiny_model, alignment.Method("dpo"), tmp_path / "again", settings=again)
     for a, b in zip(plain, recomputed, strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+
+
+def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
+    """One row of answers behind one another: none sees another, and the boundary is not trained on."""
+    examples = [alignment.answer_example([5, 6, 7 + i], [20 + i, 21, *range(30, 30 + i), 2]) for i in range(4)]
+    examples.append({"input_ids": [8, 9, 10], "weights": [1.0, 1.0, 1.0]})  # weights on what nothing predicts
+    settings = dataclasses.replace(SETTINGS, batch_size=5)
+    _, padded = run(tiny_model, alignment.Method("nll"), tmp_path / "padded", examples, settings)
+    packing = dataclasses.replace(settings, packing=True)
+    _, packed = run(tiny_model, alignment.Method("nll"), tmp_path / "packed", examples, packing)
+    assert len(padded) == 6
+    for a, b in zip(padded, packed, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)

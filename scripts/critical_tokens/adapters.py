@@ -30,7 +30,7 @@ def train(
     """
     if not examples:
         raise records.ArtifactError(f"{output}: no example to train on; more problems or samples are needed")
-    objective, collate = alignment.objective_of(method)
+    objective, collate = alignment.objective_of(method, settings.packing)
     adapted = alignment.add_adapter(model, lora, settings.seed)
     checkpoints = output.parent / "checkpoints"
     trained = training.fit(adapted, examples, collate, objective, settings, str(output.parent), log_every, checkpoints)

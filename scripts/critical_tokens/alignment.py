@@ -12,6 +12,7 @@ from critical_tokens import objectives
 from critical_tokens.training import (
     Batch,
     Objective,
+    collate_packed,
     collate_weighted,
     first_wanted,
     nll_objective,
@@ -124,10 +125,13 @@ def collate_pairs(examples: list[Mapping[str, Any]]) -> Batch:
     }
 
 
-def objective_of(method: Method) -> tuple[Objective, Any]:
-    """The training objective of a method and the collator of its examples."""
+def objective_of(method: Method, packing: bool = False) -> tuple[Objective, Any]:
+    """The training objective of a method and the collator of its examples.
+
+    `packing`: the answers of a batch in one row without padding, for the likelihood; pairs are padded.
+    """
     if method.objective == "nll":
-        return nll_objective, collate_weighted
+        return nll_objective, collate_packed if packing else collate_weighted
     return lambda model, batch: _preference(method, model, batch), collate_pairs
 
 

@@ -52,20 +52,27 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
 def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrainedModel:
     """A base model with adapters merged into it one after the other (the first is nearest to the base).
 
-    An adapter is named by its adapter_model.safetensors; its configuration lies beside it.
+    One process spreads the model over the GPUs that it sees, layer by layer; of several processes, each leaves it to the
+    Trainer where the model goes. An adapter is named by its adapter_model.safetensors; its configuration lies beside it.
     """
+    import os
+
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    spread = torch.cuda.device_count() > 1 and not shared
     model = AutoModelForCausalLM.from_pretrained(
         folder_of(source),
         dtype=getattr(torch, source.dtype),
         trust_remote_code=False,
         use_safetensors=True,
-    ).to(device())
+        device_map="auto" if spread else None,
+    )
+    if not (spread or shared):
+        model = model.to(device())
     for adapter in adapters:
         from peft import PeftModel
 

@@ -42,7 +42,7 @@ class Settings:
     """Optimiser settings. `batch_size` counts examples (pairs for preference objectives) of a step, over all processes.
 
     gradient_checkpointing: compute activations twice instead of keeping them. checkpoint_updates: updates between two
-    checkpoints, which a training that was stopped goes on from; none if None.
+    checkpoints, which a training that was stopped goes on from; none if None. packing: see alignment.objective_of.
     """
 
     learning_rate: float
@@ -57,6 +57,7 @@ class Settings:
     by_length: bool = False
     bf16: bool = False
     gradient_checkpointing: bool = False
+    packing: bool = False
     checkpoint_updates: int | None = None
     seed: int = 0
 
@@ -222,6 +223,18 @@ def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
     }
 
 
+def collate_packed(examples: list[Mapping[str, Any]]) -> Batch:
+    """The same batch as one row without padding: positions begin anew with every example, which sees nothing of the others."""
+    # The first token of an example is predicted by nothing, though another example stands before it.
+    weights = [w for e in examples for w in (0.0, *e["weights"][1:])]
+    positions = [p for e in examples for p in range(len(e["input_ids"]))]
+    return {
+        "input_ids": torch.tensor([[i for e in examples for i in e["input_ids"]]]),
+        "position_ids": torch.tensor([positions]),
+        "weights": torch.tensor([weights], dtype=torch.float32),
+    }
+
+
 def first_wanted(weights: torch.Tensor) -> int:
     """The first column of weights (rows, tokens) that is not zero in every row: the prompts' common part lies before it."""
     return int((weights != 0).any(0).float().argmax())
@@ -229,9 +242,9 @@ def first_wanted(weights: torch.Tensor) -> int:
 
 def predictions(model: torch.nn.Module, batch: Batch, first: int) -> torch.Tensor:
     """Logits that predict tokens 1 + first and on: (rows, tokens - 1 - first, vocabulary). What is not wanted costs nothing."""
-    ids = batch["input_ids"]
-    kept = ids.shape[1] - first
-    return model(input_ids=ids, attention_mask=batch["attention_mask"], logits_to_keep=kept).logits[:, :-1]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+    kept = batch["input_ids"].shape[1] - first
+    return model(**inputs, logits_to_keep=kept).logits[:, :-1]
 
 
 def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:

@@ -20,6 +20,7 @@ def add_training(p: argparse.ArgumentParser) -> None:
     p.add_argument("--warmup-share", type=float, required=True, help="share of the updates")
     p.add_argument("--weight-decay", type=float, required=True)
     p.add_argument("--gradient-checkpointing", choices=("true", "false"), required=True)
+    p.add_argument("--packing", choices=("true", "false"), required=True, help="answers of a batch in one row (nll)")
     p.add_argument("--checkpoint-updates", type=int, help="updates between two checkpoints (none by default)")
     p.add_argument("--lora-rank", type=int, required=True)
     p.add_argument("--lora-alpha", type=int, required=True)
@@ -43,6 +44,7 @@ def training_settings(args: argparse.Namespace) -> tuple[Settings, Lora]:
         weight_decay=args.weight_decay,
         bf16=args.dtype == "bfloat16",
         gradient_checkpointing=args.gradient_checkpointing == "true",
+        packing=args.packing == "true",
         checkpoint_updates=args.checkpoint_updates,
         seed=args.seed,
     )
