@@ -2,7 +2,7 @@
 
 from critical_tokens import sizing
 
-HARDWARE = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+HARDWARE = sizing.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
 # Tables that several jobs write parts of.
 SHARDED = {"trajectories": "trajectories", "grades": "trajectories", "rollouts": "rollouts"}
@@ -46,7 +46,7 @@ def cores_for(kind):
 
 
 def memory_for(wildcards, attempt):
-    return sizing.memory_mb(config["model_registry"][wildcards.model], attempt)
+    return sizing.memory_mb(config["model_registry"][wildcards.model], attempt, HARDWARE)
 
 
 def minutes_for(name):
@@ -54,7 +54,7 @@ def minutes_for(name):
 
     def minutes(wildcards, attempt):
         work = work_of(wildcards, name.format(**wildcards))
-        return sizing.minutes(config["model_registry"][wildcards.model], work, attempt)
+        return sizing.minutes(config["model_registry"][wildcards.model], work, attempt, HARDWARE)
 
     return minutes
 

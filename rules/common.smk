@@ -100,7 +100,9 @@ def source_flags(wildcards):
     return flags(**source)
 
 
-# --- sampling
+# --- sampling and grading
+
+GRADER = config["grading"]["labels"]
 
 
 def engine_settings(wildcards):

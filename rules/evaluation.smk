@@ -15,6 +15,7 @@ rule evaluate_method:
         adapters=own_adapters,
     output:
         answers="<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet",
+        grades="<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
         metrics="<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
     log:
         "<logs>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.log",
@@ -32,14 +33,17 @@ rule evaluate_method:
         model=model_flags,
         evaluation=evaluation_flags,
         style=style,
+        grader=GRADER,
     shell:
         "python scripts/evaluate_method.py"
         " {params.model}"
         " --adapters {input.adapters}"
         " --problems {input.problems}"
         " --style {params.style}"
+        " --grader {params.grader}"
         " {params.evaluation}"
         " --seed {wildcards.seed}"
         " --output {output.answers}"
+        " --grades {output.grades}"
         " --metrics {output.metrics}"
         " 2>&1 | tee {log}"

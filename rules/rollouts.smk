@@ -31,6 +31,7 @@ rule score_rollouts:
         model=model_flags,
         sampling=sampling_flags,
         style=style,
+        grader=GRADER,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
         method=rollout_flags(),
         shard=shard_flags,
@@ -44,6 +45,7 @@ rule score_rollouts:
         " {params.shard}"
         " {params.method}"
         " --style {params.style}"
+        " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
         " --output {output}"
@@ -105,6 +107,7 @@ rule replace_critical:
         model=model_flags,
         sampling=sampling_flags,
         style=style,
+        grader=GRADER,
         draws=config["rollouts"]["replacements"],
         replacement=config["rollouts"]["replacement"],
         seed=config["rollouts"]["seed"],
@@ -117,6 +120,7 @@ rule replace_critical:
         " --draws {params.draws}"
         " --replacement {params.replacement}"
         " --style {params.style}"
+        " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
         " --output {output}"

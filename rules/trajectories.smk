@@ -64,11 +64,13 @@ rule grade:
     params:
         code=code_version("grade"),
         style=style,
+        grader=GRADER,
     shell:
         "python scripts/grade.py"
         " --trajectories {input.trajectories}"
         " --problems {input.problems}"
         " --style {params.style}"
+        " --grader {params.grader}"
         " --output {output}"
         " 2>&1 | tee {log}"
 

@@ -14,6 +14,7 @@ use rule evaluate_method as validate_method with:
         adapters=own_adapters,
     output:
         answers="<results>/{model}/{dataset}/{method}/seed{seed}/validation.parquet",
+        grades="<results>/{model}/{dataset}/{method}/seed{seed}/validation_grades.parquet",
         metrics="<results>/{model}/{dataset}/{method}/seed{seed}/validation.json",
     log:
         "<logs>/validate_method/{model}/{dataset}/{method}/seed{seed}.log",

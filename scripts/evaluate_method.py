@@ -12,10 +12,12 @@ def main() -> None:
     arguments.add_model(parser, adapters=True)
     arguments.add_sampling(parser)
     arguments.add_engine(parser)
+    arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
+    parser.add_argument("--grades", type=Path, required=True, help="both graders' verdicts, Parquet")
     parser.add_argument("--metrics", type=Path, required=True, help="the counts, JSON")
     args = parser.parse_args()
     run = provenance.Run("evaluate_method", args)
@@ -25,7 +27,7 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")[: args.limit]
     sampler = Sampler(arguments.model_source(args), args.adapters, args.style, arguments.engine(args))
     samples = sampler.sample(problems, 1, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output))
-    grades = answers.grade_rows(samples, problems, args.style)
+    grades = answers.grade_rows(samples, problems, args.style, args.grader)
     n, correct = len(grades), sum(g["correct"] for g in grades)
     low, high = statistics.wilson_interval(correct, n)
     metrics = {
@@ -34,10 +36,11 @@ def main() -> None:
         "accuracy": correct / n if n else None,
         "low": low,
         "high": high,
-        "unanswered": sum(g["answer"] is None for g in grades),
+        **answers.counts(grades),
         "truncated": sum(not s["finished"] for s in samples),
     }
     records.write_table(args.output, "trajectories", samples)
+    records.write_table(args.grades, "grades", grades)
     records.write_json(args.metrics, metrics)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated, **metrics)
 

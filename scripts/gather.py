@@ -6,6 +6,8 @@ from pathlib import Path
 
 from critical_tokens import cli, provenance, records
 
+COUNTED = ("released", "math_verify", "unanswered", "timed_out")
+
 
 def main() -> None:
     parser = cli.parser(__doc__)
@@ -16,7 +18,9 @@ def main() -> None:
     run = provenance.Run("gather", args)
     rows = records.join_tables(args.output, args.table, args.parts)
     metas = [records.read_json(provenance.meta_path(part)) for part in args.parts]
-    sums = {key: sum(m[key] for m in metas) for key in ("tokens_generated", "correct", "unanswered") if key in metas[0]}
+    sums = {
+        key: sum(m[key] for m in metas) for key in ("tokens_generated", "correct", "truncated", *COUNTED) if key in metas[0]
+    }
     run.describe(args.output, rows=rows, parts=len(metas), **sums)
 
 

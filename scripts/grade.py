@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import answers, cli, provenance, records
+from critical_tokens import answers, arguments, cli, provenance, records
 
 
 def main() -> None:
@@ -12,17 +12,18 @@ def main() -> None:
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
+    arguments.add_grader(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("grade", args)
 
     samples = records.read_table(args.trajectories, "trajectories")
-    rows = answers.grade_rows(samples, records.read_table(args.problems, "problems"), args.style)
+    rows = answers.grade_rows(samples, records.read_table(args.problems, "problems"), args.style, args.grader)
     records.write_table(args.output, "grades", rows)
     run.describe(
         args.output,
         correct=sum(r["correct"] for r in rows),
-        unanswered=sum(r["answer"] is None for r in rows),
+        **answers.counts(rows),
         truncated=sum(not s["finished"] for s in samples),
     )
 

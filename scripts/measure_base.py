@@ -34,7 +34,7 @@ def main() -> None:
         label = f"{folder}: {n} samples"
         samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
         right: dict[str, int] = defaultdict(int)
-        for grade in answers.grade_rows(samples, problems, sampler.style):
+        for grade in answers.grade_rows(samples, problems, sampler.style, "released"):
             right[grade["problem_id"]] += grade["correct"]
         return list(right.values())
 

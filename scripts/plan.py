@@ -40,7 +40,7 @@ def main() -> None:
     cells["disk_gb"] = table.groupby(["model", "dataset"], sort=False)["disk_gb"].sum()
     cells.loc[("all", ""), :] = [*cells.iloc[:, :4].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
     print(cells.round(1).to_string(float_format=lambda x: f"{x:,.1f}"))
-    hardware = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+    hardware = sizing.hardware_of(config)
     if hardware.gpu_memory_gb is None and table["gpus"].max():
         print(f"warning: up to {table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB are needed; "
               "gpu_memory_gb and gpus_per_node do not say what there is", file=sys.stderr)  # fmt: skip

@@ -12,6 +12,7 @@ def main() -> None:
     arguments.add_model(parser)
     arguments.add_sampling(parser)
     arguments.add_engine(parser)
+    arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
@@ -33,7 +34,7 @@ def main() -> None:
 
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args))
+    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args), args.grader)
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]

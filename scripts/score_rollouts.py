@@ -13,6 +13,7 @@ def main() -> None:
     arguments.add_model(parser)
     arguments.add_sampling(parser)
     arguments.add_engine(parser)
+    arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
@@ -39,7 +40,7 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     pairs = arguments.shard_of(args, pairs)
-    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args))
+    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args), args.grader)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
         "coupled": lambda: rollouts.coupled(args.rollouts),

@@ -43,6 +43,7 @@ def profile(tmp_path_factory):
     (folder.parent / "selection.yaml").write_text(yaml.safe_dump(selection))
     settings |= {
         "configfile": ["presets/smoke.yaml", str(folder.parent / "selection.yaml")],
+        "config": ["node_memory_gb=12"],
         "default-resources": ["slurm_partition=main"],
         "software-deployment-method": "env-modules",
         "slurm-status-command": "squeue",
@@ -53,7 +54,6 @@ def profile(tmp_path_factory):
         "retries": 4,
         "set-resources": ["evaluate_method:gpu=1"],
     }
-    del settings["config"]
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder
 

@@ -1,7 +1,8 @@
-"""Extract the answer of a completion and grade it against the gold answer.
+"""What the answer of a completion is, and whether it is right, by two graders behind one interface.
 
-Completions are hostile input: they are matched with bounded patterns and compared as text or as exact fractions; nothing
-of them is evaluated. A completion without a recognisable answer is wrong and counts as unanswered.
+`released` follows the released code's rules, made safe (`grading.released`); `math_verify` is the library (`grading.verify`).
+Both verdicts of a sample are kept; the config says which of them labels data. Completions are hostile input: nothing of them
+is evaluated. A completion without a recognisable answer is wrong and counts as unanswered.
 """
 
 from __future__ import annotations
@@ -9,20 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
+from critical_tokens.grading import released, verify
 from critical_tokens.records import Row
 
-# A longer completion is cut before anything is searched in it; a longer number is no answer.
-_LONGEST_COMPLETION = 20_000
-_LONGEST_ANSWER = 300
-
-_NUMBER = re.compile(r"-?\$?\d[\d,]{0,40}(?:\.\d{1,40})?")
-_STATED = re.compile(r"[Tt]he (?:final )?answer is:? ")
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d{1,40})\}\{(-?\d{1,40})\}")
+GRADERS = ("released", "math_verify")
 _BOXED = re.compile(r"\\boxed(?: *\{| +([^\s{}\\$]))")
-_RATIO = re.compile(r"(-?\d{1,40})/(\d{1,40})")
 
 
 @dataclass(frozen=True)
@@ -34,56 +28,45 @@ class Grade:
 
 
 def grade(completion: str, gold: str, style: str) -> Grade:
-    """Grade a completion of a prompt style (see `prompts.STYLES`)."""
-    answer = extract(completion, style)
-    return Grade(answer, answer is not None and equal(answer, gold))
+    """Grade a completion of a prompt style (see `prompts.STYLES`) by the released code's rules."""
+    answer = released.extract(completion, style)
+    gold = gold.replace(",", "") if style == "gsm8k" else released.strip(gold)
+    return Grade(answer, answer is not None and released.equal(answer, gold))
 
 
-def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str) -> list[dict[str, Any]]:
-    """Grades of samples as rows of the table "grades"."""
+def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str) -> list[dict[str, Any]]:
+    """Grades of samples as rows of the table "grades"; `grader` decides what is correct."""
     gold = {p["problem_id"]: p["answer"] for p in problems}
+    pairs = [(sample["text"], gold[sample["problem_id"]]) for sample in samples]
+    known = {pair: grade(*pair, style) for pair in dict.fromkeys(pairs)}
     rows = []
-    for sample in samples:
-        result = grade(sample["text"], gold[sample["problem_id"]], style)
+    for sample, pair, verified in zip(samples, pairs, verify.verdicts(pairs), strict=True):
+        verdicts = {"released": known[pair].correct, "math_verify": verified}
         rows.append({
             "problem_id": sample["problem_id"],
             "sample_id": sample["sample_id"],
-            "answer": result.answer,
-            "correct": result.correct,
+            "answer": known[pair].answer,
+            "correct": bool(verdicts[grader]),
+            **verdicts,
         })  # fmt: skip
     return rows
 
 
-def extract(completion: str, style: str) -> str | None:
-    """The answer a completion states, or None.
-
-    gsm8k: the first number after the first "The answer is", else the last number (as the released parser.py:219-225).
-    math: the last boxed expression, else what follows the last "The answer is" up to the end of the sentence.
-    """
-    completion = completion[:_LONGEST_COMPLETION]
-    answer = _extract_number(completion) if style == "gsm8k" else _extract_expression(completion)
-    return answer if answer is not None and 0 < len(answer) <= _LONGEST_ANSWER else None
-
-
-def _extract_number(completion: str) -> str | None:
-    stated = _STATED.search(completion)
-    if stated:
-        first = _NUMBER.search(completion, stated.end())
-        if first:
-            return first.group(0)
-    numbers = _NUMBER.findall(completion)
-    return numbers[-1] if numbers else None
+def counts(grades: Sequence[Row]) -> dict[str, int]:
+    """How many samples each grader finds correct, had no answer, and reached the library's limits."""
+    return {
+        "released": sum(g["released"] for g in grades),
+        "math_verify": sum(bool(g["math_verify"]) for g in grades),
+        "unanswered": sum(g["answer"] is None for g in grades),
+        "timed_out": sum(g["math_verify"] is None for g in grades),
+    }
 
 
-def _extract_expression(completion: str) -> str | None:
-    boxed = last_boxed(completion)
-    if boxed is not None:
-        return boxed.strip()
-    stated = list(_STATED.finditer(completion))
-    if not stated:
-        return None
-    sentence = completion[stated[-1].end() :].split("\n", 1)[0]
-    return sentence.split(". ", 1)[0].strip().rstrip(".").strip("$ ") or None
+def label(completion: str, gold: str, style: str, grader: str, workers: verify.Workers | None = None) -> bool:
+    """Whether one completion is correct by a grader; what reached a limit is not."""
+    if grader == "released":
+        return grade(completion, gold, style).correct
+    return bool(verify.verdicts([(completion, gold)], workers)[0])
 
 
 def last_boxed(text: str) -> str | None:
@@ -102,34 +85,3 @@ def last_boxed(text: str) -> str | None:
         elif match.end() - 1 in closed_at:
             found = text[match.end() : closed_at[match.end() - 1]]
     return found
-
-
-def equal(answer: str, gold: str) -> bool:
-    """Whether two answers are the same number or, after removing typographic differences, the same text."""
-    left, right = number(answer), number(gold)
-    if left is not None and right is not None:
-        return left == right
-    return normalise(answer) == normalise(gold)
-
-
-def number(text: str) -> Fraction | None:
-    r"""The exact value of an integer, a decimal, a/b or \frac{a}{b}; None for anything else."""
-    text = normalise(text)
-    match = _FRACTION.fullmatch(text)
-    if match:
-        sign, above, below = match.groups()
-        return None if int(below) == 0 else Fraction(int(above), int(below)) * (-1 if sign else 1)
-    match = _RATIO.fullmatch(text)
-    if match:
-        return None if int(match[2]) == 0 else Fraction(int(match[1]), int(match[2]))
-    if re.fullmatch(r"-?\d{1,40}(?:\.\d{1,40})?", text):
-        return Fraction(text)
-    return None
-
-
-def normalise(text: str) -> str:
-    """An answer without spaces, dollar signs, thousands separators, LaTeX spacing and a final full stop."""
-    text = text.strip().rstrip(".")
-    text = re.sub(r"\\[!,;: ]|\\left|\\right|\\text\{ *\}|[\s$]", "", text)
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\%", "%").removesuffix("%")
-    return re.sub(r"(?<=\d),(?=\d{3})", "", text)

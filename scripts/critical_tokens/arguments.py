@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from critical_tokens.answers import GRADERS
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines import opening
 from critical_tokens.sampling import Distribution
@@ -54,6 +55,11 @@ def engine(args: argparse.Namespace) -> opening.EngineSettings:
 def distribution(args: argparse.Namespace) -> Distribution:
     """The sampling distribution that `add_sampling` asked for."""
     return Distribution(args.temperature, args.top_p)
+
+
+def add_grader(p: argparse.ArgumentParser) -> None:
+    """--grader."""
+    p.add_argument("--grader", choices=GRADERS, required=True, help="which verdict labels data")
 
 
 def add_shard(p: argparse.ArgumentParser) -> None:

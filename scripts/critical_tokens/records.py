@@ -41,7 +41,11 @@ SCHEMAS: dict[str, pa.Schema] = {
     "trajectories": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, text=pa.string(), finished=pa.bool_(),
     ),
-    "grades": _schema(problem_id=pa.string(), sample_id=pa.int32(), answer=pa.string(), correct=pa.bool_()),
+    # `correct`: the verdict of the grader that labels data. `math_verify`: null where the library reached a limit.
+    "grades": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), answer=pa.string(), correct=pa.bool_(), released=pa.bool_(),
+        math_verify=pa.bool_(),
+    ),
     "answers": _schema(problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, finished=pa.bool_()),
     "pairs": _schema(
         problem_id=pa.string(), chosen_id=pa.int32(), rejected_id=pa.int32(),

@@ -11,6 +11,7 @@ from critical_tokens import answers, prompts
 from critical_tokens.checkpoints import ModelSource, load_tokenizer
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.protocol import Engine, Request
+from critical_tokens.grading import verify
 from critical_tokens.progress import Progress
 from critical_tokens.records import Row
 from critical_tokens.sampling import Distribution
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 class Sampler:
     """A model with its tokenizer and engine, for problems of one prompt style."""
 
-    def __init__(self, source: ModelSource, adapters: Sequence[Path], style: str, engine: EngineSettings) -> None:
-        self.style = style
+    def __init__(
+        self,
+        source: ModelSource,
+        adapters: Sequence[Path],
+        style: str,
+        engine: EngineSettings,
+        grader: str = "released",
+    ) -> None:
+        self.style, self._grader = style, grader
+        self._workers = verify.Workers() if grader == "math_verify" else None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
         self.engine: Engine = open_engine(engine, source, adapters, self.tokenizer.eos_token_id)
 
@@ -61,7 +70,7 @@ class Sampler:
         def graded(ids: Sequence[int]) -> bool:
             key = tuple(ids)
             if key not in known:
-                known[key] = answers.grade(prompts.decode(self.tokenizer, key), gold, self.style).correct
+                known[key] = answers.label(prompts.decode(self.tokenizer, key), gold, self.style, self._grader, self._workers)
             return known[key]
 
         return graded

@@ -36,10 +36,12 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a GPU holds and how many share a node; None where nothing is known."""
+    """What a GPU holds, how many share a node, its memory, and the longest job allowed; None where nothing is known."""
 
     gpu_memory_gb: float | None
     gpus_per_node: int | None
+    node_memory_gb: float | None = None
+    longest_minutes: int | None = None
 
 
 def weights_gb(entry: Mapping[str, Any]) -> float:
@@ -79,7 +81,17 @@ def misfits(name: str, entry: Mapping[str, Any], hardware: Hardware) -> list[str
                 f"model_registry: {name}: {key} is {count}, so to {stage} takes {need:.0f} GB of each GPU, which has "
                 f"{hardware.gpu_memory_gb:.0f} (gpu_memory_gb); raise {key}, take larger GPUs, or leave it out of `models`"
             )
+    if hardware.node_memory_gb and memory_mb(entry, 1, Hardware(None, None)) > 1000 * hardware.node_memory_gb:
+        found.append(
+            f"model_registry: {name}: a job that loads it takes {memory_mb(entry, 1, Hardware(None, None)) / 1000:.0f} GB of memory, "
+            f"but a node has {hardware.node_memory_gb:.0f} (node_memory_gb)"
+        )
     return found
+
+
+def hardware_of(config: Mapping[str, Any]) -> Hardware:
+    """What the config says of the hardware."""
+    return Hardware(*(config[key] for key in ("gpu_memory_gb", "gpus_per_node", "node_memory_gb", "longest_minutes")))
 
 
 # --- tokens of a cell
@@ -147,15 +159,19 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
     return seconds / 3600 + work.jobs * count * LOADING_MINUTES_PER_GB * weights_gb(entry) / 60
 
 
-def minutes(entry: Mapping[str, Any], work: Work, attempt: int) -> int:
-    """Time limit of one job: three times what is expected and a quarter of an hour, and as much more with every attempt."""
+def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardware) -> int:
+    """Time limit of one job: three times what is expected and a quarter of an hour, and as much more with every attempt.
+
+    Never more than the hardware allows: a cluster refuses such jobs.
+    """
     expected = 60 * gpu_hours(entry, work) / work.jobs / max(1, gpus(entry, work.kind))
-    return attempt * math.ceil(15 + 3 * expected)
+    return min(attempt * math.ceil(15 + 3 * expected), hardware.longest_minutes or 10**9)
 
 
-def memory_mb(entry: Mapping[str, Any], attempt: int) -> int:
-    """Host memory of a job that loads the model: the weights pass through it."""
-    return attempt * math.ceil(4000 + 1200 * weights_gb(entry))
+def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
+    """Host memory of a job that loads the model: the weights pass through it. More with every attempt, up to what a node has."""
+    most = math.inf if hardware.node_memory_gb is None else 1000 * hardware.node_memory_gb
+    return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), most))
 
 
 def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
@@ -197,7 +213,7 @@ def cell_plan(config: Mapping[str, Any], model: str, dataset: str, measured: Map
             "gpus": count,
             "gpu_hours": count * measured[work.name] if known else gpu_hours(entry, work),
             "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory_mb(entry, 1) / 1000 if work.kind != "none" else 4.0,
+            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else 4.0,
             # Token ids and text, compressed; an adapter's weights and its optimiser's state while it trains.
             "disk_gb": work.tokens * BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
                        work.jobs * ADAPTER_SHARE * weights_gb(entry) if work.kind == "train" else 0.0,

@@ -1,9 +1,10 @@
-"""Estimates and their uncertainty: pass@k and binomial intervals."""
+"""Estimates and their uncertainty: pass@k, intervals, paired tests, AUC."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -33,3 +34,52 @@ def mean_interval(values: list[float], resamples: int = 1000, seed: int = 0) -> 
     n = len(values)
     means = sorted(math.fsum(rng.choices(values, k=n)) / n for _ in range(resamples))
     return means[round(0.025 * (resamples - 1))], means[round(0.975 * (resamples - 1))]
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value of McNemar's test, from the problems that only one of two methods got right."""
+    n = only_first + only_second
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_interval(first: Sequence[bool], second: Sequence[bool], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the difference of two accuracies over the same problems, problems resampled in pairs."""
+    if len(first) != len(second) or not first:
+        raise ValueError(f"{len(first)} and {len(second)} verdicts are no pairs")
+    n = len(first)
+    gains = sum(a and not b for a, b in zip(first, second, strict=True))
+    losses = sum(b and not a for a, b in zip(first, second, strict=True))
+    # Only how many of each kind are drawn matters.
+    rng = random.Random(seed)
+    kinds, weights = (1, -1, 0), (gains, losses, n - gains - losses)
+    differences = sorted(sum(rng.choices(kinds, weights, k=n)) / n for _ in range(resamples))
+    return differences[round(0.025 * (resamples - 1))], differences[round(0.975 * (resamples - 1))]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's procedure, in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def auc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
+    """Chance that a positive's value is above a negative's, ties counting half; None without one of each."""
+    if not positives or not negatives:
+        return None
+    ranked = sorted([(value, 1) for value in positives] + [(value, 0) for value in negatives])
+    total, i = 0.0, 0
+    while i < len(ranked):
+        j = i
+        while j < len(ranked) and ranked[j][0] == ranked[i][0]:
+            j += 1
+        total += sum(label for _, label in ranked[i:j]) * (i + j + 1) / 2
+        i = j
+    p, n = len(positives), len(negatives)
+    return (total - p * (p + 1) / 2) / (p * n)

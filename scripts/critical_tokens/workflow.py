@@ -114,7 +114,7 @@ def check_config(config: Mapping[str, Any]) -> None:
             _require(dataset, config["dataset_registry"], f"model_registry: {name}: temperatures")
         if on_hub(entry["path"]) and "parameters" not in entry:
             raise ConfigError(f"model_registry: {name}: parameters is missing; GPUs and memory of its jobs follow from it")
-    hardware = sizing.Hardware(config["gpu_memory_gb"], config["gpus_per_node"])
+    hardware = sizing.hardware_of(config)
     unfit = [line for name in config["models"] for line in sizing.misfits(name, config["model_registry"][name], hardware)]
     if unfit:
         raise ConfigError("\n".join(unfit))

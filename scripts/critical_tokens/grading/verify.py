@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import re
 import signal
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -21,19 +23,23 @@ from typing import Any
 SECONDS = 5.0
 MEMORY_GB = 2.0
 _LONGEST_COMPLETION = 20_000
-# Answers that need no library: a plain number, stated at the end or in the last box.
-_VALUE = r"(-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,5})?)"
+# Answers that need no library: a plain number or fraction, stated at the end or in the last box.
+_DECIMAL = r"-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,5})?"
+_VALUE = rf"({_DECIMAL}|-?\\frac\{{\d{{1,12}}\}}\{{\d{{1,12}}\}})"
 _STATED = re.compile(rf"(?:[Tt]he answer is {_VALUE}\.?|final answer is \$?{_VALUE}\$?\. I hope it is correct\.?)\s*\Z")
 _BOXED = re.compile(rf"\\boxed\{{{_VALUE}\}}")
-_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,5})?")
+_GOLD = re.compile(_VALUE)
 
 
 class _OutOfTimeError(BaseException):
     """Not an Exception, which the library catches."""
 
 
-def verdicts(pairs: Sequence[tuple[str, str]], workers: int | None = None) -> list[bool | None]:
-    """Whether each completion's answer equals its gold answer; None where a limit was reached. Equal pairs are graded once."""
+def verdicts(pairs: Sequence[tuple[str, str]], workers: Workers | None = None) -> list[bool | None]:
+    """Whether each completion's answer equals its gold answer; None where a limit was reached. Equal pairs are graded once.
+
+    `workers` are used again by later calls; without them, some are started and stopped if any are needed.
+    """
     known: dict[tuple[str, str], bool | None] = {}
     hard = []
     for pair in dict.fromkeys(pairs):
@@ -42,66 +48,107 @@ def verdicts(pairs: Sequence[tuple[str, str]], workers: int | None = None) -> li
             hard.append(pair)
         else:
             known[pair] = plain
-    known |= _Workers(workers or min(os.cpu_count() or 1, 8)).grade(hard) if hard else {}
+    if hard and workers is not None:
+        known |= workers.grade(hard)
+    elif hard:
+        with Workers() as own:
+            known |= own.grade(hard)
     return [known[pair] for pair in pairs]
 
 
 def _plain(completion: str, gold: str) -> bool | None:
     """The verdict where both are plain numbers, which the library compares by value; None for all else."""
-    gold = gold.replace(",", "")
-    if not _NUMBER.fullmatch(gold):
+    if not _GOLD.fullmatch(gold):
         return None
     boxed = completion.rfind("boxed")
     places = [_STATED.search(completion[-120:])]
     if boxed >= 0:
         places.append(_BOXED.match(completion, boxed - 1))
-    values = {next(filter(None, place.groups())) if place else None for place in places}
+    stated = {next(filter(None, place.groups())) if place else None for place in places}
     if boxed >= 0 and "nswer is" not in completion[boxed:]:
-        values.discard(None)
-    if len(values) != 1 or None in values or (boxed >= 0 and places[1] is None):
+        stated.discard(None)
+    if len(stated) != 1 or None in stated or (boxed >= 0 and places[1] is None):
         return None
-    return Fraction(values.pop().replace(",", "")) == Fraction(gold)
+    answer = stated.pop()
+    if ("frac" in answer and "." in gold) or ("frac" in gold and "." in answer):
+        return None  # the library rounds before it compares these
+    left, right = _value(answer), _value(gold)
+    return None if left is None or right is None else left == right
 
 
-class _Workers:
+def _value(text: str) -> Fraction | None:
+    if "frac" not in text:
+        return Fraction(text.replace(",", ""))
+    above, below = map(int, re.findall(r"\d+", text))
+    return None if below == 0 else Fraction(-above if text.startswith("-") else above, below)
+
+
+@dataclass
+class _Worker:
+    process: Any
+    connection: Connection
+    share: deque[tuple[str, str]]
+
+
+class Workers:
     """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or min(os.cpu_count() or 1, 8)
         self._context = multiprocessing.get_context("spawn")
+        self._idle: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._idle:
+            worker.connection.close()
+            worker.process.join()
+        self._idle.clear()
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
+        """The verdict of each pair, see `verdicts`."""
         known: dict[tuple[str, str], bool | None] = {}
         ordered = sorted(pairs, key=lambda pair: pair[1])  # neighbours have the same gold answer, which is parsed once
-        ends = [k * len(ordered) // self._count for k in range(self._count + 1)]
-        shares = [share for start, end in pairwise(ends) if (share := ordered[start:end])]
-        running = dict(self._start(share) for share in shares)
+        ends = [k * len(ordered) // self.count for k in range(self.count + 1)]
+        running = {}
+        for start, end in pairwise(ends):
+            if end > start:
+                worker = self._put_to(deque(ordered[start:end]))
+                running[worker.connection] = worker
         while running:
             for connection in wait(list(running)):
-                process, share = running[connection]
+                worker = running[connection]
                 try:
-                    known[share.pop(0)] = connection.recv()
-                    finished = not share
-                except EOFError:  # the worker is dead: its limit on memory, or a limit on time that Python could not act on
-                    known[share.pop(0)] = None
-                    finished = True
-                if finished:
+                    known[worker.share.popleft()] = connection.recv()
+                    if not worker.share:
+                        self._idle.append(running.pop(connection))
+                except EOFError:  # dead: of its limit on memory, or on a time that Python could not act on
+                    known[worker.share[0]] = None
+                    worker.share.popleft()
                     del running[connection]
-                    connection.close()
-                    process.join()
-                    if share:
-                        running.update([self._start(share)])
+                    worker.process.join()
+                    if worker.share:
+                        worker = self._put_to(worker.share)
+                        running[worker.connection] = worker
         return known
 
-    def _start(self, share: list[tuple[str, str]]) -> tuple[Connection, tuple[Any, list[tuple[str, str]]]]:
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(theirs, list(share)), daemon=True)
-        process.start()
-        theirs.close()
-        return ours, (process, share)
+    def _put_to(self, share: deque[tuple[str, str]]) -> _Worker:
+        if self._idle:
+            worker = self._idle.pop()
+            worker.share = share
+        else:
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            worker = _Worker(process, ours, share)
+        worker.connection.send(list(share))
+        return worker
 
 
-def _work(connection: Connection, pairs: Sequence[tuple[str, str]]) -> None:
+def _work(connection: Connection) -> None:
     import logging
     import resource
     import sys
@@ -114,23 +161,33 @@ def _work(connection: Connection, pairs: Sequence[tuple[str, str]]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGPROF, _out_of_time)
     parsed = lru_cache(lambda gold: parse(f"${gold}$", parsing_timeout=None))
-    for completion, gold in pairs:
-        # The soft limit acts at the next instruction of Python; should none come, the hard one ends the process.
-        used = sum(os.times()[:2])
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * SECONDS) + 1, resource.RLIM_INFINITY))
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    while True:
         try:
-            answer = parse(completion[:_LONGEST_COMPLETION], parsing_timeout=None)
-            # In dollars a gold answer is read as LaTeX, whatever it is.
-            found: bool | None = bool(verify(parsed(gold), answer, timeout_seconds=None))
-        except (_OutOfTimeError, MemoryError):
-            found = None
-        except Exception:
-            found = False
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        connection.send(found)
-    connection.close()
+            pairs = connection.recv()
+        except EOFError:
+            return
+        for completion, gold in pairs:
+            connection.send(_limited(completion, gold, parse, parsed, verify))
+
+
+def _limited(completion: str, gold: str, parse: Any, parsed: Any, verify: Any) -> bool | None:
+    """The library's verdict on one pair, or None where it takes too long or too much."""
+    import resource
+
+    # The timer acts at the next instruction of Python; should none come, the limit ends the process.
+    used = sum(os.times()[:2])
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * SECONDS) + 1, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        answer = parse(completion[:_LONGEST_COMPLETION], parsing_timeout=None)
+        # In dollars a gold answer is read as LaTeX, whatever it is.
+        return bool(verify(parsed(gold), answer, timeout_seconds=None))
+    except (_OutOfTimeError, MemoryError):
+        return None
+    except Exception:
+        return False  # the library's errors on strange input are of every kind: no answer was found equal
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _out_of_time(number: int, frame: object) -> None:

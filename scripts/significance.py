@@ -1,0 +1,36 @@
+"""How sure the differences of a cell's methods are: exact McNemar tests and paired bootstrap intervals, corrected by Holm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--entries", nargs="+", required=True, help="method:start:seed, in the order of --grades")
+    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import tables
+
+    verdicts = {}
+    for entry, path in zip(args.entries, args.grades, strict=True):
+        method, _, seed = entry.split(":")
+        rows = records.read_table(path, "grades")
+        verdicts.setdefault(int(seed), {})[method] = {r["problem_id"]: r["correct"] for r in rows}
+    rows = tables.significance_rows(verdicts)
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "dataset", args.dataset)
+    frame.insert(0, "model", args.model_name)
+    records.write_csv(args.output, frame)
+
+
+if __name__ == "__main__":
+    cli.run(main)
