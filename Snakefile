@@ -34,6 +34,7 @@ include: "rules/rollouts.smk"
 include: "rules/contrast.smk"
 include: "rules/alignment.smk"
 include: "rules/evaluation.smk"
+include: "rules/controls.smk"
 include: "rules/tuning.smk"
 include: "rules/plan.smk"
 include: "rules/tables.smk"
@@ -46,6 +47,8 @@ rule all:
     default_target: True
     input:
         "<results>/table1.csv",
+        "<results>/significance.csv",
+        "<results>/agreement.csv",
         "<figures>/fig1.pdf",
         "<figures>/fig2.pdf",
         "<figures>/fig6.pdf",

@@ -27,10 +27,12 @@ def shard_flags(wildcards):
     return flags(shard=wildcards.get("shard"))
 
 
-def work_of(wildcards, name):
-    """What a cell has for that name to do."""
+def work_of(wildcards, name, method=None):
+    """What a cell has for that name to do; `method` is that of the wildcards unless it is given."""
     cell = config["dataset_registry"][wildcards.dataset]
-    for work in sizing.cell_work(config, cell, sizing.dataset_rows(cell)):
+    # The method at hand may be none of the selection: a control, or a rate of the search.
+    asked = config | {"methods": [method or wildcards.get("method", "baseline")]}
+    for work in sizing.cell_work(asked, cell, sizing.dataset_rows(cell)):
         if work.name == name:
             return work
     return sizing.Work(name, "sample", 1, 0)
@@ -49,11 +51,11 @@ def memory_for(wildcards, attempt):
     return sizing.memory_mb(config["model_registry"][wildcards.model], attempt, HARDWARE)
 
 
-def minutes_for(name):
+def minutes_for(name, method=None):
     """Time limit of a job, by name, which may have its method in braces."""
 
     def minutes(wildcards, attempt):
-        work = work_of(wildcards, name.format(**wildcards))
+        work = work_of(wildcards, name.format(**wildcards), method)
         return sizing.minutes(config["model_registry"][wildcards.model], work, attempt, HARDWARE)
 
     return minutes

@@ -7,6 +7,7 @@ from snakemake.utils import validate
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from critical_tokens.token_weights import NEEDS
 from critical_tokens.workflow import check_config, code_version, flags, on_hub, visible_gpus
 
 validate(config, "schemas/config.schema.yaml")
@@ -198,7 +199,7 @@ def method_flags(wildcards):
         "cdpo_released": ("gamma",),
     }[settings["objective"]]
     own = {key: settings[key] for key in ("objective", *keys)}
-    return f"{training_flags(settings)} {flags(**own)}"
+    return f"{training_flags(settings)} {flags(**own, weights=weights_of(wildcards.method))}"
 
 
 ADAPTER_FILES = ["adapter_model.safetensors", "adapter_config.json"]
@@ -234,9 +235,15 @@ def training_data(wildcards):
     if entry["objective"] != "tdpo":
         folder = cell if entry["start"] == "base" else f"{cell}/{entry['start']}/seed{{seed}}"
         data["reference"] = f"{folder}/reference.parquet"
-    if entry["objective"] in ("cdpo", "cdpo_released"):
-        data["contrast"] = f"{cell}/contrast.parquet"
-    return data
+    tables = {"contrast": f"{cell}/contrast.parquet", "rollouts": f"{cell}/rollout_labels.parquet"}
+    kind = weights_of(wildcards.method)
+    return data | {name: tables[name] for name in (NEEDS[kind] if kind else ()) if name in tables}
+
+
+def weights_of(method):
+    """What a method's rejected tokens weigh; None for methods that do not weigh them."""
+    entry = config["method_registry"][method]
+    return entry.get("weights", "contrast") if entry["objective"] in ("cdpo", "cdpo_released") else None
 
 
 def training_data_flags(wildcards, input):
@@ -268,6 +275,18 @@ def runs(pattern, selected=None):
         pattern.format(model=model, dataset=dataset, method=method, seed=seed)
         for model, dataset in CELLS
         for method, seed in (RUNS if selected is None else selected)
+    ]
+
+
+def control_runs(pattern):
+    """A path per run of the controls."""
+    settings = config["controls"]
+    return [
+        pattern.format(model=model, dataset=dataset, method=method, seed=seed)
+        for model in settings["models"]
+        for dataset in settings["datasets"]
+        for method in settings["methods"]
+        for seed in (settings["seeds"] if config["method_registry"][method]["objective"] != "none" else settings["seeds"][:1])
     ]
 
 

@@ -1,7 +1,8 @@
 """Table 1, of a cell and of the selection, and what everything cost.
 
 READS   metrics.json of the methods, data/paper/table1.csv, benchmarks/
-WRITES  <results>/{model}/{dataset}/table1.csv, <results>/table1.csv, <results>/table1.md, <results>/cost.csv
+WRITES  <results>/{model}/{dataset}/table1.csv, <results>/table1.csv, <results>/table1.md, <results>/cost.csv;
+        significance.csv of a cell and of the selection
 PAPER   Table 1 of v1 and v2, Table 3 of v3 and ICML
 COST    seconds
 """
@@ -34,6 +35,85 @@ rule table1_cell:
         " --version {params.version}"
         " --output {output}"
         " 2>&1 | tee {log}"
+
+
+rule significance_cell:
+    """How sure the differences between the methods of one cell are."""
+    input:
+        grades=[f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/evaluation_grades.parquet" for method, seed in RUNS],
+    output:
+        "<results>/{model}/{dataset}/significance.csv",
+    log:
+        "<logs>/significance_cell/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/significance_cell/{model}/{dataset}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("significance_cell"),
+        entries=ENTRIES,
+    shell:
+        "python scripts/significance_cell.py"
+        " --model-name {wildcards.model}"
+        " --dataset {wildcards.dataset}"
+        " --entries {params.entries}"
+        " --grades {input.grades}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule significance:
+    """The same of all cells, one under the other."""
+    input:
+        cells("<results>/{model}/{dataset}/significance.csv"),
+    output:
+        "<results>/significance.csv",
+    log:
+        "<logs>/significance.log",
+    benchmark:
+        "<benchmarks>/significance.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("stack"),
+    shell:
+        "python scripts/stack.py --tables {input} --output {output} 2>&1 | tee {log}"
+
+
+rule agreement_cell:
+    """Contrastive scores against rollouts and against the planted truth, in one cell."""
+    input:
+        critical="<results>/{model}/{dataset}/critical.parquet",
+        contrast="<results>/{model}/{dataset}/contrast.parquet",
+    output:
+        "<results>/{model}/{dataset}/agreement.csv",
+    log:
+        "<logs>/agreement_cell/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/agreement_cell/{model}/{dataset}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("agreement_cell"),
+    shell:
+        "python scripts/agreement_cell.py"
+        " --model-name {wildcards.model}"
+        " --dataset {wildcards.dataset}"
+        " --critical {input.critical}"
+        " --contrast {input.contrast}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+use rule significance as agreement with:
+    input:
+        cells("<results>/{model}/{dataset}/agreement.csv"),
+    output:
+        "<results>/agreement.csv",
+    log:
+        "<logs>/agreement.log",
+    benchmark:
+        "<benchmarks>/agreement.tsv"
 
 
 rule table1:

@@ -12,6 +12,7 @@ localrules:
     contrast,
     adapters,
     evaluations,
+    controls,
     pretrained,
     tuning,
 
@@ -62,3 +63,10 @@ rule pretrained:
     """The pocket base models, pretrained anew (an hour or two on two cores); their weights ship in data/models."""
     input:
         expand("<results>/pretrained/{name}/card.json", name=sorted(config["pretraining"]["shapes"])),
+
+
+rule controls:
+    """cDPO with weights from elsewhere, over several seeds: table and figure."""
+    input:
+        "<results>/controls.csv",
+        "<figures>/controls.pdf",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from critical_tokens import arguments, cli, provenance, records, training_arguments
 
@@ -20,14 +25,16 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, help="the positive set (objective nll)")
     parser.add_argument("--pairs", type=Path, help="the preference pairs (other objectives)")
     parser.add_argument("--reference", type=Path, help="stored log-probabilities of the starting model")
-    parser.add_argument("--contrast", type=Path, help="contrastive scores s_t; rejected tokens weigh 1 - s_t")
+    parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
+    parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
+    parser.add_argument("--weights", help="what rejected tokens weigh, see token_weights.KINDS (contrast: 1 - s_t)")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
-    from critical_tokens import adapters, alignment, checkpoints
+    from critical_tokens import adapters, alignment, checkpoints, token_weights
     from critical_tokens.examples import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
@@ -45,7 +52,7 @@ def main() -> None:
             problems,
             args.style,
             records.read_table(args.reference, "reference") if args.reference else None,
-            records.read_table(args.contrast, "contrast") if args.contrast else None,
+            _weights(args, token_weights) if args.weights else None,
         )
     model = checkpoints.load_model(source, args.adapters)
     history = adapters.train(model, examples, method, settings, lora, args.output)
@@ -54,6 +61,18 @@ def main() -> None:
 
     records.write_csv(args.history, pd.DataFrame(history))
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
+
+
+def _weights(args: argparse.Namespace, token_weights: ModuleType) -> Callable[[records.Row, int], list[float]]:
+    """What makes the weights of a pair's rejected tokens, from the tables that their kind needs."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name in token_weights.NEEDS[args.weights]:
+        rows = records.read_table(getattr(args, name), name)
+        if name == "rollouts":
+            tables[name] = {key: list(of_it) for key, of_it in groupby(rows, key=lambda row: row["problem_id"])}
+        else:
+            tables[name] = {row["problem_id"]: row for row in rows}
+    return lambda pair, length: token_weights.rejected_weights(args.weights, pair, tables, length, args.seed)
 
 
 if __name__ == "__main__":

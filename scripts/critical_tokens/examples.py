@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens.alignment import answer_example, pair_example
@@ -28,20 +28,17 @@ def pair_examples(
     problems: Sequence[Row],
     style: str,
     reference: Sequence[Row] | None,
-    contrast: Sequence[Row] | None,
+    weights: Callable[[Row, int], list[float]] | None,
 ) -> list[dict[str, Any]]:
-    """Training examples of a preference objective; with `contrast`, rejected tokens weigh 1 - s_t."""
+    """Training examples of a preference objective. `weights` of a pair's rejected tokens, whose number it is told."""
     encoded = prompts_by_problem(tokenizer, pairs, problems, style)
     references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}
-    weights = {r["problem_id"]: [1.0 - s for s in r["scores"]] for r in contrast or ()}
     eos = tokenizer.eos_token_id
-    return [
-        pair_example(
-            encoded[pair["problem_id"]],
-            with_eos(pair["chosen"], pair["chosen_finished"], eos),
-            with_eos(pair["rejected"], pair["rejected_finished"], eos),
-            references[pair["problem_id"]] if reference is not None else None,
-            weights[pair["problem_id"]] if contrast is not None else None,
-        )
-        for pair in pairs
-    ]
+    examples = []
+    for pair in pairs:
+        chosen = with_eos(pair["chosen"], pair["chosen_finished"], eos)
+        rejected = with_eos(pair["rejected"], pair["rejected_finished"], eos)
+        stored = references[pair["problem_id"]] if reference is not None else None
+        own = weights(pair, len(rejected)) if weights is not None else None
+        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own))
+    return examples

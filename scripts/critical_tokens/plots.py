@@ -37,6 +37,25 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> 
     return figure, [list(row) for row in axes]
 
 
+def controls_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy by method: a dot per seed, a line at the mean; columns model, dataset, method, accuracy."""
+    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
+    methods = list(dict.fromkeys(table["method"]))
+    figure, axes = panels(1, len(cells), height=0.6 + 0.26 * len(methods))
+    for ax, (model, dataset) in zip(axes[0], cells, strict=True):
+        cell = table[(table["model"] == model) & (table["dataset"] == dataset)]
+        for place, method in enumerate(reversed(methods)):
+            values = cell.loc[cell["method"] == method, "accuracy"]
+            colour = COLOURS["cdpo"] if method == "cdpo" else "0.4"
+            ax.scatter(values, [place] * len(values), color=colour, s=14, zorder=3)
+            ax.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2)
+        ax.set_yticks(range(len(methods)), list(reversed(methods)))
+        ax.grid(axis="x", **GRID)
+        ax.set_title(f"{model}, {dataset}", fontsize=9)
+        ax.set_xlabel("accuracy (%)")
+    return figure
+
+
 def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
     """Figure 2: pass@k with the critical token kept and replaced; columns model, dataset, arm, k, pass_at_k, low, high, n."""
     models, datasets = (list(dict.fromkeys(curves[c])) for c in ("model", "dataset"))

@@ -81,11 +81,10 @@ def misfits(name: str, entry: Mapping[str, Any], hardware: Hardware) -> list[str
                 f"model_registry: {name}: {key} is {count}, so to {stage} takes {need:.0f} GB of each GPU, which has "
                 f"{hardware.gpu_memory_gb:.0f} (gpu_memory_gb); raise {key}, take larger GPUs, or leave it out of `models`"
             )
-    if hardware.node_memory_gb and memory_mb(entry, 1, Hardware(None, None)) > 1000 * hardware.node_memory_gb:
-        found.append(
-            f"model_registry: {name}: a job that loads it takes {memory_mb(entry, 1, Hardware(None, None)) / 1000:.0f} GB of memory, "
-            f"but a node has {hardware.node_memory_gb:.0f} (node_memory_gb)"
-        )
+    loading = memory_mb(entry, 1, Hardware(None, None)) / 1000
+    if hardware.node_memory_gb and loading > hardware.node_memory_gb:
+        what = f"a job that loads it takes {loading:.0f} GB of memory, but a node has {hardware.node_memory_gb:.0f}"
+        found.append(f"model_registry: {name}: {what} (node_memory_gb)")
     return found
 
 
@@ -132,6 +131,9 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("score_contrast", "score", 1, 2 * problems * text),
         Work("score_base_reference", "score", 1, 2 * problems * text),
     ]
+    if any(config["method_registry"][method].get("weights") == "rollouts" for method in config["methods"]):
+        labelled = problems * config["controls"]["branches"] * LEAVING * behind
+        work.append(Work("label_rollouts", "sample", 1, labelled))
     starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
     work += [Work(f"score_reference {start}", "score", 1, 2 * problems * text) for start in starts if start != "base"]
     tested = min(rows[1], config["evaluation"]["problems"] or rows[1])
@@ -169,7 +171,7 @@ def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardwa
 
 
 def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
-    """Host memory of a job that loads the model: the weights pass through it. More with every attempt, up to what a node has."""
+    """Host memory of a job that loads the model: the weights pass through it. More with every attempt, if a node has it."""
     most = math.inf if hardware.node_memory_gb is None else 1000 * hardware.node_memory_gb
     return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), most))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from critical_tokens import records
+from critical_tokens import records, statistics
 
 COLUMNS = (
     "model", "dataset", "method", "start", "seed", "n", "correct", "accuracy", "low", "high", "reported", "reported_version",
@@ -110,6 +110,96 @@ def markdown(table: pd.DataFrame) -> str:
         row = [block, LABELS.get(method, method)] + [shown(method, d, m) for d, m in columns]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def significance_rows(verdicts: Mapping[int, Mapping[str, Mapping[str, bool]]]) -> list[dict[str, Any]]:
+    """Each method against the baseline and against the best other method, of the same seed and over the same problems.
+
+    verdicts: by seed, method and problem; the baseline stands under one seed and is compared with all. p is McNemar's
+    exact test, p_holm corrected for all comparisons of a seed. needed: how many more problems the method would have to
+    get right, with as many on which the two differ, for p below 0.05: what an asterisk would take.
+    """
+    untrained = {
+        method: answers for of_seed in verdicts.values() for method, answers in of_seed.items() if method == "baseline"
+    }
+    rows = []
+    for seed, of_seed in sorted(verdicts.items()):
+        methods = {**untrained, **of_seed}
+        accuracy = {method: sum(answers.values()) / len(answers) for method, answers in methods.items()}
+        compared = []
+        for method in methods:
+            if method == "baseline":
+                continue
+            others = [m for m in methods if m not in ("baseline", method)]
+            best = max(others, key=lambda m: accuracy[m], default=None)
+            compared += [(method, other) for other in ("baseline", best) if other in methods]
+        tests = [_paired(methods[a], methods[b]) for a, b in compared]
+        corrected = statistics.holm([test["p"] for test in tests])
+        for (method, other), test, p in zip(compared, tests, corrected, strict=True):
+            role = "baseline" if other == "baseline" else "best other"
+            rows.append({"seed": seed, "method": method, "against": other, "role": role, **test, "p_holm": p})
+    return rows
+
+
+def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, Any]:
+    """Two methods on the problems that both answered."""
+    names = sorted(first.keys() & second.keys())
+    a, b = [first[name] for name in names], [second[name] for name in names]
+    only_first = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_second = sum(y and not x for x, y in zip(a, b, strict=True))
+    low, high = statistics.paired_interval(a, b)
+    differing = only_first + only_second
+    gains = (2 * k - differing for k in range((differing + 1) // 2, differing + 1))
+    asterisk = next(
+        (gain for gain in gains if statistics.mcnemar_exact((differing + gain) // 2, (differing - gain) // 2) < 0.05), None
+    )
+    return {
+        "n": len(names),
+        "only_first": only_first,
+        "only_second": only_second,
+        "difference": 100 * (only_first - only_second) / len(names),
+        "low": 100 * low,
+        "high": 100 * high,
+        "p": statistics.mcnemar_exact(only_first, only_second),
+        "needed": None if asterisk is None else max(0, asterisk - (only_first - only_second)),
+    }
+
+
+def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Contrastive scores against rollouts and against the checker, over the tokens of the examined answers.
+
+    critical: rows of that table. contrast: scores by problem. A distance counts tokens between the critical token and the first
+    wrong one; the rollouts' is known without contrastive scores.
+    """
+    found = [row for row in critical if row["position"] is not None]
+    known = [row for row in found if row["first_wrong"] is not None]
+    lowest = {row["problem_id"]: min(range(row["length"]), key=contrast[row["problem_id"]].__getitem__) for row in critical}
+
+    def separation(rows: Sequence[records.Row], key: str) -> float | None:
+        """By token over all answers, as the paper's AUC."""
+        inside, outside = [], []
+        for row in rows:
+            for t, score in enumerate(contrast[row["problem_id"]][: row["length"]]):
+                (inside if t == row[key] else outside).append(-score)
+        return statistics.auc(inside, outside)
+
+    wrong = [row for row in critical if row["first_wrong"] is not None]
+    return {
+        "answers": len(critical),
+        "with_critical_token": len(found),
+        "auc_contrast_rollouts": separation(found, "position"),
+        "auc_contrast_truth": separation(wrong, "first_wrong"),
+        "lowest_is_critical": _share_of(lowest[r["problem_id"]] == r["position"] for r in found),
+        "lowest_at_or_before_first_wrong": _share_of(lowest[r["problem_id"]] <= r["first_wrong"] for r in wrong),
+        "lowest_is_first_wrong": _share_of(lowest[r["problem_id"]] == r["first_wrong"] for r in wrong),
+        "critical_is_first_wrong": _share_of(r["position"] == r["first_wrong"] for r in known),
+        "critical_at_or_before_first_wrong": _share_of(r["position"] <= r["first_wrong"] for r in known),
+    }
+
+
+def _share_of(verdicts: Iterable[bool]) -> float | None:
+    verdicts = list(verdicts)
+    return sum(verdicts) / len(verdicts) if verdicts else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from critical_tokens.records import ArtifactError, Row
-from critical_tokens.sampler import seed_of
+if TYPE_CHECKING:
+    from critical_tokens.records import Row
 
 KINDS = ("contrast", "shuffled", "mean", "base", "positive", "negative", "rollouts")
 """contrast: 1 - s_t, the paper's. shuffled: the same numbers in random order within each answer. mean: their mean, at every
@@ -38,6 +39,8 @@ def rejected_weights(
     tables: rows by problem id of the tables that NEEDS names; of rollouts, a list of scores. Raises ArtifactError where the
     pair has no row, or one of another length.
     """
+    from critical_tokens.records import ArtifactError
+
     rows = {name: tables[name].get(pair["problem_id"]) for name in NEEDS[kind]}
     for name, row in rows.items():
         if row is None:
@@ -55,7 +58,7 @@ def rejected_weights(
     else:
         weights = [1 - score for score in rows["contrast"]["scores"]]
         if kind == "shuffled":
-            random.Random(seed_of(seed, "shuffled", pair["problem_id"])).shuffle(weights)
+            random.Random(f"{seed}/shuffled/{pair['problem_id']}").shuffle(weights)
         elif kind == "mean":
             weights = [sum(weights) / len(weights)] * len(weights)
     if len(weights) != length:

@@ -127,6 +127,9 @@ def check_config(config: Mapping[str, Any]) -> None:
         _require(name, config["method_registry"], "tuning: methods")
         if config["method_registry"][name]["objective"] == "none":
             raise ConfigError(f"tuning: methods has {name!r}, which trains nothing")
+    for key, registry in registries.items():
+        for name in config["controls"][key]:
+            _require(name, config[registry], f"controls: {key}")
     figures = config["figures"]
     _require(figures["example"]["model"], config["model_registry"], "figures: example: model")
     _require(figures["example"]["dataset"], config["dataset_registry"], "figures: example: dataset")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 # Longer expressions are none, and so are deeper ones.
 _MOST_TOKENS, _MOST_DEPTH = 300, 40
 _POINTS = 3
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-9
 
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|\\([A-Za-z]+)|([A-Za-z])|(\*\*|[-+*/^(){}\[\]!|,=]))")
 _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {

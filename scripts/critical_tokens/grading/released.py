@@ -37,7 +37,7 @@ def extract(completion: str, style: str) -> str | None:
                 return first.group(0)
         return _last_number(completion)
     answer = _stated(completion)
-    if answer is None:
+    if answer is None or len(answer) > _LONGEST_ANSWER:
         return None
     answer = re.sub(r"\n\s*", "", answer).lstrip(":").rstrip(".").rstrip("/")
     answer = strip(answer)
@@ -77,7 +77,7 @@ def _last_number(completion: str) -> str | None:
 
 def strip(text: str) -> str:
     """An answer without what the released code takes for typography, units and words (parser.py:80-119)."""
-    text = text.strip().replace("\n", "").rstrip(".")
+    text = text[: 2 * _LONGEST_ANSWER].strip().replace("\n", "").rstrip(".")
     text = text.replace("\\!", "").replace("\\\\", "\\")
     text = re.sub(r"\\begin\{[a-z]*matrix\}", r"\\begin{pmatrix}", text)
     text = re.sub(r"\\end\{[a-z]*matrix\}", r"\\end{pmatrix}", text)

@@ -93,8 +93,9 @@ class _Worker:
 class Workers:
     """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
 
-    def __init__(self, count: int | None = None) -> None:
+    def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
         self.count = count or min(os.cpu_count() or 1, 8)
+        self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
 
@@ -124,7 +125,7 @@ class Workers:
                     known[worker.share.popleft()] = connection.recv()
                     if not worker.share:
                         self._idle.append(running.pop(connection))
-                except EOFError:  # dead: of its limit on memory, or on a time that Python could not act on
+                except (EOFError, OSError):  # dead: of its limit on memory, or on a time that Python could not act on
                     known[worker.share[0]] = None
                     worker.share.popleft()
                     del running[connection]
@@ -135,20 +136,24 @@ class Workers:
         return known
 
     def _put_to(self, share: deque[tuple[str, str]]) -> _Worker:
-        if self._idle:
+        while self._idle:
             worker = self._idle.pop()
             worker.share = share
-        else:
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_work, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            worker = _Worker(process, ours, share)
-        worker.connection.send(list(share))
-        return worker
+            try:
+                worker.connection.send(list(share))
+            except OSError:  # dead while it had nothing to do
+                worker.process.join()
+            else:
+                return worker
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, self._seconds), daemon=True)
+        process.start()
+        theirs.close()
+        ours.send(list(share))
+        return _Worker(process, ours, share)
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, seconds: float) -> None:
     import logging
     import resource
     import sys
@@ -167,17 +172,17 @@ def _work(connection: Connection) -> None:
         except EOFError:
             return
         for completion, gold in pairs:
-            connection.send(_limited(completion, gold, parse, parsed, verify))
+            connection.send(_limited(completion, gold, seconds, parse, parsed, verify))
 
 
-def _limited(completion: str, gold: str, parse: Any, parsed: Any, verify: Any) -> bool | None:
+def _limited(completion: str, gold: str, seconds: float, parse: Any, parsed: Any, verify: Any) -> bool | None:
     """The library's verdict on one pair, or None where it takes too long or too much."""
     import resource
 
     # The timer acts at the next instruction of Python; should none come, the limit ends the process.
     used = sum(os.times()[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * SECONDS) + 1, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * seconds) + 1, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         answer = parse(completion[:_LONGEST_COMPLETION], parsing_timeout=None)
         # In dollars a gold answer is read as LaTeX, whatever it is.

@@ -1,0 +1,34 @@
+"""How well contrastive scores and rollouts agree on critical tokens, with each other and with the planted truth.
+
+A token is labelled critical by the rollouts if it is the critical token that they found, and by the checker if it is the first
+wrong token; all other tokens of the examined answers are not. AUC is the chance that a critical token has the lower score.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--critical", type=Path, required=True)
+    parser.add_argument("--contrast", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import tables
+
+    critical = records.read_table(args.critical, "critical")
+    contrast = {row["problem_id"]: row["scores"] for row in records.read_table(args.contrast, "contrast")}
+    row = tables.agreement_row(critical, contrast)
+    records.write_csv(args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, **row}]))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,26 @@
+"""Tables with the same columns, one under the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--tables", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    frames = [pd.read_csv(path) for path in args.tables]
+    for path, frame in zip(args.tables, frames, strict=True):
+        if list(frame.columns) != list(frames[0].columns):
+            raise records.ArtifactError(f"{path}: has other columns than {args.tables[0]}")
+    records.write_csv(args.output, pd.concat(frames, ignore_index=True))
+
+
+if __name__ == "__main__":
+    cli.run(main)
