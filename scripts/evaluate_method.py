@@ -42,6 +42,7 @@ def main() -> None:
     records.write_table(args.output, "trajectories", samples)
     records.write_table(args.grades, "grades", grades)
     records.write_json(args.metrics, metrics)
+    run.describe(args.grades, grader=args.grader)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated, **metrics)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import answers, arguments, cli, provenance, records
+from critical_tokens import answers, cli, provenance, records
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
-    arguments.add_grader(parser)
+    parser.add_argument("--grader", choices=answers.GRADERS, required=True, help="which verdict labels data")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("grade", args)

@@ -8,7 +8,7 @@ import pytest
 from critical_tokens import datasets, records
 from critical_tokens.records import ArtifactError
 
-GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True}
+GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True, "released": True, "math_verify": None}
 
 
 def test_a_table_comes_back_as_it_went(tmp_path):

@@ -200,6 +200,7 @@ def test_every_rule_has_log_benchmark_environment_and_code_version():
 
 def test_rule_program_and_log_share_a_name():
     same_program = {"score_base_reference": "score_reference", "fetch_model": "fetch", "fetch_dataset": "fetch"}
+    same_program |= {"label_rollouts": "score_rollouts", "significance": "stack"}
     for path in (ROOT / "rules").glob("*.smk"):
         for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
             if "shell:" in body:

@@ -1,0 +1,95 @@
+"""Weights of the controls, comparisons of methods, agreement of scores: on numbers small enough to count."""
+
+import math
+
+import pytest
+
+from critical_tokens import tables, token_weights
+from critical_tokens.records import ArtifactError
+
+PAIR = {"problem_id": "p"}
+TABLES = {
+    "contrast": {
+        "p": {
+            "scores": [0.9, 0.1, 0.6],
+            "positive_logps": [math.log(0.8), math.log(0.2), math.log(0.5)],
+            "negative_logps": [math.log(0.3), math.log(0.7), math.log(0.5)],
+        }
+    },
+    "reference": {"p": {"rejected_logps": [math.log(0.25), math.log(0.5), 0.0]}},
+    "rollouts": {"p": [{"position": t, "score": s} for t, s in ((-1, 0.7), (0, 0.5), (1, -0.1))]},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("contrast", [0.1, 0.9, 0.4]),
+        ("mean", [1.4 / 3] * 3),
+        ("positive", [0.2, 0.8, 0.5]),
+        ("negative", [0.3, 0.7, 0.5]),
+        ("base", [0.75, 0.5, 0.0]),
+        ("rollouts", [0.5, 1.0, 1.0]),  # a score below 0 counts as 0; EOS stands behind the last token
+    ],
+)
+def test_weights_of_every_kind(kind, expected):
+    assert token_weights.rejected_weights(kind, PAIR, TABLES, 3, 1) == pytest.approx(expected)
+
+
+def test_shuffled_weights_are_the_same_numbers():
+    found = {tuple(token_weights.rejected_weights("shuffled", PAIR, TABLES, 3, seed)) for seed in range(40)}
+    assert {tuple(sorted(weights)) for weights in found} == {tuple(sorted([1 - 0.9, 1 - 0.1, 1 - 0.6]))}
+    assert len(found) == 6
+    first = token_weights.rejected_weights("shuffled", PAIR, TABLES, 3, 7)
+    assert token_weights.rejected_weights("shuffled", PAIR, TABLES, 3, 7) == first
+
+
+def test_missing_or_foreign_weights_are_named():
+    with pytest.raises(ArtifactError, match="p: 3 weights of kind contrast for 4 tokens"):
+        token_weights.rejected_weights("contrast", PAIR, TABLES, 4, 1)
+    with pytest.raises(ArtifactError, match="contrast: has nothing on problem q"):
+        token_weights.rejected_weights("mean", {"problem_id": "q"}, TABLES, 3, 1)
+
+
+def test_methods_are_compared_on_the_same_problems():
+    names = [f"p{i}" for i in range(40)]
+    baseline = dict.fromkeys(names, False)
+    good = {name: i < 20 for i, name in enumerate(names)}
+    better = {name: i < 24 for i, name in enumerate(names)}
+    rows = tables.significance_rows({1: {"baseline": baseline, "good": good, "better": better}, 2: {"good": better}})
+    by = {(row["seed"], row["method"], row["role"]): row for row in rows}
+    row = by[1, "good", "baseline"]
+    assert (row["only_first"], row["only_second"], row["n"], row["difference"]) == (20, 0, 40, 50.0)
+    assert row["p"] == pytest.approx(2 / 2**20)
+    assert row["p_holm"] == pytest.approx(3 * 2 / 2**20)  # the second smallest of four
+    assert row["low"] < 50 < row["high"]
+    against = by[1, "good", "best other"]
+    assert (against["against"], against["difference"]) == ("better", -10.0)
+    assert against["p"] == pytest.approx(2 / 2**4)
+    assert against["needed"] is None  # four differing problems can never be enough
+    assert by[2, "good", "baseline"]["difference"] == 60.0
+    assert (2, "good", "best other") not in by
+
+
+def test_an_asterisk_needs_as_many_as_the_exact_test_says():
+    first = {f"p{i}": i < 7 for i in range(10)}
+    second = {f"p{i}": i >= 7 for i in range(10)}
+    row = tables._paired(first, second)  # 7 against 3: p = 0.34; 9 against 1: p = 0.02
+    assert (row["only_first"], row["only_second"], row["needed"]) == (7, 3, 4)
+
+
+def test_agreement_counts_tokens_of_the_examined_answers():
+    critical = [
+        {"problem_id": "a", "position": 2, "first_wrong": 3, "length": 4},
+        {"problem_id": "b", "position": 0, "first_wrong": None, "length": 2},
+        {"problem_id": "c", "position": None, "first_wrong": 1, "length": 2},
+    ]
+    contrast = {"a": [0.9, 0.8, 0.1, 0.2, 0.0], "b": [0.5, 0.4, 0.0], "c": [0.3, 0.2, 0.0]}
+    row = tables.agreement_row(critical, contrast)
+    assert (row["answers"], row["with_critical_token"]) == (3, 2)
+    # critical 0.1 and 0.5 against 0.9, 0.8, 0.2, 0.4: 4 + 2 pairs of 8 are in order
+    assert row["auc_contrast_rollouts"] == pytest.approx(6 / 8)
+    assert row["lowest_is_critical"] == 0.5
+    assert row["lowest_is_first_wrong"] == 0.5
+    assert row["critical_is_first_wrong"] == 0.0
+    assert row["critical_at_or_before_first_wrong"] == 1.0
