@@ -180,7 +180,12 @@ def training_flags(settings):
 
 
 def contrast_flags(wildcards):
-    return training_flags(config["contrast"])
+    return f"{training_flags(config['contrast'])} {answers_flags(config['contrast'])}"
+
+
+def answers_flags(settings):
+    """What is trained of a set of answers."""
+    return flags(eos_trained=str(settings["eos_trained"]).lower(), held_out=settings["held_out"])
 
 
 def method_settings(method):
@@ -199,7 +204,10 @@ def method_flags(wildcards):
         "cdpo_released": ("gamma",),
     }[settings["objective"]]
     own = {key: settings[key] for key in ("objective", *keys)}
-    return f"{training_flags(settings)} {flags(**own, weights=weights_of(wildcards.method))}"
+    weights = weights_of(wildcards.method)
+    own |= {"weights": weights, "eos_weight": settings["eos_weight"] if weights else None}
+    answers = answers_flags(settings) if settings["objective"] == "nll" else ""
+    return f"{training_flags(settings)} {flags(**own)} {answers}"
 
 
 ADAPTER_FILES = ["adapter_model.safetensors", "adapter_config.json"]

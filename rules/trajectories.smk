@@ -115,12 +115,14 @@ rule select_answers:
     params:
         code=code_version("select_answers"),
         coverage=config["selection"]["negative_coverage"],
+        repeated=str(config["selection"]["repeated_only"]).lower(),
         seed=config["selection"]["seed"],
     shell:
         "python scripts/select_answers.py"
         " --trajectories {input.trajectories}"
         " --grades {input.grades}"
         " --coverage {params.coverage}"
+        " --repeated-only {params.repeated}"
         " --seed {params.seed}"
         " --positive {output.positive}"
         " --negative {output.negative}"

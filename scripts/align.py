@@ -16,6 +16,8 @@ def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
+    training_arguments.add_answers(parser)
+    parser.add_argument("--eos-weight", choices=("scored", "one"), default="scored", help="of rejected answers' EOS in cDPO")
     parser.add_argument("--objective", required=True, help="nll, dpo, rpo, tdpo, cdpo or cdpo_released")
     parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
     parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
@@ -44,7 +46,7 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     if method.objective == "nll":
         answers = records.read_table(args.answers, "answers")
-        examples = answer_examples(tokenizer, answers, problems, args.style)
+        examples = answer_examples(tokenizer, answers, problems, args.style, args.eos_trained == "true", args.held_out)
     else:
         examples = pair_examples(
             tokenizer,
@@ -72,7 +74,14 @@ def _weights(args: argparse.Namespace, token_weights: ModuleType) -> Callable[[r
             tables[name] = {key: list(of_it) for key, of_it in groupby(rows, key=lambda row: row["problem_id"])}
         else:
             tables[name] = {row["problem_id"]: row for row in rows}
-    return lambda pair, length: token_weights.rejected_weights(args.weights, pair, tables, length, args.seed)
+
+    def weights(pair: records.Row, length: int) -> list[float]:
+        found = token_weights.rejected_weights(args.weights, pair, tables, length, args.seed)
+        if args.eos_weight == "one" and pair["rejected_finished"]:
+            found[-1] = 1.0  # as if EOS were maximally critical (train_cdpo.py:138)
+        return found
+
+    return weights
 
 
 if __name__ == "__main__":

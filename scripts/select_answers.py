@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--grades", type=Path, required=True)
     parser.add_argument("--coverage", type=float, required=True, help="share of wrong samples the negative set covers")
+    parser.add_argument("--repeated-only", choices=("true", "false"), required=True, help="no answers seen once")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--positive", type=Path, required=True)
     parser.add_argument("--negative", type=Path, required=True)
@@ -29,9 +30,10 @@ def main() -> None:
         return {key: row[key] for key in ("problem_id", "sample_id", "token_ids", "finished")}
 
     positive, negative, pairs = [], [], []
+    repeated = args.repeated_only == "true"
     for problem, rows in groupby(grades, key=lambda r: r["problem_id"]):
         candidates = [selection.Sample(r["sample_id"], r["answer"], r["correct"]) for r in rows]
-        chosen = selection.select(candidates, random.Random(f"{args.seed}/{problem}"), args.coverage)
+        chosen = selection.select(candidates, random.Random(f"{args.seed}/{problem}"), args.coverage, repeated)
         positive += [answer(problem, i) for i in chosen.positive]
         negative += [answer(problem, i) for i in chosen.negative]
         if chosen.pair:

@@ -93,3 +93,15 @@ def test_agreement_counts_tokens_of_the_examined_answers():
     assert row["lowest_is_first_wrong"] == 0.5
     assert row["critical_is_first_wrong"] == 0.0
     assert row["critical_at_or_before_first_wrong"] == 1.0
+
+
+def test_answers_are_trained_on_with_or_without_eos(pocket_tokenizer):
+    from critical_tokens.examples import answer_examples
+
+    problems = [{"problem_id": "a", "question": "What is 1 + 1?"}]
+    rows = [{"problem_id": "a", "token_ids": [20, 21], "finished": finished} for finished in (True, False, True)]
+    ends = [pocket_tokenizer.eos_token_id, 21, pocket_tokenizer.eos_token_id]
+    assert [e["input_ids"][-1] for e in answer_examples(pocket_tokenizer, rows, problems, "gsm8k")] == ends
+    found = answer_examples(pocket_tokenizer, rows, problems, "gsm8k", eos_trained=False, held_out=1)
+    assert [e["input_ids"][-1] for e in found] == [21, 21]
+    assert all(sum(e["weights"]) == 2 for e in found)

@@ -33,6 +33,16 @@ def test_one_frequent_wrong_answer_can_cover_half_alone():
     assert len(select(samples(("a", 5, False), ("b", 5, False)), random.Random(0)).negative) == 1
 
 
+def test_the_released_code_takes_no_answer_seen_once_behind_the_first():
+    wrong = [("a", 3, False), ("b", 2, False), *((x, 1, False) for x in "cdefg")]
+    taken = [
+        len(select(samples(*wrong), random.Random(0), coverage, repeated_only=True).negative) for coverage in (0.2, 0.5, 1.0)
+    ]
+    assert taken == [1, 2, 2]
+    assert len(select(samples(*wrong), random.Random(0), 1.0).negative) == 7
+    assert len(select(samples(("a", 1, False), ("b", 1, False)), random.Random(0), 1.0, repeated_only=True).negative) == 1
+
+
 def test_problems_without_both_kinds_make_no_pair():
     only_right = select(samples(("x", 4, True)), random.Random(0))
     only_wrong = select(samples(("x", 4, False)), random.Random(0))

@@ -34,6 +34,18 @@ def test_the_paper_preset_resolves(clone):
     assert planned("--configfile", "presets/paper.yaml", "--", "results/table1.csv", cwd=clone) == jobs
 
 
+def test_the_released_preset_follows_the_released_code(clone):
+    jobs = planned("--configfile", "presets/released.yaml", cwd=clone)
+    assert jobs["align"] == 4 * 4
+    text = snakemake("-n", "-p", "--configfile", "presets/released.yaml", cwd=clone).stdout
+    assert text.count("--objective cdpo_released") == 4
+    assert text.count("--eos-weight one") == 4
+    assert "--eos-trained true" not in text
+    assert text.count("--eos-trained false") == 4 + 8  # SFT and the contrastive models
+    assert text.count("--repeated-only true") == 4
+    assert len(re.findall(r"--gamma 0\.1 ", text)) == 3 * 4
+
+
 def test_every_repository_of_the_preset_has_a_pinned_revision():
     for name, entry in PAPER["model_registry"].items():
         assert re.fullmatch("[0-9a-f]{40}", entry["revision"]), name

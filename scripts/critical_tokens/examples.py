@@ -14,12 +14,24 @@ if TYPE_CHECKING:
 
 
 def answer_examples(
-    tokenizer: PreTrainedTokenizerBase, answered: Sequence[Row], problems: Sequence[Row], style: str
+    tokenizer: PreTrainedTokenizerBase,
+    answered: Sequence[Row],
+    problems: Sequence[Row],
+    style: str,
+    eos_trained: bool = True,
+    held_out: int = 0,
 ) -> list[dict[str, Any]]:
-    """Training examples of the negative log-likelihood from rows of the table "answers"."""
+    """Training examples of the negative log-likelihood from rows of the table "answers".
+
+    Without `eos_trained` no answer ends with EOS, and the last `held_out` answers are left out: the released code does both
+    (train_sft.py:32 and 37-39).
+    """
+    answered = answered[: len(answered) - held_out] if held_out else answered
     encoded = prompts_by_problem(tokenizer, answered, problems, style)
     eos = tokenizer.eos_token_id
-    return [answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"], eos)) for r in answered]
+    return [
+        answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos)) for r in answered
+    ]
 
 
 def pair_examples(

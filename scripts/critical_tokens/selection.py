@@ -26,13 +26,14 @@ class Selection:
     pair: tuple[int, int] | None
 
 
-def select(samples: Sequence[Sample], rng: random.Random, coverage: float = 0.5) -> Selection:
+def select(samples: Sequence[Sample], rng: random.Random, coverage: float = 0.5, repeated_only: bool = False) -> Selection:
     """What one problem contributes.
 
     Positive: one random correct sample. Negative: one random sample of each of the most frequent wrong answers, until the
     answers taken cover `coverage` of the wrong samples (counts 3, 2, 1, 1, 1, 1, 1 give two). Pair: the positive sample and
     a random one of the most frequent wrong answer; None where a problem has no right or no wrong sample. Samples without
-    an answer count as one wrong answer of their own.
+    an answer count as one wrong answer of their own. `repeated_only`: behind the most frequent wrong answer only those that
+    were seen more than once are taken, as in the released code (pipeline.py:102).
     """
     right = [s for s in samples if s.correct]
     wrong: dict[str | None, list[Sample]] = {}
@@ -43,7 +44,7 @@ def select(samples: Sequence[Sample], rng: random.Random, coverage: float = 0.5)
     counts = Counter({answer: len(group) for answer, group in wrong.items()})
     total, covered, negative = sum(counts.values()), 0, []
     for answer, count in counts.most_common():
-        if covered >= coverage * total:
+        if covered >= coverage * total or (repeated_only and negative and count == 1):
             break
         negative.append(rng.choice(wrong[answer]).sample_id)
         covered += count

@@ -29,6 +29,12 @@ def add_training(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=int, required=True)
 
 
+def add_answers(p: argparse.ArgumentParser) -> None:
+    """What is trained of sets of answers (see examples.answer_examples)."""
+    p.add_argument("--eos-trained", choices=("true", "false"), default="true", help="whether finished answers end with EOS")
+    p.add_argument("--held-out", type=int, default=0, help="leave out the last so many answers")
+
+
 def training_settings(args: argparse.Namespace) -> tuple[Settings, Lora]:
     """Optimiser and adapter settings that `add_training` asked for."""
     from critical_tokens.alignment import Lora
