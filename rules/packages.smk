@@ -34,7 +34,7 @@ rule pack:
         [
             f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
             for method, seed in RUNS
-            for name in ["evaluation.parquet", "metrics.json"]
+            for name in ["evaluation.parquet", "evaluation_grades.parquet", "metrics.json"]
         ],
     output:
         "<results>/packages/{model}/{dataset}.tar",

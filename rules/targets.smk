@@ -6,6 +6,7 @@ WRITES  nothing
 
 
 localrules:
+    fetched,
     problems,
     trajectories,
     rollouts,
@@ -15,6 +16,13 @@ localrules:
     controls,
     pretrained,
     tuning,
+
+
+rule fetched:
+    """What the selection needs of the hub."""
+    input:
+        expand("<results>/hub/models/{model}.json", model=HUB_MODELS),
+        [f"<results>/hub/datasets/{dataset}/{split}.json" for dataset, split in HUB_DATASETS],
 
 
 rule problems:

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from critical_tokens import arguments, cli, provenance, records, training_arguments
+from critical_tokens import arguments, cli, provenance, records, token_weights, training_arguments
 
 
 def main() -> None:
@@ -29,14 +28,14 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="stored log-probabilities of the starting model")
     parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
     parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
-    parser.add_argument("--weights", help="what rejected tokens weigh, see token_weights.KINDS (contrast: 1 - s_t)")
+    parser.add_argument("--weights", choices=token_weights.KINDS, help="what rejected tokens weigh (contrast: 1 - s_t)")
     parser.add_argument("--style", required=True, help="prompt style")
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
-    from critical_tokens import adapters, alignment, checkpoints, token_weights
+    from critical_tokens import adapters, alignment, checkpoints
     from critical_tokens.examples import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
@@ -54,7 +53,7 @@ def main() -> None:
             problems,
             args.style,
             records.read_table(args.reference, "reference") if args.reference else None,
-            _weights(args, token_weights) if args.weights else None,
+            _weights(args) if args.weights else None,
         )
     model = checkpoints.load_model(source, args.adapters)
     history = adapters.train(model, examples, method, settings, lora, args.output)
@@ -65,7 +64,7 @@ def main() -> None:
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
 
 
-def _weights(args: argparse.Namespace, token_weights: ModuleType) -> Callable[[records.Row, int], list[float]]:
+def _weights(args: argparse.Namespace) -> Callable[[records.Row, int], list[float]]:
     """What makes the weights of a pair's rejected tokens, from the tables that their kind needs."""
     tables: dict[str, dict[str, Any]] = {}
     for name in token_weights.NEEDS[args.weights]:

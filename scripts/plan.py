@@ -44,9 +44,6 @@ def main() -> None:
     if hardware.gpu_memory_gb is None and table["gpus"].max():
         print(f"warning: up to {table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB are needed; "
               "gpu_memory_gb and gpus_per_node do not say what there is", file=sys.stderr)  # fmt: skip
-    for model in config["models"]:
-        for line in sizing.misfits(model, config["model_registry"][model], hardware):
-            print(f"warning: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

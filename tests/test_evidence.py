@@ -7,7 +7,7 @@ import pytest
 from critical_tokens import tables, token_weights
 from critical_tokens.records import ArtifactError
 
-PAIR = {"problem_id": "p"}
+PAIR = {"problem_id": "p", "rejected": [5, 6]}
 TABLES = {
     "contrast": {
         "p": {
@@ -44,11 +44,15 @@ def test_shuffled_weights_are_the_same_numbers():
     assert token_weights.rejected_weights("shuffled", PAIR, TABLES, 3, 7) == first
 
 
+def test_an_empty_answer_has_no_rollouts():
+    assert token_weights.rejected_weights("rollouts", {"problem_id": "q", "rejected": []}, TABLES, 1, 1) == [1.0]
+
+
 def test_missing_or_foreign_weights_are_named():
     with pytest.raises(ArtifactError, match="p: 3 weights of kind contrast for 4 tokens"):
         token_weights.rejected_weights("contrast", PAIR, TABLES, 4, 1)
     with pytest.raises(ArtifactError, match="contrast: has nothing on problem q"):
-        token_weights.rejected_weights("mean", {"problem_id": "q"}, TABLES, 3, 1)
+        token_weights.rejected_weights("mean", {"problem_id": "q", "rejected": [5]}, TABLES, 3, 1)
 
 
 def test_methods_are_compared_on_the_same_problems():

@@ -18,7 +18,12 @@ from critical_tokens import hub as library
 @pytest.fixture
 def hub(tmp_path):
     server = Hub()
-    server.repositories["model", "someone/pocket"] = ROOT / "data" / "models" / "pocket-s"
+    model = tmp_path / "model"
+    shutil.copytree(ROOT / "data" / "models" / "pocket-s", model)
+    for name in (".gitattributes", "LICENSE", "original/consolidated.pth"):  # what is not fetched
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("x")
+    server.repositories["model", "someone/pocket"] = model
     folder = tmp_path / "dataset"
     (folder / "main").mkdir(parents=True)
     rows = [{"question": f"What is {i} + 1?", "answer": f"It is {i + 1}.\n#### {i + 1}"} for i in range(8)]
@@ -146,6 +151,20 @@ def test_only_what_is_needed_is_fetched(hub, run, tmp_path):
     names = json.loads((tmp_path / "model.json").read_text())["files"]
     assert "model.safetensors" in names
     assert not {"modeling_pocket.py", "pytorch_model.bin"} & set(names)
+
+
+@pytest.mark.parametrize("revision", [COMMIT, "main"])
+def test_what_was_fetched_is_found_without_the_hub(hub, run, tmp_path, revision):
+    run(*fetch(tmp_path, revision=revision))
+    hub.close()
+    code = (
+        "import sys; sys.path.insert(0, 'scripts')\n"
+        "from critical_tokens import checkpoints\n"
+        f"source = checkpoints.ModelSource('someone/pocket', {revision!r})\n"
+        "print(sorted(p.name for p in checkpoints.folder_of(source).iterdir()))\n"
+        "assert checkpoints.load_model(source).num_parameters() > 400_000\n"
+    )
+    assert "LICENSE" not in run("-c", code).stdout
 
 
 def test_a_model_that_was_not_fetched_is_named():

@@ -102,4 +102,4 @@ def test_a_package_cut_short_is_refused(results, tmp_path):
     package.write_bytes(package.read_bytes()[:-10_000])
     with pytest.raises(packages.PackageError):
         packages.unpack(package, tmp_path / "other")
-    assert not [p for p in (tmp_path / "other").rglob("*") if p.is_file()]
+    assert not (tmp_path / "other").exists() or not list((tmp_path / "other").rglob("*"))

@@ -86,6 +86,18 @@ def test_a_model_too_large_for_the_gpus_is_refused(clone):
         assert words in result.stdout + result.stderr
 
 
+def test_a_batch_that_processes_cannot_share_is_refused(clone, tmp_path):
+    own = config_with(tmp_path, model_registry={"pocket-s": {"processes": 3}})
+    result = snakemake("-n", *own, cwd=clone, check=False)
+    assert "contrast: batch_size is 16, must be a multiple of the 3 processes of pocket-s" in result.stdout + result.stderr
+
+
+def test_a_local_model_is_as_large_as_its_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 3_000_000)
+    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "bfloat16"}) == pytest.approx(0.003)
+    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "float32"}) == pytest.approx(0.006)
+
+
 def test_a_model_of_the_hub_needs_its_size(clone, tmp_path):
     own = config_with(tmp_path, models=["mine"], model_registry={"mine": {"path": "someone/model"}})
     result = snakemake("-n", *own, cwd=clone, check=False)
@@ -112,14 +124,15 @@ def test_the_plan_is_printed_and_written(clone, tmp_path):
 def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
     config = {**yaml.safe_load((ROOT / "config.yaml").read_text()), **{k: PAPER[k] for k in ("models", "datasets")}}
     config["model_registry"] |= PAPER["model_registry"]
+    config["trajectories"]["shards"] = 64
     for shard, seconds in ((1, 3600.0), (2, 1800.0)):
         file = tmp_path / "sample" / "llama3-70b" / "gsm8k" / "shards" / f"{shard}-of-2.tsv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"s\tmax_rss\n{seconds}\t100\n")
     measured = sizing.measured_hours(tmp_path, "llama3-70b", "gsm8k")
-    assert measured == {"sample": 1.5}
+    assert measured == {"sample": (1.5, 2)}
     rows = {row["rule"]: row for row in sizing.cell_plan(config, "llama3-70b", "gsm8k", measured)}
-    assert (rows["sample"]["gpu_hours"], rows["sample"]["source"]) == (4 * 1.5, "measured")
+    assert (rows["sample"]["gpu_hours"], rows["sample"]["source"]) == (4 * 1.5 / 2 * 64, "measured")
     assert rows["score_rollouts"]["source"] == "formula"
     assert json.dumps(rows)
 

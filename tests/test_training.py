@@ -214,3 +214,17 @@ def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
     assert len(padded) == 6
     for a, b in zip(padded, packed, strict=True):
         assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_the_released_loss_is_the_mean_over_all_columns(tiny_model):
+    """Those of the common prompt included, which are not computed."""
+    examples = pair_examples(tiny_model, [[0.2] * 5] * 4)
+    objective, collate = alignment.objective_of(alignment.Method("cdpo_released", 0.5))
+    batch = collate(examples)
+    whole = {name: value.clone() for name, value in batch.items()}
+    logps = objectives.token_logps(training.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])
+    by_token = objectives.cdpo_released(logps, whole["reference"] - 0.3, whole["answer_mask"], whole["weights"], 4, 0.5)
+    batch["reference"] = batch["reference"] - 0.3
+    loss, _ = objective(tiny_model, batch)
+    assert training.first_wanted(batch["answer_mask"]) > 0
+    torch.testing.assert_close(loss, by_token.mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,9 @@ def _preference(method: Method, model: Any, batch: Batch) -> tuple[torch.Tensor,
         weighted = objectives.log_ratio(logps, reference, mask, weights)
         loss = objectives.dpo(weighted[:pairs], weighted[pairs:], method.gamma)
     else:
-        loss = objectives.cdpo_released(logps, reference, mask, weights, pairs, method.gamma)
+        by_token = objectives.cdpo_released(logps, reference, mask, weights, pairs, method.gamma)
+        # The columns before the first answer, which were not computed, are in the released mean too: log 2 each.
+        loss = (by_token.sum(-1) + first * math.log(2)) / (first + by_token.shape[-1])
 
     with torch.no_grad():
         totals = (logps * mask).sum(-1)

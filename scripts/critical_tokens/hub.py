@@ -63,11 +63,8 @@ def fetch(repository: Repository) -> dict[str, Any]:
     from huggingface_hub import snapshot_download
 
     facts = _facts(repository)
-    patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
     with _explained(repository):
-        folder = snapshot_download(
-            repository.id, repo_type=repository.kind, revision=facts["commit"], allow_patterns=list(patterns)
-        )
+        folder = snapshot_download(**_what(repository))
     stated = {f["name"]: f for f in facts.pop("files")}
     files = {}
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
@@ -87,11 +84,18 @@ def snapshot(repository: Repository) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(repository.id, repo_type=repository.kind, revision=repository.revision, local_files_only=True)
+        found = snapshot_download(**_what(repository), local_files_only=True)
     except (OSError, ValueError) as error:
         what = "is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
         raise HubError(f"{repository} {what}") from error
     return Path(found)
+
+
+def _what(repository: Repository) -> dict[str, Any]:
+    """What is fetched of a repository, and looked for in the cache."""
+    patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
+    identity = {"repo_id": repository.id, "repo_type": repository.kind, "revision": repository.revision}
+    return {**identity, "allow_patterns": list(patterns)}
 
 
 def _facts(repository: Repository) -> dict[str, Any]:

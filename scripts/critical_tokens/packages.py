@@ -63,7 +63,7 @@ def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any
     folder = results / f".{package.name}.unpacked"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with tarfile.open(package) as tar:
+        with tarfile.open(package, "r:") as tar:
             manifest = _manifest(tar, package)
             listed = manifest["files"]
             for member in tar:
@@ -72,10 +72,10 @@ def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any
                 if member.name not in listed or not member.isfile() or not _NAME.fullmatch(member.name):
                     raise PackageError(f"{package}: {member.name!r} does not belong into a package")
                 _extract(tar, member, folder / member.name, listed[member.name], package)
-    except (tarfile.TarError, EOFError) as error:
-        raise PackageError(f"{package}: is no complete tar file ({error})") from error
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, (tarfile.TarError, EOFError)):
+            raise PackageError(f"{package}: is no complete tar file ({error})") from error
         raise
     missing = [name for name in listed if not (folder / name).is_file()]
     taken = [name for name in listed if _differs(results / name, listed[name]["sha256"])]

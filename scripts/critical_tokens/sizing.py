@@ -44,9 +44,16 @@ class Hardware:
     longest_minutes: int | None = None
 
 
+def parameters(entry: Mapping[str, Any]) -> float:
+    """Parameters of a registered model: as many as it says, or as its folder holds at two bytes each."""
+    if "parameters" in entry:
+        return entry["parameters"]
+    return sum(path.stat().st_size for path in Path(entry["path"]).glob("*.safetensors")) / 2
+
+
 def weights_gb(entry: Mapping[str, Any]) -> float:
     """Weights of a registered model."""
-    return entry.get("parameters", 0) * BYTES[entry.get("dtype", "float32")] / 1e9
+    return parameters(entry) * BYTES[entry.get("dtype", "float32")] / 1e9
 
 
 def gpus(entry: Mapping[str, Any], stage: str) -> int:
@@ -157,7 +164,7 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
         "score": (FORWARD, SCORING_SHARE),
         "train": (TRAINING, TRAINING_SHARE),
     }[work.kind]
-    seconds = work.tokens * arithmetic * entry["parameters"] / (PEAK * share)
+    seconds = work.tokens * arithmetic * parameters(entry) / (PEAK * share)
     return seconds / 3600 + work.jobs * count * LOADING_MINUTES_PER_GB * weights_gb(entry) / 60
 
 
@@ -183,9 +190,9 @@ def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
     return train, test
 
 
-def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, float]:
-    """Hours that a rule's jobs took in a cell, all together, from its benchmark files; rules with methods by method."""
-    hours: dict[str, float] = {}
+def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tuple[float, int]]:
+    """Hours that a rule's jobs took in a cell, and of how many jobs, from its benchmark files; rules with methods by method."""
+    hours: dict[str, tuple[float, int]] = {}
     for rule in sorted(p for p in benchmarks.iterdir() if p.is_dir()) if benchmarks.is_dir() else []:
         cell = rule / model
         files = [*cell.glob(f"{dataset}.tsv"), *(cell / dataset).rglob("*.tsv")]
@@ -194,17 +201,24 @@ def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, floa
             names = [p for p in parts[1:-1] if p != "shards" and "-of-" not in p]
             name = " ".join([rule.name, *names[:1]])
             lines = [line.split("\t") for line in file.read_text().splitlines()]
-            hours[name] = hours.get(name, 0.0) + float(lines[-1][lines[0].index("s")]) / 3600
+            known, jobs = hours.get(name, (0.0, 0))
+            hours[name] = (known + float(lines[-1][lines[0].index("s")]) / 3600, jobs + 1)
     return hours
 
 
-def cell_plan(config: Mapping[str, Any], model: str, dataset: str, measured: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The plan of one cell, a row per rule. `measured`: hours of rules that have run, which count instead of the formulas."""
+def cell_plan(
+    config: Mapping[str, Any], model: str, dataset: str, measured: Mapping[str, tuple[float, int]]
+) -> list[dict[str, Any]]:
+    """The plan of one cell, a row per rule.
+
+    `measured`: hours and jobs of rules that have run, at least in part, whose mean counts instead of the formulas.
+    """
     entry, data = config["model_registry"][model], config["dataset_registry"][dataset]
     rows = []
     for work in cell_work(config, data, dataset_rows(data)):
         count = gpus(entry, work.kind) if work.kind != "none" else 0
         known = work.name in measured
+        hours, jobs = measured.get(work.name, (0.0, 1))
         rows.append({
             "model": model,
             "dataset": dataset,
@@ -213,9 +227,9 @@ def cell_plan(config: Mapping[str, Any], model: str, dataset: str, measured: Map
             "generated_tokens": round(work.tokens) if work.kind == "sample" else 0,
             "trained_tokens": round(work.tokens) if work.kind == "train" else 0,
             "gpus": count,
-            "gpu_hours": count * measured[work.name] if known else gpu_hours(entry, work),
+            "gpu_hours": count * hours / jobs * work.jobs if known else gpu_hours(entry, work),
             "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else 4.0,
+            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else 16.0,
             # Token ids and text, compressed; an adapter's weights and its optimiser's state while it trains.
             "disk_gb": work.tokens * BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
                        work.jobs * ADAPTER_SHARE * weights_gb(entry) if work.kind == "train" else 0.0,

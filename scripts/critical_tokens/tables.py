@@ -106,7 +106,7 @@ def markdown(table: pd.DataFrame) -> str:
     header = ["start", "method"] + [f"{d} {m or 'avg.'}" for d, m in columns]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * 2 + "---:|" * len(columns)]
     for method in methods:
-        block = BLOCKS["baseline"] if method == "baseline" else BLOCKS[starts[method]]
+        block = BLOCKS["baseline"] if method == "baseline" else BLOCKS.get(starts[method], f"from {starts[method]}")
         row = [block, LABELS.get(method, method)] + [shown(method, d, m) for d, m in columns]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
@@ -116,8 +116,8 @@ def significance_rows(verdicts: Mapping[int, Mapping[str, Mapping[str, bool]]]) 
     """Each method against the baseline and against the best other method, of the same seed and over the same problems.
 
     verdicts: by seed, method and problem; the baseline stands under one seed and is compared with all. p is McNemar's
-    exact test, p_holm corrected for all comparisons of a seed. needed: how many more problems the method would have to
-    get right, with as many on which the two differ, for p below 0.05: what an asterisk would take.
+    exact test, p_holm corrected for all comparisons of a seed. needed: by how many problems its lead would have to grow, with
+    as many on which the two differ, for p below 0.05: what an asterisk would take.
     """
     untrained = {
         method: answers for of_seed in verdicts.values() for method, answers in of_seed.items() if method == "baseline"
@@ -168,8 +168,7 @@ def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
 def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Contrastive scores against rollouts and against the checker, over the tokens of the examined answers.
 
-    critical: rows of that table. contrast: scores by problem. A distance counts tokens between the critical token and the first
-    wrong one; the rollouts' is known without contrastive scores.
+    critical: rows of that table. contrast: scores by problem.
     """
     found = [row for row in critical if row["position"] is not None]
     known = [row for row in found if row["first_wrong"] is not None]

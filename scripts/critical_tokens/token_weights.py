@@ -42,6 +42,8 @@ def rejected_weights(
     from critical_tokens.records import ArtifactError
 
     rows = {name: tables[name].get(pair["problem_id"]) for name in NEEDS[kind]}
+    if kind == "rollouts" and not pair["rejected"]:
+        return [1.0] * length  # an answer that ended before it began has no rollouts: its EOS weighs as after a failure
     for name, row in rows.items():
         if row is None:
             raise ArtifactError(f"{name}: has nothing on problem {pair['problem_id']}")

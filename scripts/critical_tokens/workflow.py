@@ -130,6 +130,17 @@ def check_config(config: Mapping[str, Any]) -> None:
     for key, registry in registries.items():
         for name in config["controls"][key]:
             _require(name, config[registry], f"controls: {key}")
+    for name in config["models"]:
+        processes = config["model_registry"][name].get("processes", 1)
+        sizes = {"contrast": config["contrast"]["batch_size"]}
+        for method in config["methods"]:
+            sizes[f"method {method}"] = config["method_registry"][method].get("batch_size", config["alignment"]["batch_size"])
+        for key, size in sizes.items():
+            if size % processes:
+                raise ConfigError(f"{key}: batch_size is {size}, must be a multiple of the {processes} processes of {name}")
+    for name, entry in config["method_registry"].items():
+        if entry.get("weights") == "base" and entry["start"] != "base":
+            raise ConfigError(f"method_registry: {name}: weights of kind base are those of a method that starts from base")
     figures = config["figures"]
     _require(figures["example"]["model"], config["model_registry"], "figures: example: model")
     _require(figures["example"]["dataset"], config["dataset_registry"], "figures: example: dataset")

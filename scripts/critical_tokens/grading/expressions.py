@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 # Longer expressions are none, and so are deeper ones.
 _MOST_TOKENS, _MOST_DEPTH = 300, 40
 _POINTS = 3
-_TOLERANCE = 1e-9
+# Of the larger value; and of zero, which rounding misses by this much.
+_TOLERANCE, _ZERO = 1e-11, 1e-13
 
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|\\([A-Za-z]+)|([A-Za-z])|(\*\*|[-+*/^(){}\[\]!|,=]))")
 _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
@@ -49,7 +50,7 @@ def same(left: str, right: str) -> bool:
             a, b = first(values), second(values)
         except (ArithmeticError, ValueError, OverflowError):
             return False
-        if not (cmath.isfinite(a) and cmath.isfinite(b)) or abs(a - b) > _TOLERANCE * max(1.0, abs(a), abs(b)):
+        if not (cmath.isfinite(a) and cmath.isfinite(b)) or abs(a - b) > max(_ZERO, _TOLERANCE * max(abs(a), abs(b))):
             return False
     return True
 

@@ -15,7 +15,6 @@ from critical_tokens.grading import expressions
 _LONGEST_COMPLETION = 20_000
 _LONGEST_ANSWER = 1_000
 _NUMBER = re.compile(r"-?\d*\.?\d+")
-_GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _UNITS = re.compile(
     r"(?<![A-Za-z\\])(?:degrees?|cm|dm|mm|km|m|kg|g|lb|lbs|inch(?:es)?|ft|feet|foot|miles?|mph|hours?|hrs?|hr|minutes?|mins?|seconds?|secs?"
     r"|days?|weeks?|months?|years?|dollars?|cents?|points?|units?|square|cubic|people|students?|times|sq|ml|l|meters?|yards?)(?![A-Za-z])"
@@ -90,7 +89,7 @@ def strip(text: str) -> str:
     text = text.replace("^{\\circ}", "").replace("^\\circ", "")
     text = _UNITS.sub("", text)
     text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
-    text = re.sub(r"\\(?:text|mbox|mathrm|mathbf|textbf)\s*(?:\{([^{}]*)\})?", r"\1", text)
+    text = re.sub(r"\\(?:textbf|text|mbox|mathrm|mathbf)\s*(?:\{([^{}]*)\})?", r"\1", text)
     for word in ("x=", "y=", "z=", "x\\in", "y\\in", "z\\in", "\\cdot", "\\%", "%", "infinity"):
         text = text.replace(word, "\\infty" if word == "infinity" else "")
     text = text.replace("and", "").replace(" .", " 0.").replace("{.", "{0.")

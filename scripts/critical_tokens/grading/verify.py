@@ -94,7 +94,7 @@ class Workers:
     """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
 
     def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
-        self.count = count or min(os.cpu_count() or 1, 8)
+        self.count = count or min(len(os.sched_getaffinity(0)), 8)
         self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
