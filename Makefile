@@ -12,6 +12,7 @@ VENV := .venv
 VLLM := .venv-vllm
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
+INSTALL_SLURM := apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -40,7 +41,7 @@ $(VLLM)/installed: envs/requirements-vllm.txt
 	touch $@
 
 test-slurm: environment
-	command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+	command -v slurmctld >/dev/null || $(INSTALL_SLURM) || (apt-get update && $(INSTALL_SLURM))
 	pytest -m slurm tests/test_slurm.py
 
 bench: environment $(VLLM)/installed

@@ -6,6 +6,7 @@ SLURM_CONF, and the `srun` that jobs call, whose environment the executor strips
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 NODES, CPUS, MEMORY, GPUS = ("n1", "n2"), 4, 12_000, 2
+USER = pwd.getpwuid(os.getuid()).pw_name
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 
 
@@ -74,7 +76,7 @@ class Cluster:
             except PermissionError:
                 device.touch()
         (folder / "gres.conf").write_text(f"Name=gpu File={folder}/dev/gpu[0-{GPUS - 1}]\n")
-        host, user = socket.gethostname().split(".")[0], os.environ.get("USER") or "root"
+        host, user = socket.gethostname().split(".")[0], USER
         settings = {
             "ClusterName": "pocket",
             "SlurmctldHost": f"{host}(127.0.0.1)",
@@ -142,7 +144,7 @@ class Cluster:
         return result.returncode == 0
 
     def stop(self):
-        self.call("scancel", "--user", os.environ.get("USER") or "root", check=False)
+        self.call("scancel", "--user", USER, check=False)
         time.sleep(1)
         for name in (*NODES, "slurmctld", "munged"):
             self._kill(self.folder / "run" / f"{name}.pid", signal.SIGTERM)
