@@ -164,14 +164,13 @@ def test_other_rollouts_find_critical_tokens_too(built, tmp_path):
     assert same >= len(counts) / 3
 
 
-def test_a_foreign_artifact_is_named(built):
-    pairs = built / CELL / "pairs.parquet"
-    keep = pairs.read_bytes()
-    pairs.write_bytes(keep[:-40])
-    try:
-        result = snakemake(*SMOKE, cwd=built, check=False)
-    finally:
-        pairs.write_bytes(keep)
+def test_a_foreign_artifact_is_named(built, tmp_path):
+    """In a copy: jobs that fail on it take their outputs with them."""
+    target = tmp_path / "repository"
+    shutil.copytree(built, target)
+    pairs = target / CELL / "pairs.parquet"
+    pairs.write_bytes(pairs.read_bytes()[:-40])
+    result = snakemake(*SMOKE, cwd=target, check=False)
     assert result.returncode != 0
     assert re.search(rf"error: {CELL}/pairs.parquet: is not a complete Parquet file", result.stdout + result.stderr)
 
