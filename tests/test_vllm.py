@@ -16,6 +16,7 @@ from critical_tokens.checkpoints import ModelSource, load_model
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.protocol import Request
 from critical_tokens.engines.transformers import TransformersEngine
+from critical_tokens.hub import HubError
 from critical_tokens.rollouts import coupled, score, stratified
 from critical_tokens.sampling import GREEDY, Distribution
 
@@ -170,5 +171,5 @@ def test_adapters_are_applied(pocket_source, ours, asked, eos, tmp_path, count):
 
 
 def test_no_weights_are_a_plain_error(eos, tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(HubError, match=r"nowhere: there is no such folder"):
         open_engine(EngineSettings(TOKENS, "vllm"), ModelSource(str(tmp_path / "nowhere")), [], eos)

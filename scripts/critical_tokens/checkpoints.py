@@ -23,9 +23,16 @@ class ModelSource:
 
 
 def folder_of(source: ModelSource) -> Path:
-    """Where the files of a base model lie: its folder, or the fetched snapshot of its hub repository."""
+    """Where the files of a base model lie: its folder, or the fetched snapshot of its hub repository.
+
+    Raises HubError where there is neither.
+    """
     folder = Path(source.path)
-    return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
+    if folder.is_dir():
+        return folder
+    if source.path.count("/") != 1 or source.path[0] in "./":
+        raise hub.HubError(f"{source.path}: there is no such folder, and it is no name of a repository")
+    return hub.snapshot(hub.Repository("model", source.path, source.revision))
 
 
 def device() -> str:
