@@ -61,7 +61,7 @@ rule score_reference:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
         cpus_per_task=cores_for("score"),
-        runtime=minutes_for("score_reference {method}"),
+        runtime=minutes_for("score_base_reference"),
     params:
         code=code_version("score_reference"),
         model=model_flags,

@@ -32,10 +32,7 @@ def work_of(wildcards, name, method=None):
     cell = config["dataset_registry"][wildcards.dataset]
     # The method at hand may be none of the selection: a control, or a rate of the search.
     asked = config | {"methods": [method or wildcards.get("method", "baseline")]}
-    for work in sizing.cell_work(asked, cell, sizing.dataset_rows(cell)):
-        if work.name == name:
-            return work
-    return sizing.Work(name, "sample", 1, 0)
+    return {work.name: work for work in sizing.cell_work(asked, cell, sizing.dataset_rows(cell))}[name]
 
 
 def gpus_for(kind):
@@ -71,7 +68,9 @@ def launcher(wildcards):
     count = config["model_registry"][wildcards.model].get("processes", 1)
     if count == 1:
         return "python"
+    device = "" if gpus_for("train")(wildcards) else "ACCELERATE_USE_CPU=true "
     return (
-        f"{'' if gpus_for('train')(wildcards) else 'ACCELERATE_USE_CPU=true '}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no --use_fsdp"
-        " --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
+        f"{device}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0"
+        " --mixed_precision no --dynamo_backend no --use_fsdp --fsdp_version 2"
+        " --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
     )

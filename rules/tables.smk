@@ -2,7 +2,7 @@
 
 READS   metrics.json of the methods, data/paper/table1.csv, benchmarks/
 WRITES  <results>/{model}/{dataset}/table1.csv, <results>/table1.csv, <results>/table1.md, <results>/cost.csv;
-        significance.csv of a cell and of the selection
+        significance.csv and agreement.csv of a cell and of the selection
 PAPER   Table 1 of v1 and v2, Table 3 of v3 and ICML
 COST    seconds
 """

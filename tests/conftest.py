@@ -33,6 +33,16 @@ def golden(shared):
     return lambda name: json.loads(shared(f"golden/{name}").read_text())
 
 
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The repository without anything built, as a fresh clone has it."""
+    from test_workflow import copy_repository
+
+    target = tmp_path_factory.mktemp("clone") / "repository"
+    copy_repository(target)
+    return target
+
+
 @pytest.fixture(scope="session")
 def pocket_source():
     from critical_tokens.checkpoints import ModelSource

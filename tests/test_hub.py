@@ -115,6 +115,8 @@ def test_a_token_opens_a_gated_repository(hub, run, tmp_path):
     hub.gated.add("someone/pocket")
     run(*asked(tmp_path), token=TOKEN)
     run(*fetch(tmp_path), token=TOKEN)
+    assert [row["id"] for row in json.loads((tmp_path / "checked.json").read_text())] == ["someone/pocket"]
+    assert "model.safetensors" in json.loads((tmp_path / "model.json").read_text())["files"]
 
 
 def test_a_broken_transfer_is_resumed(hub, run, tmp_path):
@@ -168,7 +170,7 @@ def test_what_was_fetched_is_found_without_the_hub(hub, run, tmp_path, revision)
 
 
 def test_a_model_that_was_not_fetched_is_named():
-    with pytest.raises(library.HubError, match="model someone/other at main is not in the cache"):
+    with pytest.raises(library.HubError, match="model someone/other at main is no local folder and is not in the cache"):
         library.snapshot(library.Repository("model", "someone/other", None))
 
 

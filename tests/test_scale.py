@@ -15,15 +15,6 @@ SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    from test_workflow import copy_repository
-
-    target = tmp_path_factory.mktemp("scale") / "repository"
-    copy_repository(target)
-    return target
-
-
 def test_the_paper_preset_resolves(clone):
     """Ten cells, seven methods; on a cluster and on one machine."""
     jobs = planned(*SLURM, "--", "results/table1.csv", cwd=clone)

@@ -244,27 +244,26 @@ def test_nothing_is_lost_to_faults(cluster, profile, undisturbed, repository):
 # --- bad input
 
 
-def test_a_missing_partition_is_named(cluster, profile, repository, tmp_path):
-    """The cluster has no default partition: Slurm's own words reach the user."""
-    settings = yaml.safe_load((profile / "config.yaml").read_text()) | {"default-resources": [], "retries": 0}
-    folder = tmp_path / "partitionless"
+def refused(cluster, profile, repository, tmp_path, **changes):
+    """What a run says that ends in an error because of changes to the profile."""
+    settings = yaml.safe_load((profile / "config.yaml").read_text()) | {"retries": 0} | changes
+    folder = tmp_path / "changed"
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     with driver(cluster, folder, repository) as process:
         output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
+    return output
+
+
+def test_a_missing_partition_is_named(cluster, profile, repository, tmp_path):
+    """The cluster has no default partition: Slurm's own words reach the user."""
+    output = refused(cluster, profile, repository, tmp_path, **{"default-resources": []})
     assert "partition" in output.lower()
 
 
 def test_a_gpu_type_that_does_not_exist_is_named(cluster, profile, repository, tmp_path):
-    settings = yaml.safe_load((profile / "config.yaml").read_text()) | {"retries": 0}
-    settings["set-resources"] = ["sample:gpu=1", "sample:gpu_model=h9000"]
-    folder = tmp_path / "typed"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    with driver(cluster, folder, repository) as process:
-        output, _ = process.communicate(timeout=300)
-    assert process.returncode != 0
+    output = refused(cluster, profile, repository, tmp_path, **{"set-resources": ["sample:gpu=1", "sample:gpu_model=h9000"]})
     assert "h9000" in output
     assert "Invalid generic resource" in output or "Requested node configuration is not available" in output
 

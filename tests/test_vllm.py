@@ -171,5 +171,5 @@ def test_adapters_are_applied(pocket_source, ours, asked, eos, tmp_path, count):
 
 
 def test_no_weights_are_a_plain_error(eos, tmp_path):
-    with pytest.raises(HubError, match=r"nowhere: there is no such folder"):
+    with pytest.raises(HubError, match=r"nowhere at main is no local folder"):
         open_engine(EngineSettings(TOKENS, "vllm"), ModelSource(str(tmp_path / "nowhere")), [], eos)

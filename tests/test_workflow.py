@@ -29,14 +29,6 @@ def planned(*arguments, cwd=ROOT):
     return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The repository without anything built, as a fresh clone has it."""
-    target = tmp_path_factory.mktemp("clone") / "repository"
-    copy_repository(target)
-    return target
-
-
 def copy_repository(target):
     import shutil
 

@@ -28,11 +28,7 @@ def folder_of(source: ModelSource) -> Path:
     Raises HubError where there is neither.
     """
     folder = Path(source.path)
-    if folder.is_dir():
-        return folder
-    if source.path.count("/") != 1 or source.path[0] in "./":
-        raise hub.HubError(f"{source.path}: there is no such folder, and it is no name of a repository")
-    return hub.snapshot(hub.Repository("model", source.path, source.revision))
+    return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
 
 
 def device() -> str:

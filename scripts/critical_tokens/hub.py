@@ -86,7 +86,7 @@ def snapshot(repository: Repository) -> Path:
     try:
         found = snapshot_download(**_what(repository), local_files_only=True)
     except (OSError, ValueError) as error:
-        what = "is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
+        what = "is no local folder and is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
         raise HubError(f"{repository} {what}") from error
     return Path(found)
 
