@@ -23,10 +23,11 @@ all: environment
 
 environment: $(INSTALLED)
 
-$(INSTALLED): envs/requirements.txt envs/requirements-dev.txt
+$(INSTALLED): envs/requirements.txt envs/requirements-dev.txt envs/requirements-shots.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' envs/requirements.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.txt -r envs/requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-shots.txt
 	touch $@
 
 test: environment

@@ -8,7 +8,8 @@
 # results/{model}/{dataset}/{method}/seed{seed}/    a method's adapter, training history, evaluation and metrics
 # results/{model}/{dataset}/table1.csv              Table 1 of one cell; results/table1.csv of the whole selection
 # results/packages/{model}/{dataset}.tar           a cell in one file; results/plan.csv: what a selection takes
-# figures/fig{1,2,6}.pdf                            figures, their numbers beside the tables in results/
+# results/studies/                                  methods over seeds, temperatures, other rules for critical tokens
+# figures/fig{1,2,3,5,6}.pdf                        figures, their numbers beside the tables in results/
 #
 # Every artifact has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
 from snakemake.utils import min_version
@@ -34,11 +35,12 @@ include: "rules/rollouts.smk"
 include: "rules/contrast.smk"
 include: "rules/alignment.smk"
 include: "rules/evaluation.smk"
-include: "rules/controls.smk"
 include: "rules/tuning.smk"
 include: "rules/plan.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/evidence.smk"
+include: "rules/studies.smk"
 include: "rules/packages.smk"
 
 
@@ -49,8 +51,7 @@ rule all:
         "<results>/table1.csv",
         "<results>/significance.csv",
         "<results>/agreement.csv",
-        "<figures>/fig1.pdf",
-        "<figures>/fig2.pdf",
-        "<figures>/fig6.pdf",
+        "<results>/critical_kinds.csv",
+        expand("<figures>/fig{number}.pdf", number=FIGURES),
         "<results>/cost.csv",
     localrule: True

@@ -102,7 +102,7 @@ def _paper(folder: Path) -> dict[str, float]:
 def _startup(folder: Path) -> dict[str, float]:
     """Seconds that each program takes to import what it imports, to load a pocket model if it does, and to end."""
     opened = {
-        "Sampler(": "Sampler(ModelSource(M), [], 'gsm8k', EngineSettings(1024))",
+        "Sampler(": "Sampler(ModelSource(M), [], Prompt('gsm8k'), EngineSettings(1024))",
         "load_model(": "checkpoints.load_model(ModelSource(M)), checkpoints.load_tokenizer(ModelSource(M))",
         "load_tokenizer(": "checkpoints.load_tokenizer(ModelSource(M))",
     }
@@ -111,7 +111,8 @@ def _startup(folder: Path) -> dict[str, float]:
         text = program.read_text()
         imports = sorted(set(re.findall(r"^ *((?:from critical_tokens|import pandas).*)$", text, re.MULTILINE)))
         names = (
-            "from critical_tokens.checkpoints import ModelSource\nfrom critical_tokens.engines.opening import EngineSettings"
+            "from critical_tokens.checkpoints import ModelSource\nfrom critical_tokens.engines.opening import EngineSettings\n"
+            "from critical_tokens.prompts import Prompt"
         )
         lines = [*imports, names, f"M = {str(folder / 'data/models/pocket-s')!r}"]
         lines += [code for call, code in opened.items() if call in text][:1]

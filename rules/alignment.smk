@@ -11,14 +11,15 @@ rule score_base_reference:
     """Log-probabilities of the pairs' tokens under the base model."""
     input:
         model=model_files,
+        shots=shots_for("pairs"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
     output:
-        "<results>/{model}/{dataset}/reference.parquet",
+        "<results>/{model}/{dataset}/reference{variant}.parquet",
     log:
-        "<logs>/score_base_reference/{model}/{dataset}.log",
+        "<logs>/score_base_reference/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/score_base_reference/{model}/{dataset}.tsv"
+        "<benchmarks>/score_base_reference/{model}/{dataset}{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:
@@ -29,14 +30,14 @@ rule score_base_reference:
     params:
         code=code_version("score_reference"),
         model=model_flags,
-        style=style,
+        prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
         "python scripts/score_reference.py"
         " {params.model}"
         " --problems {input.problems}"
         " --pairs {input.pairs}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
         " --output {output}"
         " 2>&1 | tee {log}"
@@ -46,15 +47,16 @@ rule score_reference:
     """Log-probabilities of the pairs' tokens under the model of a method that others start from."""
     input:
         model=model_files,
+        shots=shots_for("pairs"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         adapters=own_adapters,
     output:
-        "<results>/{model}/{dataset}/{method}/seed{seed}/reference.parquet",
+        "<results>/{model}/{dataset}/{method}/seed{seed}/reference{variant}.parquet",
     log:
-        "<logs>/score_reference/{model}/{dataset}/{method}/seed{seed}.log",
+        "<logs>/score_reference/{model}/{dataset}/{method}/seed{seed}{variant}.log",
     benchmark:
-        "<benchmarks>/score_reference/{model}/{dataset}/{method}/seed{seed}.tsv"
+        "<benchmarks>/score_reference/{model}/{dataset}/{method}/seed{seed}{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:
@@ -65,7 +67,7 @@ rule score_reference:
     params:
         code=code_version("score_reference"),
         model=model_flags,
-        style=style,
+        prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
         "python scripts/score_reference.py"
@@ -73,7 +75,7 @@ rule score_reference:
         " --adapters {input.adapters}"
         " --problems {input.problems}"
         " --pairs {input.pairs}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
         " --output {output}"
         " 2>&1 | tee {log}"
@@ -84,6 +86,7 @@ rule align:
     input:
         unpack(training_data),
         model=model_files,
+        shots=training_shots,
         problems="<results>/data/{dataset}/train.parquet",
         adapters=start_adapters,
     output:
@@ -107,7 +110,7 @@ rule align:
         model=model_flags,
         method=method_flags,
         data=training_data_flags,
-        style=style,
+        prompt=training_prompt,
     shell:
         "{params.launcher} scripts/align.py"
         " {params.model}"
@@ -115,7 +118,7 @@ rule align:
         " {params.method}"
         " --problems {input.problems}"
         " {params.data}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --seed {wildcards.seed}"
         " --output {output.adapter}"
         " --history {output.history}"

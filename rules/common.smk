@@ -7,17 +7,13 @@ from snakemake.utils import validate
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from critical_tokens.configuration import check_config, register_sweeps
 from critical_tokens.token_weights import NEEDS
-from critical_tokens.workflow import check_config, code_version, flags, on_hub, visible_gpus
+from critical_tokens.workflow import code_version, flags, on_hub, visible_gpus
 
 validate(config, "schemas/config.schema.yaml")
+SWEPT = register_sweeps(config)
 check_config(config)
-
-# Every method of the search once more for each learning rate, e.g. dpo-lr0.0005.
-TUNED = [(method, rate) for method in config["tuning"]["methods"] for rate in config["tuning"]["learning_rates"]]
-config["method_registry"].update(
-    {f"{method}-lr{rate:g}": config["method_registry"][method] | {"learning_rate": rate} for method, rate in TUNED}
-)
 
 
 wildcard_constraints:
@@ -26,9 +22,13 @@ wildcard_constraints:
     method="|".join(config["method_registry"]),
     split="train|validation|test",
     side="positive|negative",
+    variant="|".join(["", *(f"-{name}" for name in config["variants"])]),
+    study="|".join(config["studies"]),
+    temperature=r"\d+(\.\d+)?",
     seed=r"\d+",
 
 
+RESULTS = config.get("pathvars", {}).get("results", "results")
 BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
 CELLS = [(model, dataset) for model in config["models"] for dataset in config["datasets"]]
 
@@ -82,6 +82,93 @@ def flags_of_model(model):
 
 def style(wildcards):
     return config["dataset_registry"][wildcards.dataset]["style"]
+
+
+def annotation_files(wildcards):
+    """First errors that people found in a dataset's answers."""
+    path = config["dataset_registry"][wildcards.dataset].get("annotations")
+    return [path] if path else []
+
+
+# --- the authors' own files instead of sampling
+
+RELEASED = {name: entry["released_pairs"] for name, entry in config["dataset_registry"].items() if "released_pairs" in entry}
+NEVER = "(?!)"  # a pattern that matches nothing
+
+
+def released_folder(model, dataset):
+    """Where the authors' files for a cell lie; {model} in the path stands for the model's name."""
+    return RELEASED[dataset].replace("{model}", model)
+
+
+def released_files(wildcards):
+    return sorted(str(path) for path in Path(released_folder(**wildcards)).glob("*.json"))
+
+
+def with_scores(model, dataset):
+    return any("CE_scored" in path.name for path in Path(released_folder(model, dataset)).glob("*.json"))
+
+
+# Cells whose scores are the authors' too.
+SCORED = [f"{model}/{dataset}" for model in config["model_registry"] for dataset in RELEASED if with_scores(model, dataset)]
+
+
+# --- prompts
+
+
+def prompt_for(stage):
+    """Flags of the prompts of a stage of `prompts`; a variant may have a template of its own."""
+
+    def prompt(wildcards):
+        return prompt_flags(wildcards, stage, VARIANTS[wildcards.get("variant", "")])
+
+    return prompt
+
+
+def prompt_flags(wildcards, stage, variant):
+    settings = config["prompts"][stage]
+    template = variant.get("template", settings["template"])
+    return flags(
+        style=style(wildcards), template=None if template == "usual" else template, shots=shots_of(wildcards, stage) or None
+    )
+
+
+def shots_for(stage):
+    """The worked examples in front of a stage's questions, if it has any."""
+    return lambda wildcards: shots_of(wildcards, stage)
+
+
+def shots_of(wildcards, stage):
+    return [f"{RESULTS}/data/{wildcards.dataset}/shots.json"] if config["prompts"][stage]["few_shot"] else []
+
+
+def shots_source(wildcards):
+    """A task of lm-eval, or the split that worked examples come from."""
+    return config["dataset_registry"][wildcards.dataset].get("shots") or {}
+
+
+def shots_problems(wildcards):
+    split = shots_source(wildcards).get("split")
+    return [f"<results>/data/{{dataset}}/{split}.parquet"] if split else []
+
+
+def shots_flags(wildcards, input):
+    source = shots_source(wildcards)
+    if not source:
+        raise ValueError(f"dataset_registry: {wildcards.dataset} has no shots, which few-shot prompts are made of")
+    return flags(task=source.get("task"), problems=input.problems or None, count=source["count"])
+
+
+def training_stage(method):
+    return "answers" if config["method_registry"][method]["objective"] == "nll" else "pairs"
+
+
+def training_prompt(wildcards):
+    return prompt_flags(wildcards, training_stage(wildcards.method), variant_entry(wildcards.method))
+
+
+def training_shots(wildcards):
+    return shots_of(wildcards, training_stage(wildcards.method))
 
 
 def source_files(wildcards):
@@ -150,13 +237,26 @@ def thresholds():
 
 
 def evaluation_flags(wildcards):
+    """How answers to test problems are sampled."""
+    return answer_flags(wildcards, config["evaluation"]["temperature"], config["evaluation"]["problems"])
+
+
+def answer_flags(wildcards, temperature, limit, samples=None):
     return flags(
-        temperature=config["evaluation"]["temperature"],
+        temperature=temperature,
         top_p=config["evaluation"]["top_p"],
+        limit=limit,
+        samples=samples,
         max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
-        limit=config["evaluation"]["problems"],
         **engine_settings(wildcards),
     )
+
+
+def temperature_flags(wildcards):
+    """The same at another temperature; a greedy answer is one however often it is asked for."""
+    settings = config["temperatures"]
+    samples = 1 if float(wildcards.temperature) == 0 else settings["samples"]
+    return answer_flags(wildcards, wildcards.temperature, settings["problems"], samples)
 
 
 # --- training
@@ -179,8 +279,40 @@ def training_flags(settings):
     return flags(**{key: settings[key] for key in TRAINING_KEYS}, **switches, **lora)
 
 
+# Variants of contrastive estimation by what they append to file names; the default appends nothing.
+VARIANTS = {"": {}} | {f"-{name}": entry for name, entry in config["variants"].items()}
+# What makes models of their own, other than scores of the same models, and what makes references of their own.
+OWN_MODELS, OWN_REFERENCE = ("eos_trained", "held_out"), ("template",)
+
+
+def variant_name(method):
+    variant = config["method_registry"][method].get("variant")
+    return f"-{variant}" if variant else ""
+
+
+def variant_entry(method):
+    return VARIANTS[variant_name(method)]
+
+
+def varied(variant, keys):
+    """The variant where it sets one of the keys, the default where it does not."""
+    return variant if any(key in VARIANTS[variant] for key in keys) else ""
+
+
+def contrast_settings(wildcards):
+    return config["contrast"] | VARIANTS[wildcards.variant]
+
+
 def contrast_flags(wildcards):
-    return f"{training_flags(config['contrast'])} {answers_flags(config['contrast'])}"
+    settings = contrast_settings(wildcards)
+    return f"{training_flags(settings)} {answers_flags(settings)}"
+
+
+def contrast_adapter(side):
+    """The adapter of the positive or negative model that a variant of the scores comes from."""
+    return lambda wildcards: (
+        f"<results>/{{model}}/{{dataset}}/{side}{varied(wildcards.variant, OWN_MODELS)}/adapter_model.safetensors"
+    )
 
 
 def answers_flags(settings):
@@ -242,8 +374,11 @@ def training_data(wildcards):
     data = {"pairs": f"{cell}/pairs.parquet"}
     if entry["objective"] != "tdpo":
         folder = cell if entry["start"] == "base" else f"{cell}/{entry['start']}/seed{{seed}}"
-        data["reference"] = f"{folder}/reference.parquet"
-    tables = {"contrast": f"{cell}/contrast.parquet", "rollouts": f"{cell}/rollout_labels.parquet"}
+        data["reference"] = f"{folder}/reference{varied(variant_name(wildcards.method), OWN_REFERENCE)}.parquet"
+    tables = {
+        "contrast": f"{cell}/contrast{variant_name(wildcards.method)}.parquet",
+        "rollouts": f"{cell}/rollout_labels.parquet",
+    }
     kind = weights_of(wildcards.method)
     return data | {name: tables[name] for name in (NEEDS[kind] if kind else ()) if name in tables}
 
@@ -261,14 +396,17 @@ def training_data_flags(wildcards, input):
 # --- collections
 
 
+def trained(method):
+    return config["method_registry"][method]["objective"] != "none"
+
+
 def seeds_of(method):
     """Training seeds of a method; a method without training has one run."""
-    untrained = config["method_registry"][method]["objective"] == "none"
-    return config["seeds"][:1] if untrained else config["seeds"]
+    return config["seeds"] if trained(method) else config["seeds"][:1]
 
 
 RUNS = [(method, seed) for method in config["methods"] for seed in seeds_of(method)]
-TRAINED = [(method, seed) for method, seed in RUNS if config["method_registry"][method]["objective"] != "none"]
+TRAINED = [(method, seed) for method, seed in RUNS if trained(method)]
 ENTRIES = [f"{method}:{config['method_registry'][method]['start']}:{seed}" for method, seed in RUNS]
 
 
@@ -286,15 +424,34 @@ def runs(pattern, selected=None):
     ]
 
 
-def control_runs(pattern):
-    """A path per run of the controls."""
-    settings = config["controls"]
+def study_methods(study):
+    """Methods of a study: those that it names, and those of its sweep."""
+    settings = config["studies"][study]
+    return [*settings["methods"], *SWEPT.get(settings.get("sweep"), [])]
+
+
+def study_runs(study, pattern):
+    """A path per run of a study; a method without training has one."""
+    settings = config["studies"][study]
     return [
         pattern.format(model=model, dataset=dataset, method=method, seed=seed)
         for model in settings["models"]
         for dataset in settings["datasets"]
+        for method in study_methods(study)
+        for seed in (settings["seeds"] if trained(method) else settings["seeds"][:1])
+    ]
+
+
+def temperature_runs(pattern):
+    """A path per run and temperature of `temperatures`."""
+    settings = config["temperatures"]
+    return [
+        pattern.format(model=model, dataset=dataset, method=method, seed=seed, temperature=f"{temperature:g}")
+        for model in settings["models"]
+        for dataset in settings["datasets"]
         for method in settings["methods"]
-        for seed in (settings["seeds"] if config["method_registry"][method]["objective"] != "none" else settings["seeds"][:1])
+        for seed in (settings["seeds"] if trained(method) else settings["seeds"][:1])
+        for temperature in settings["temperatures"]
     ]
 
 
@@ -302,8 +459,9 @@ def cell_metrics(wildcards):
     return [f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/metrics.json" for method, seed in RUNS]
 
 
-TUNING_RUNS = [(f"{method}-lr{rate:g}", seed) for method, rate in TUNED for seed in config["seeds"]]
+TUNING_RUNS = [(method, seed) for method in SWEPT["tuning"] for seed in config["seeds"]]
 PLOTTED = [(method, seed) for method in config["figures"]["log_probabilities"] for seed in config["seeds"]]
+FIGURES = (1, 2, 3, 5, 6)
 EXAMPLE = "<results>/{model}/{dataset}".format(**config["figures"]["example"])
 
 

@@ -11,15 +11,16 @@ rule train_contrast:
     """The positive or the negative model."""
     input:
         model=model_files,
+        shots=shots_for("answers"),
         problems="<results>/data/{dataset}/train.parquet",
         answers="<results>/{model}/{dataset}/{side}.parquet",
     output:
-        adapter="<results>/{model}/{dataset}/{side}/adapter_model.safetensors",
-        config="<results>/{model}/{dataset}/{side}/adapter_config.json",
+        adapter="<results>/{model}/{dataset}/{side}{variant}/adapter_model.safetensors",
+        config="<results>/{model}/{dataset}/{side}{variant}/adapter_config.json",
     log:
-        "<logs>/train_contrast/{model}/{dataset}/{side}.log",
+        "<logs>/train_contrast/{model}/{dataset}/{side}{variant}.log",
     benchmark:
-        "<benchmarks>/train_contrast/{model}/{dataset}/{side}.tsv"
+        "<benchmarks>/train_contrast/{model}/{dataset}/{side}{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:
@@ -32,34 +33,73 @@ rule train_contrast:
         launcher=launcher,
         model=model_flags,
         training=contrast_flags,
-        style=style,
+        prompt=prompt_for("answers"),
         seed=config["contrast"]["seed"],
     shell:
         "{params.launcher} scripts/train_contrast.py"
         " {params.model}"
         " --problems {input.problems}"
         " --answers {input.answers}"
-        " --style {params.style}"
+        " {params.prompt}"
         " {params.training}"
         " --seed {params.seed}"
         " --output {output.adapter}"
         " 2>&1 | tee {log}"
 
 
+if SCORED:
+
+    rule import_scores:
+        """The authors' contrastive scores instead of those of models of our own."""
+        input:
+            files=released_files,
+            model=model_files,
+            problems="<results>/data/{dataset}/train.parquet",
+            pairs="<results>/{model}/{dataset}/pairs.parquet",
+        output:
+            "<results>/{model}/{dataset}/contrast.parquet",
+        log:
+            "<logs>/import_scores/{model}/{dataset}.log",
+        benchmark:
+            "<benchmarks>/import_scores/{model}/{dataset}.tsv"
+        wildcard_constraints:
+            model="|".join(cell.split("/")[0] for cell in SCORED),
+            dataset="|".join(cell.split("/")[1] for cell in SCORED),
+        conda:
+            "../envs/train.yaml"
+        params:
+            code=code_version("import_scores"),
+            model=model_flags,
+            folder=lambda wildcards: released_folder(**wildcards),
+            style=style,
+        shell:
+            "python scripts/import_scores.py"
+            " {params.model}"
+            " --folder {params.folder:q}"
+            " --problems {input.problems}"
+            " --pairs {input.pairs}"
+            " --style {params.style}"
+            " --output {output}"
+            " 2>&1 | tee {log}"
+
+    ruleorder: import_scores > score_contrast
+
+
 rule score_contrast:
     """Contrastive scores s_t of the rejected answers' tokens."""
     input:
         model=model_files,
+        shots=shots_for("pairs"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
-        positive="<results>/{model}/{dataset}/positive/adapter_model.safetensors",
-        negative="<results>/{model}/{dataset}/negative/adapter_model.safetensors",
+        positive=contrast_adapter("positive"),
+        negative=contrast_adapter("negative"),
     output:
-        "<results>/{model}/{dataset}/contrast.parquet",
+        "<results>/{model}/{dataset}/contrast{variant}.parquet",
     log:
-        "<logs>/score_contrast/{model}/{dataset}.log",
+        "<logs>/score_contrast/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/score_contrast/{model}/{dataset}.tsv"
+        "<benchmarks>/score_contrast/{model}/{dataset}{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:
@@ -70,8 +110,8 @@ rule score_contrast:
     params:
         code=code_version("score_contrast"),
         model=model_flags,
-        beta=config["contrast"]["beta"],
-        style=style,
+        beta=lambda wildcards: contrast_settings(wildcards)["beta"],
+        prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
         "python scripts/score_contrast.py"
@@ -81,7 +121,7 @@ rule score_contrast:
         " --positive {input.positive}"
         " --negative {input.negative}"
         " --beta {params.beta}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
         " --output {output}"
         " 2>&1 | tee {log}"

@@ -30,6 +30,25 @@ rule prepare_dataset:
         " 2>&1 | tee {log}"
 
 
+rule take_shots:
+    """The worked examples of few-shot prompts, from lm-eval's task definitions or from a split of the dataset."""
+    input:
+        problems=shots_problems,
+    output:
+        "<results>/data/{dataset}/shots.json",
+    log:
+        "<logs>/take_shots/{dataset}.log",
+    benchmark:
+        "<benchmarks>/take_shots/{dataset}.tsv"
+    conda:
+        "../envs/shots.yaml"
+    params:
+        code=code_version("take_shots"),
+        source=shots_flags,
+    shell:
+        "python scripts/take_shots.py" " {params.source}" " --output {output}" " 2>&1 | tee {log}"
+
+
 rule pretrain:
     """A pocket base model from nothing: tokenizer, corpus with known misreadings, training."""
     output:

@@ -11,6 +11,7 @@ rule evaluate_method:
     """Greedy answers of a method's model, graded."""
     input:
         model=model_files,
+        shots=shots_for("evaluation"),
         problems="<results>/data/{dataset}/test.parquet",
         adapters=own_adapters,
     output:
@@ -32,14 +33,14 @@ rule evaluate_method:
         code=code_version("evaluate_method"),
         model=model_flags,
         evaluation=evaluation_flags,
-        style=style,
+        prompt=prompt_for("evaluation"),
         grader=GRADER,
     shell:
         "python scripts/evaluate_method.py"
         " {params.model}"
         " --adapters {input.adapters}"
         " --problems {input.problems}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --grader {params.grader}"
         " {params.evaluation}"
         " --seed {wildcards.seed}"

@@ -1,7 +1,7 @@
 """Rollout scores, critical tokens, and the test that replaces them.
 
 READS   pairs.parquet (the rejected answers are examined), the base model
-WRITES  rollouts, critical and replacement (.parquet) in <results>/{model}/{dataset}/
+WRITES  rollouts, critical, replacement and rollout_labels (.parquet) in <results>/{model}/{dataset}/
 PAPER   section 2 (critical tokens, Figure 2)
 COST    rollouts are the expensive stage: a minute (pocket), many GPU hours (paper)
 """
@@ -11,6 +11,7 @@ rule score_rollouts:
     """How many continuations from each token of an incorrect trajectory are correct."""
     input:
         model=model_files,
+        shots=shots_for("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
     output:
@@ -30,7 +31,7 @@ rule score_rollouts:
         code=code_version("score_rollouts"),
         model=model_flags,
         sampling=sampling_flags,
-        style=style,
+        prompt=prompt_for("sampling"),
         grader=GRADER,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
         method=rollout_flags(),
@@ -44,7 +45,7 @@ rule score_rollouts:
         " {params.trajectories}"
         " {params.shard}"
         " {params.method}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
@@ -59,6 +60,7 @@ rule find_critical:
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         rollouts="<results>/{model}/{dataset}/rollouts.parquet",
+        annotations=annotation_files,
     output:
         "<results>/{model}/{dataset}/critical.parquet",
     log:
@@ -71,6 +73,7 @@ rule find_critical:
         code=code_version("find_critical"),
         model=model_flags,
         thresholds=flags(**thresholds()),
+        annotations=lambda wildcards, input: flags(annotations=input.annotations or None),
     shell:
         "python scripts/find_critical.py"
         " {params.model}"
@@ -78,6 +81,7 @@ rule find_critical:
         " --pairs {input.pairs}"
         " --rollouts {input.rollouts}"
         " {params.thresholds}"
+        " {params.annotations}"
         " --output {output}"
         " 2>&1 | tee {log}"
 
@@ -86,6 +90,7 @@ rule replace_critical:
     """Continue from the critical token kept, and from other tokens in its place."""
     input:
         model=model_files,
+        shots=shots_for("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         critical="<results>/{model}/{dataset}/critical.parquet",
@@ -106,7 +111,7 @@ rule replace_critical:
         code=code_version("replace_critical"),
         model=model_flags,
         sampling=sampling_flags,
-        style=style,
+        prompt=prompt_for("sampling"),
         grader=GRADER,
         draws=config["rollouts"]["replacements"],
         replacement=config["rollouts"]["replacement"],
@@ -119,7 +124,49 @@ rule replace_critical:
         " --critical {input.critical}"
         " --draws {params.draws}"
         " --replacement {params.replacement}"
-        " --style {params.style}"
+        " {params.prompt}"
+        " --grader {params.grader}"
+        " {params.sampling}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule label_rollouts:
+    """Stratified rollout scores of every rejected answer: what contrastive scores stand in for."""
+    input:
+        model=model_files,
+        shots=shots_for("sampling"),
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    output:
+        "<results>/{model}/{dataset}/rollout_labels.parquet",
+    log:
+        "<logs>/label_rollouts/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/label_rollouts/{model}/{dataset}.tsv"
+    conda:
+        engine_environment
+    resources:
+        gpu=gpus_for("sample"),
+        mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
+        runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
+    params:
+        code=code_version("score_rollouts"),
+        model=model_flags,
+        sampling=sampling_flags,
+        prompt=prompt_for("sampling"),
+        grader=GRADER,
+        branches=config["rollouts"]["label_branches"],
+        seed=config["rollouts"]["seed"],
+    shell:
+        "python scripts/score_rollouts.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --pairs {input.pairs}"
+        " --method stratified --branches {params.branches}"
+        " {params.prompt}"
         " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"

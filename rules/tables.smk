@@ -143,9 +143,7 @@ rule summarize_cost:
     """What every rule took, by cell, from the benchmark files of this and earlier runs."""
     input:
         "<results>/table1.csv",
-        "<figures>/fig1.pdf",
-        "<figures>/fig2.pdf",
-        "<figures>/fig6.pdf",
+        expand("<figures>/fig{number}.pdf", number=FIGURES),
     output:
         "<results>/cost.csv",
     log:

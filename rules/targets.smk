@@ -13,7 +13,7 @@ localrules:
     contrast,
     adapters,
     evaluations,
-    controls,
+    studies,
     pretrained,
     tuning,
 
@@ -73,8 +73,7 @@ rule pretrained:
         expand("<results>/pretrained/{name}/card.json", name=sorted(config["pretraining"]["shapes"])),
 
 
-rule controls:
-    """cDPO with weights from elsewhere, over several seeds: table and figure."""
+rule studies:
+    """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
     input:
-        "<results>/controls.csv",
-        "<figures>/controls.pdf",
+        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "critical_rule"]),

@@ -11,6 +11,7 @@ rule sample:
     """Sample answers to the train problems."""
     input:
         model=model_files,
+        shots=shots_for("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
     output:
         part("<results>/{model}/{dataset}/trajectories.parquet", "trajectories"),
@@ -29,7 +30,7 @@ rule sample:
         code=code_version("sample"),
         model=model_flags,
         sampling=sampling_flags,
-        style=style,
+        prompt=prompt_for("sampling"),
         limit=flags(limit=config["trajectories"]["problems"]),
         samples=config["trajectories"]["samples"],
         shard=shard_flags,
@@ -39,7 +40,7 @@ rule sample:
         " {params.model}"
         " --problems {input.problems}"
         " {params.limit}"
-        " --style {params.style}"
+        " {params.prompt}"
         " --samples {params.samples}"
         " {params.shard}"
         " {params.sampling}"
@@ -97,6 +98,43 @@ if any(count > 1 for count in SHARDS.values()):
             "python scripts/gather.py" " --table {wildcards.table}" " --parts {input}" " --output {output}" " 2>&1 | tee {log}"
 
 
+if RELEASED:
+
+    rule import_released:
+        """The authors' positive set, negative set and preference pairs instead of sampled ones."""
+        input:
+            files=released_files,
+            model=model_files,
+            problems="<results>/data/{dataset}/train.parquet",
+        output:
+            positive="<results>/{model}/{dataset}/positive.parquet",
+            negative="<results>/{model}/{dataset}/negative.parquet",
+            pairs="<results>/{model}/{dataset}/pairs.parquet",
+        log:
+            "<logs>/import_released/{model}/{dataset}.log",
+        benchmark:
+            "<benchmarks>/import_released/{model}/{dataset}.tsv"
+        wildcard_constraints:
+            dataset="|".join(RELEASED),
+        conda:
+            "../envs/train.yaml"
+        params:
+            code=code_version("import_released"),
+            model=model_flags,
+            folder=lambda wildcards: released_folder(**wildcards),
+            style=style,
+        shell:
+            "python scripts/import_released.py"
+            " {params.model}"
+            " --folder {params.folder:q}"
+            " --problems {input.problems}"
+            " --style {params.style}"
+            " --positive {output.positive}"
+            " --negative {output.negative}"
+            " --pairs {output.pairs}"
+            " 2>&1 | tee {log}"
+
+
 rule select_answers:
     """The positive set, the negative set and the preference pairs."""
     input:
@@ -110,6 +148,8 @@ rule select_answers:
         "<logs>/select_answers/{model}/{dataset}.log",
     benchmark:
         "<benchmarks>/select_answers/{model}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(name for name in config["dataset_registry"] if name not in RELEASED) or NEVER,
     conda:
         "../envs/analysis.yaml"
     params:

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
     parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
     parser.add_argument("--weights", choices=token_weights.KINDS, help="what rejected tokens weigh (contrast: 1 - s_t)")
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
     args = parser.parse_args()
@@ -45,13 +45,15 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     if method.objective == "nll":
         answers = records.read_table(args.answers, "answers")
-        examples = answer_examples(tokenizer, answers, problems, args.style, args.eos_trained == "true", args.held_out)
+        examples = answer_examples(
+            tokenizer, answers, problems, arguments.prompt(args), args.eos_trained == "true", args.held_out
+        )
     else:
         examples = pair_examples(
             tokenizer,
             records.read_table(args.pairs, "pairs"),
             problems,
-            args.style,
+            arguments.prompt(args),
             records.read_table(args.reference, "reference") if args.reference else None,
             _weights(args) if args.weights else None,
         )

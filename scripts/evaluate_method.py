@@ -1,4 +1,4 @@
-"""Evaluate a model with its adapters on test problems by greedy decoding."""
+"""Evaluate a model with its adapters on test problems: greedy decoding, or the mean of several samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def main() -> None:
     arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
+    parser.add_argument("--samples", type=int, default=1, help="answers per problem")
     parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
     parser.add_argument("--grades", type=Path, required=True, help="both graders' verdicts, Parquet")
     parser.add_argument("--metrics", type=Path, required=True, help="the counts, JSON")
@@ -25,13 +26,16 @@ def main() -> None:
     from critical_tokens.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")[: args.limit]
-    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, arguments.engine(args))
-    samples = sampler.sample(problems, 1, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output))
+    sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
+    samples = sampler.sample(
+        problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
+    )
     grades = answers.grade_rows(samples, problems, args.style, args.grader)
     n, correct = len(grades), sum(g["correct"] for g in grades)
-    low, high = statistics.wilson_interval(correct, n)
+    low, high = statistics.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
     metrics = {
         "n": n,
+        "samples": args.samples,
         "correct": correct,
         "accuracy": correct / n if n else None,
         "low": low,

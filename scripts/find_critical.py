@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from critical_tokens import arguments, checkpoints, cli, critical, prompts, provenance, records
+from critical_tokens import annotations, arguments, checkpoints, cli, critical, prompts, provenance, records
 from critical_tokens.pocket import language, worlds
 
 
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path, help="first errors that people found, CSV")
     parser.add_argument("--later", type=float, required=True, help="later scores stay below this share")
     parser.add_argument("--zero", type=float, required=True, help="scores up to this count as 0")
     parser.add_argument("--output", type=Path, required=True)
@@ -24,6 +25,7 @@ def main() -> None:
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
     pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
+    annotated = annotations.read(args.annotations) if args.annotations else {}
     rows = []
     for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):
         scored = [r for r in group if r["position"] >= 0]
@@ -31,12 +33,15 @@ def main() -> None:
         found = critical.find_critical([r["score"] for r in scored], args.later, args.zero)
         position = scored[found.position]["position"] if found else None
         truth = None
-        if problem["language"]:
-            ids = pair["rejected"]
-            ends = [len(prompts.decode(tokenizer, ids[: t + 1])) for t in range(len(ids))]
+        ids = pair["rejected"]
+        text = prompts.decode(tokenizer, ids)
+        if (problem_id, text) in annotated:
+            offset, kind = annotated[problem_id, text]
+            truth = critical.token_at(offset, prompts.token_ends(tokenizer, ids)), kind
+        elif problem["language"]:
             truth = critical.first_wrong_token(
-                prompts.decode(tokenizer, ids),
-                ends,
+                text,
+                prompts.token_ends(tokenizer, ids),
                 pair["rejected_finished"],
                 language.language_from_json(problem["language"]),
                 worlds.sentence_shapes(problem["world"]),

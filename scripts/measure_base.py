@@ -25,6 +25,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from critical_tokens import checkpoints, sampling
+    from critical_tokens.prompts import Prompt
     from critical_tokens.sampler import Sampler
 
     folder = args.weights.parent
@@ -34,13 +35,13 @@ def main() -> None:
         label = f"{folder}: {n} samples"
         samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
         right: dict[str, int] = defaultdict(int)
-        for grade in answers.grade_rows(samples, problems, sampler.style, "released"):
+        for grade in answers.grade_rows(samples, problems, sampler.prompt.style, "released"):
             right[grade["problem_id"]] += grade["correct"]
         return list(right.values())
 
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
-        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], style, arguments.engine(args))
+        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], Prompt(style), arguments.engine(args))
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.sampled_problems]
         greedy = counts(sampler, test_problems, 1, sampling.GREEDY)

@@ -23,7 +23,7 @@ def main() -> None:
         required=True,
         help="draw replacements from the full softmax at T=1 (released code) or from the sampling distribution",
     )
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
@@ -34,7 +34,7 @@ def main() -> None:
 
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args), args.grader)
+    sampler = Sampler(arguments.model_source(args), [], arguments.prompt(args), arguments.engine(args), args.grader)
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]

@@ -14,7 +14,7 @@ def main() -> None:
     arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, required=True, help="samples per problem")
     arguments.add_shard(parser)
     parser.add_argument("--output", type=Path, required=True)
@@ -24,7 +24,7 @@ def main() -> None:
     from critical_tokens.sampler import Sampler
 
     problems = arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
-    sampler = Sampler(arguments.model_source(args), args.adapters, args.style, arguments.engine(args))
+    sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
     rows = sampler.sample(
         problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )

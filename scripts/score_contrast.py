@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
     parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
     parser.add_argument("--beta", type=float, required=True, help="contrast factor")
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--max-batch-tokens", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -27,7 +27,7 @@ def main() -> None:
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
-    items = scoring.answered_side(tokenizer, pairs, problems, args.style, "rejected")
+    items = scoring.answered_side(tokenizer, pairs, problems, arguments.prompt(args), "rejected")
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
     contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
     rows = [

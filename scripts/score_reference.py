@@ -12,7 +12,7 @@ def main() -> None:
     arguments.add_model(parser, adapters=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--max-batch-tokens", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -27,7 +27,7 @@ def main() -> None:
     model = checkpoints.load_model(source, args.adapters)
     sides = {}
     for side in ("chosen", "rejected"):
-        items = scoring.answered_side(tokenizer, pairs, problems, args.style, side)
+        items = scoring.answered_side(tokenizer, pairs, problems, arguments.prompt(args), side)
         sides[side] = scoring.answer_logps(model, items, args.max_batch_tokens)
     rows = [
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}

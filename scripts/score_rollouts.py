@@ -28,7 +28,7 @@ def main() -> None:
         metavar=("LATER", "ZERO"),
         help="score from the end backwards, only as far as the critical token by these thresholds needs",
     )
-    parser.add_argument("--style", required=True, help="prompt style")
+    arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
@@ -40,7 +40,7 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     pairs = arguments.shard_of(args, pairs)
-    sampler = Sampler(arguments.model_source(args), [], args.style, arguments.engine(args), args.grader)
+    sampler = Sampler(arguments.model_source(args), [], arguments.prompt(args), arguments.engine(args), args.grader)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
         "coupled": lambda: rollouts.coupled(args.rollouts),

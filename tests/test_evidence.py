@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from critical_tokens import tables, token_weights
+from critical_tokens import annotations, critical, statistics, studies, tables, token_weights, words
+from critical_tokens.prompts import Prompt
 from critical_tokens.records import ArtifactError
 
 PAIR = {"problem_id": "p", "rejected": [5, 6]}
@@ -105,7 +106,111 @@ def test_answers_are_trained_on_with_or_without_eos(pocket_tokenizer):
     problems = [{"problem_id": "a", "question": "What is 1 + 1?"}]
     rows = [{"problem_id": "a", "token_ids": [20, 21], "finished": finished} for finished in (True, False, True)]
     ends = [pocket_tokenizer.eos_token_id, 21, pocket_tokenizer.eos_token_id]
-    assert [e["input_ids"][-1] for e in answer_examples(pocket_tokenizer, rows, problems, "gsm8k")] == ends
-    found = answer_examples(pocket_tokenizer, rows, problems, "gsm8k", eos_trained=False, held_out=1)
+    assert [e["input_ids"][-1] for e in answer_examples(pocket_tokenizer, rows, problems, Prompt("gsm8k"))] == ends
+    found = answer_examples(pocket_tokenizer, rows, problems, Prompt("gsm8k"), eos_trained=False, held_out=1)
     assert [e["input_ids"][-1] for e in found] == [21, 21]
     assert all(sum(e["weights"]) == 2 for e in found)
+
+
+# --- kinds of words and errors
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "kind"),
+    [
+        ("Then the 12 pens", "the", "function"),
+        ("Then the 12 pens", " 12", "number"),
+        ("Then the 12 pens", "ens", "content"),
+        ("Then the 12 pens", "hen", "function"),
+        ("12 + 3 = 15.", " +", "operator"),
+        ("12 + 3 = 15.", ".", "punctuation"),
+        ("It is $2 \\cdot 3$", "dot", "operator"),
+        ("It is $2 \\cdot 3$", "$", "punctuation"),
+        ("\\boxed{7}", "\\boxed", "content"),
+        ("a\n\nb", "\n\n", "punctuation"),
+    ],
+)
+def test_kinds_of_words(text, token, kind):
+    start = text.index(token)
+    assert words.word_kind(text, start, start + len(token)) == kind
+
+
+def test_critical_tokens_by_kind_of_error():
+    def row(name, position, first_wrong, kind):
+        return {"problem_id": name, "position": position, "first_wrong": first_wrong, "error_kind": kind}
+
+    found = [
+        row("a", 3, 3, "semantic"), row("b", 2, 5, "semantic"), row("c", 6, 5, "calculation"), row("d", None, 5, "semantic"),
+        row("e", 1, None, None),
+    ]  # fmt: skip
+    kinds = {"a": "number", "b": "function", "c": "number"}
+    calculation, semantic, total = tables.kinds_rows(found, kinds)
+    assert (calculation["n"], calculation["differ"], calculation["after"], calculation["number"]) == (1, 100.0, 1, 1)
+    assert (semantic["n"], semantic["differ"], semantic["before"], semantic["function"]) == (2, 50.0, 1, 1)
+    assert (total["n"], total["before"], total["after"], total["number"]) == (3, 1, 1, 2)
+    assert total["differ"] == pytest.approx(200 / 3)
+
+
+# --- the rule for critical tokens
+
+
+def test_other_thresholds_and_fewer_rollouts():
+    counts = {"a": [(64, 40), (64, 0), (64, 2), (64, 0)], "b": [(64, 30), (64, 0), (64, 6)], "c": [(64, 9), (64, 8)]}
+    rows = critical.rule_rows(counts, {"a": 2, "b": None, "c": 0}, [0.01, 0.05, 0.1], [16, 64, 100], 400, 1)
+    by = {(row["later"], row["rollouts"]): row for row in rows}
+    assert set(by) == {(0.01, 64), (0.05, 64), (0.1, 64), (0.05, 16)}
+    # 1 %: nothing but a's last token, behind which nothing comes; 5 %: a's second; 10 %: b's second too.
+    assert [by[later, 64]["found"] for later in (0.01, 0.05, 0.1)] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
+    assert (by[0.01, 64]["same"], by[0.01, 64]["shift"]) == (0.0, -1.0)
+    assert by[0.05, 64]["same"] == pytest.approx(1 / 3)
+    assert (by[0.05, 64]["at_or_before_first_wrong"], by[0.05, 64]["shift"]) == (1.0, 1.0)
+    # With 16 of 64, a's third token shows none of its 2 right ones with probability C(62, 16) / C(64, 16) = 0.56; one right
+    # one is 6 % and rules the second token out.
+    assert by[0.05, 16]["found"] > by[0.05, 16]["same"] > 0.1
+
+
+def test_annotations_of_people(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text('problem_id,answer,offset,error_kind\ntrain-1,"The answer, is 3.",15,calculation\n')
+    assert annotations.read(path) == {("train-1", "The answer, is 3."): (15, "calculation")}
+    for row, message in (
+        ("train-1,abc,4,x", "row 2: offset is '4', must be a number from 0 to 3"),
+        ("t,abc,1,", "no error_kind"),
+    ):
+        path.write_text(f"problem_id,answer,offset,error_kind\n{row}\n")
+        with pytest.raises(ArtifactError, match=message):
+            annotations.read(path)
+    path.write_text("problem_id,offset\n")
+    with pytest.raises(ArtifactError, match="no column answer, error_kind"):
+        annotations.read(path)
+
+
+# --- several seeds
+
+
+def test_intervals_over_seeds_and_problems():
+    equal = [[1.0, 0.0] * 50] * 3
+    low, high = statistics.crossed_interval(equal)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05), abs=0.015)
+    apart = [[value] * 100 for value in (0.2, 0.5, 0.8)]  # nothing but the seeds differs
+    assert statistics.crossed_interval(apart) == pytest.approx((0.2, 0.8))
+    assert statistics.crossed_interval([[1.0] * 5]) == (1.0, 1.0)
+
+
+def test_several_answers_to_a_problem_are_not_independent():
+    verdicts = [(f"p{i}", i % 2 == 0) for i in range(100)]
+    assert statistics.accuracy_interval(verdicts) == statistics.wilson_interval(50, 100)
+    low, high = statistics.accuracy_interval(verdicts * 20)
+    assert 0.3 < low < 0.45 < 0.55 < high < 0.7
+
+
+def test_a_study_compares_the_same_problems():
+    def run(method, seed, right):
+        return studies.Run("m", "d", method, seed, {f"p{i}": float(i in right) for i in range(10)})
+
+    runs = [run("baseline", 1, {0}), run("cdpo", 1, {0, 1, 2}), run("cdpo", 2, {0, 1, 2, 3, 4})]
+    baseline, cdpo = studies.summary_rows(runs, "baseline")
+    assert (baseline["mean"], baseline["seeds"], baseline["deviation"], "gap" in baseline) == (10.0, 1, None, False)
+    assert (cdpo["mean"], cdpo["seeds"], cdpo["gap"]) == (40.0, 2, pytest.approx(30.0))
+    assert cdpo["deviation"] == pytest.approx(200**0.5)
+    assert cdpo["gap_low"] < 30 < cdpo["gap_high"]

@@ -183,7 +183,7 @@ def test_first_wrong_token_of_a_completion(pocket_tokenizer):
     problem = next(p for p in problems("pocket-gsm") if p.misreading)
     text = worlds.write(problem.misreading, random.Random(0), misread=True)
     ids = prompts.encode_texts(pocket_tokenizer, [text])[0]
-    ends = [len(prompts.decode(pocket_tokenizer, ids[: t + 1])) for t in range(len(ids))]
+    ends = prompts.token_ends(pocket_tokenizer, ids)
     shapes = worlds.sentence_shapes("pocket-gsm")
     position, kind = first_wrong_token(text, ends, True, problem.solution.segments(), shapes)
     char = language.check(text, problem.solution.segments(), shapes).char

@@ -6,7 +6,7 @@ import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
-from critical_tokens import critical
+from critical_tokens import critical, prompts
 from critical_tokens.branching import BranchingError, Budget, Trajectory, keep_token, replace_token
 from critical_tokens.engines.opening import EngineSettings
 from critical_tokens.engines.protocol import Request
@@ -195,7 +195,7 @@ def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, poc
     """
     from critical_tokens import datasets, sampler
 
-    source = sampler.Sampler(pocket_source, [], "gsm8k", EngineSettings(60_000))
+    source = sampler.Sampler(pocket_source, [], prompts.Prompt("gsm8k"), EngineSettings(60_000))
     problems = datasets.generated("pocket-gsm", "train", 8, 0)
     budget, n = Budget(DRAWS, 96, source.tokenizer.eos_token_id), 32
     chosen = []

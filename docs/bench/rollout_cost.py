@@ -13,6 +13,7 @@ from critical_tokens.branching import Budget, Trajectory, keep_token, replace_to
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines.opening import EngineSettings
 from critical_tokens.engines.protocol import Completion, Engine, Request
+from critical_tokens.prompts import Prompt
 from critical_tokens.sampler import Sampler
 from critical_tokens.sampling import Distribution
 
@@ -41,7 +42,7 @@ class _Counted:
 
 @cache
 def _sampler() -> Sampler:
-    sampler = Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], "gsm8k", EngineSettings(24_576))
+    sampler = Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], Prompt("gsm8k"), EngineSettings(24_576))
     sampler.engine = _Counted(sampler.engine)
     return sampler
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from critical_tokens import shots
 from critical_tokens.answers import GRADERS
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines import opening
+from critical_tokens.prompts import STYLES, TEMPLATES, Prompt
 from critical_tokens.sampling import Distribution
 
 T = TypeVar("T")
@@ -55,6 +57,18 @@ def engine(args: argparse.Namespace) -> opening.EngineSettings:
 def distribution(args: argparse.Namespace) -> Distribution:
     """The sampling distribution that `add_sampling` asked for."""
     return Distribution(args.temperature, args.top_p)
+
+
+def add_prompt(p: argparse.ArgumentParser) -> None:
+    """--style, --template and --shots."""
+    p.add_argument("--style", choices=STYLES, required=True, help="of prompts and answers")
+    p.add_argument("--template", choices=tuple(TEMPLATES), default="usual", help="form of a question")
+    p.add_argument("--shots", type=Path, help="worked examples in front of a question, JSON (none by default)")
+
+
+def prompt(args: argparse.Namespace) -> Prompt:
+    """The prompts that `add_prompt` asked for."""
+    return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else ())
 
 
 def add_grader(p: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,58 @@ def settled(scores: Sequence[float], later: float = 0.05, zero: float = 0.0) -> 
     """
     found = find_critical(scores, later, zero)
     return found is not None and not found.zero_only and any(s >= later for s in scores)
+
+
+def rule_rows(
+    counts: Mapping[str, Sequence[tuple[int, int]]],
+    first_wrong: Mapping[str, int | None],
+    laters: Sequence[float],
+    sizes: Sequence[int],
+    draws: int,
+    seed: int,
+) -> list[dict[str, float | int | None]]:
+    """What the rule finds with other thresholds and fewer rollouts, a row for each.
+
+    counts: (rollouts, correct ones) of every token, by trajectory. found: share of trajectories with a token that meets
+    both conditions; same: share with the one that all rollouts and the paper's threshold of 5 % find. Of those found whose
+    first wrong token is known, at_or_before_first_wrong is a share, and shift the mean number of tokens up to it. Numbers for
+    fewer rollouts, drawn without replacement, are means over `draws` of them. Sizes that there are not enough for are left out.
+    """
+    rng = random.Random(f"{seed}/critical rule")
+    full = {name: find_critical([c / n for n, c in of_one]) for name, of_one in counts.items()}
+    most = min((n for of_one in counts.values() for n, _ in of_one), default=0)
+    rows = []
+    for later, size in [(later, most) for later in laters] + [(0.05, size) for size in sizes if size < most]:
+        repeats = draws if size < most else 1
+        found = same = known = before = shift = 0
+        for name, of_one in counts.items():
+            for _ in range(repeats):
+                scores = [_subsample(rng, n, c, size) / size for n, c in of_one]
+                token = find_critical(scores, later)
+                if token is None or token.zero_only:
+                    continue
+                found += 1
+                same += full[name] is not None and not full[name].zero_only and token.position == full[name].position
+                if first_wrong.get(name) is not None:
+                    known += 1
+                    before += token.position <= first_wrong[name]
+                    shift += first_wrong[name] - token.position
+        total = repeats * len(counts)
+        rows.append({
+            "later": later,
+            "rollouts": size,
+            "trajectories": len(counts),
+            "found": found / total if total else None,
+            "same": same / total if total else None,
+            "at_or_before_first_wrong": before / known if known else None,
+            "shift": shift / known if known else None,
+        })  # fmt: skip
+    return rows
+
+
+def _subsample(rng: random.Random, n: int, correct: int, size: int) -> int:
+    """How many of `size` rollouts, drawn without replacement from n, are correct."""
+    return correct if size == n else sum(i < correct for i in rng.sample(range(n), size))
 
 
 def token_at(char: int, ends: Sequence[int]) -> int:

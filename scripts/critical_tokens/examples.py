@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens.alignment import answer_example, pair_example
-from critical_tokens.prompts import prompts_by_problem, with_eos
+from critical_tokens.prompts import Prompt, prompts_by_problem, with_eos
 from critical_tokens.records import Row
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def answer_examples(
     tokenizer: PreTrainedTokenizerBase,
     answered: Sequence[Row],
     problems: Sequence[Row],
-    style: str,
+    prompt: Prompt,
     eos_trained: bool = True,
     held_out: int = 0,
 ) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def answer_examples(
     (train_sft.py:32 and 37-39).
     """
     answered = answered[: len(answered) - held_out] if held_out else answered
-    encoded = prompts_by_problem(tokenizer, answered, problems, style)
+    encoded = prompts_by_problem(tokenizer, answered, problems, prompt)
     eos = tokenizer.eos_token_id
     return [
         answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos)) for r in answered
@@ -38,12 +38,12 @@ def pair_examples(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Row],
     problems: Sequence[Row],
-    style: str,
+    prompt: Prompt,
     reference: Sequence[Row] | None,
     weights: Callable[[Row, int], list[float]] | None,
 ) -> list[dict[str, Any]]:
     """Training examples of a preference objective. `weights` of a pair's rejected tokens, whose number it is told."""
-    encoded = prompts_by_problem(tokenizer, pairs, problems, style)
+    encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
     references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}
     eos = tokenizer.eos_token_id
     examples = []

@@ -37,23 +37,57 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> 
     return figure, [list(row) for row in axes]
 
 
-def controls_figure(table: pd.DataFrame) -> Figure:
-    """Accuracy by method: a dot per seed, a line at the mean; columns model, dataset, method, accuracy."""
-    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
-    methods = list(dict.fromkeys(table["method"]))
-    figure, axes = panels(1, len(cells), height=0.6 + 0.26 * len(methods))
-    for ax, (model, dataset) in zip(axes[0], cells, strict=True):
-        cell = table[(table["model"] == model) & (table["dataset"] == dataset)]
-        for place, method in enumerate(reversed(methods)):
-            values = cell.loc[cell["method"] == method, "accuracy"]
-            colour = COLOURS["cdpo"] if method == "cdpo" else "0.4"
-            ax.scatter(values, [place] * len(values), color=colour, s=14, zorder=3)
-            ax.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2)
-        ax.set_yticks(range(len(methods)), list(reversed(methods)))
+def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Figure:
+    """Accuracy by method: a dot per seed, a bar for the interval, a line at the mean; the method compared with in colour."""
+    cells = list(dict.fromkeys(zip(summary["model"], summary["dataset"], strict=True)))
+    methods = list(dict.fromkeys(summary["method"]))[::-1]
+    columns = min(2, len(cells))
+    figure, axes = panels(-(-len(cells) // columns), columns, height=0.7 + 0.24 * len(methods))
+    for place, (model, dataset) in enumerate(cells):
+        ax = axes[place // columns][place % columns]
+        means = summary[(summary["model"] == model) & (summary["dataset"] == dataset)].set_index("method")
+        dots = seeds[(seeds["model"] == model) & (seeds["dataset"] == dataset)]
+        for y, method in enumerate(methods):
+            if method not in means.index:
+                continue
+            row, colour = means.loc[method], COLOURS["cdpo"] if method == against else "0.4"
+            ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=5, alpha=0.2, solid_capstyle="butt")
+            ax.plot([row["mean"]] * 2, [y - 0.32, y + 0.32], color=colour, lw=2)
+            values = dots.loc[dots["method"] == method, "accuracy"]
+            ax.scatter(values, [y] * len(values), color=colour, s=9, zorder=3)
+        ax.axvline(means.loc[against, "mean"], color=COLOURS["cdpo"], lw=0.6, ls=":")
+        ax.set_yticks(range(len(methods)), methods)
         ax.grid(axis="x", **GRID)
         ax.set_title(f"{model}, {dataset}", fontsize=9)
         ax.set_xlabel("accuracy (%)")
+    for ax in axes[-1][len(cells) - columns * (len(axes) - 1) :]:
+        ax.axis("off")
     return figure
+
+
+def temperature_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy over temperature, a curve with its interval per method; columns model, dataset, method, temperature, mean, …"""
+    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
+    colours = method_colours(list(dict.fromkeys(table["method"])))
+    figure, axes = panels(1, len(cells))
+    for ax, (model, dataset) in zip(axes[0], cells, strict=True):
+        cell = table[(table["model"] == model) & (table["dataset"] == dataset)]
+        for method, curve in cell.groupby("method", sort=False):
+            ax.plot(curve["temperature"], curve["mean"], color=colours[method], marker="o", markersize=3, label=method)
+            ax.fill_between(curve["temperature"], curve["low"], curve["high"], color=colours[method], alpha=0.12, lw=0)
+        ax.grid(**GRID)
+        ax.set_ylim(bottom=0)
+        ax.set_title(f"{model}, {dataset}", fontsize=9)
+        ax.set_xlabel("temperature")
+        ax.set_ylabel("accuracy (%)")
+    axes[0][0].legend(frameon=False)
+    return figure
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """A colour per method, the same one in every figure for those of the paper's Figure 6."""
+    spare = iter(OTHER_COLOURS)
+    return {method: COLOURS.get(method) or next(spare) for method in methods}
 
 
 def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
@@ -86,8 +120,7 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
     models, datasets = (list(dict.fromkeys(history[c])) for c in ("model", "dataset"))
     methods = list(dict.fromkeys(history["method"]))
     figure, axes = panels(len(models), len(datasets))
-    spare = iter(OTHER_COLOURS)
-    colours = {m: COLOURS.get(m) or next(spare) for m in methods}
+    colours = method_colours(methods)
     for row, model in enumerate(models):
         for column, dataset in enumerate(datasets):
             ax = axes[row][column]
@@ -156,6 +189,61 @@ def trajectory_figure(example: Example) -> Figure:
             below.text(0.02, y, line.replace("$", r"\$"), family="monospace", fontsize=7.5, va="top", transform=below.transAxes)
             y -= 0.085
         y -= 0.05
+    return figure
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """What Figure 3 draws: an incorrect answer's tokens, their probabilities under both models, and their scores."""
+
+    question: str
+    tokens: Sequence[str]
+    positive: Sequence[float]
+    negative: Sequence[float]
+    scores: Sequence[float]
+    critical: int | None
+    first_wrong: int | None
+
+
+def contrast_figure(illustration: Illustration) -> Figure:
+    """Figure 3: likelihoods of the positive and the negative model along an incorrect answer, and the contrastive scores."""
+    figure, axes = panels(2, 1, width=9.0, height=2.3)
+    positions = range(len(illustration.tokens))
+    above, below = axes[0][0], axes[1][0]
+    above.plot(positions, illustration.positive, color=COLOURS["rpo"], marker="o", markersize=3, label="positive model")
+    above.plot(positions, illustration.negative, color=COLOURS["dpo"], marker="s", markersize=3, label="negative model")
+    above.set_ylabel("probability of the token")
+    below.bar(positions, illustration.scores, color="0.6", width=0.8)
+    below.set_ylabel("contrastive score s")
+    for ax in (above, below):
+        if illustration.critical is not None:
+            ax.axvspan(illustration.critical - 0.5, illustration.critical + 0.5, color=COLOURS["kept"], alpha=0.2, lw=0,
+                       label="critical token (rollouts)")  # fmt: skip
+        if illustration.first_wrong is not None and illustration.first_wrong < len(illustration.tokens):
+            ax.plot([illustration.first_wrong], [-0.05], "^", color="black", clip_on=False, label="first wrong token")
+        ax.set_xlim(-0.7, len(illustration.tokens) - 0.3)
+        ax.set_ylim(-0.05, 1.05)
+        ax.set_xticks(list(positions), [_visible(t) for t in illustration.tokens], rotation=90, fontsize=7, family="monospace")
+    above.legend(frameon=False, fontsize=8, ncols=2)
+    above.set_title(illustration.question, fontsize=8, wrap=True)
+    return figure
+
+
+def excluded_figure(table: pd.DataFrame) -> Figure:
+    """Figure 5: accuracy by condition and cell, with intervals; columns model, dataset, condition, accuracy, low, high."""
+    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
+    conditions = list(dict.fromkeys(table["condition"]))
+    figure, axes = panels(1, 1, width=1.6 + 1.6 * len(cells))
+    ax = axes[0][0]
+    for place, (condition, colour) in enumerate(zip(conditions, ("0.6", COLOURS["kept"], COLOURS["cdpo"]), strict=True)):
+        bars = table[table["condition"] == condition]
+        x = [i + 0.27 * (place - 1) for i in range(len(cells))]
+        errors = [bars["accuracy"] - bars["low"], bars["high"] - bars["accuracy"]]
+        ax.bar(x, bars["accuracy"], width=0.25, color=colour, label=condition, yerr=errors, error_kw={"lw": 0.8})
+    ax.set_xticks(range(len(cells)), [f"{model}\n{dataset}" for model, dataset in cells])
+    ax.set_ylabel("accuracy (%)")
+    ax.set_ylim(0, 100)
+    ax.legend(frameon=False, ncols=3, loc="upper center")
     return figure
 
 

@@ -11,6 +11,7 @@ from critical_tokens import answers, prompts
 from critical_tokens.checkpoints import ModelSource, load_tokenizer
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.protocol import Engine, Request
+from critical_tokens.engines.stopping import Stop
 from critical_tokens.grading import verify
 from critical_tokens.progress import Progress
 from critical_tokens.records import Row
@@ -21,24 +22,25 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """A model with its tokenizer and engine, for problems of one prompt style."""
+    """A model with its tokenizer and engine, for problems that are asked in one way."""
 
     def __init__(
         self,
         source: ModelSource,
         adapters: Sequence[Path],
-        style: str,
+        prompt: prompts.Prompt,
         engine: EngineSettings,
         grader: str = "released",
     ) -> None:
-        self.style, self._grader = style, grader
+        self.prompt, self._grader = prompt, grader
         self._workers = verify.Workers() if grader == "math_verify" else None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
-        self.engine: Engine = open_engine(engine, source, adapters, self.tokenizer.eos_token_id)
+        stop = Stop(self.tokenizer, prompt.stop)
+        self.engine: Engine = open_engine(engine, source, adapters, self.tokenizer.eos_token_id, stop)
 
     def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
         """Token ids of the problems' prompts."""
-        return prompts.encode_prompts(self.tokenizer, [p["question"] for p in problems], self.style)
+        return prompts.encode_prompts(self.tokenizer, [p["question"] for p in problems], self.prompt)
 
     def sample(
         self, problems: Sequence[Row], n: int, distribution: Distribution, max_new_tokens: int, seed: int, label: str
@@ -70,7 +72,9 @@ class Sampler:
         def graded(ids: Sequence[int]) -> bool:
             key = tuple(ids)
             if key not in known:
-                known[key] = answers.label(prompts.decode(self.tokenizer, key), gold, self.style, self._grader, self._workers)
+                known[key] = answers.label(
+                    prompts.decode(self.tokenizer, key), gold, self.prompt.style, self._grader, self._workers
+                )
             return known[key]
 
         return graded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from critical_tokens.prompts import prompts_by_problem, with_eos
+from critical_tokens.prompts import Prompt, prompts_by_problem, with_eos
 from critical_tokens.records import Row
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class Answered:
 
 
 def answered_side(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Row], problems: Sequence[Row], style: str, side: str
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Row], problems: Sequence[Row], prompt: Prompt, side: str
 ) -> list[Answered]:
     """The chosen or the rejected answers of pairs, to be scored by a model."""
-    encoded = prompts_by_problem(tokenizer, pairs, problems, style)
+    encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
     eos = tokenizer.eos_token_id
     return [Answered(encoded[p["problem_id"]], with_eos(p[side], p[f"{side}_finished"], eos)) for p in pairs]
 

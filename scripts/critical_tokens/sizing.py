@@ -139,7 +139,7 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("score_base_reference", "score", 1, 2 * problems * text),
     ]
     if any(config["method_registry"][method].get("weights") == "rollouts" for method in config["methods"]):
-        labelled = problems * config["controls"]["branches"] * LEAVING * behind
+        labelled = problems * rolling["label_branches"] * LEAVING * behind
         work.append(Work("label_rollouts", "sample", 1, labelled))
     starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
     work += [Work(f"score_reference {start}", "score", 1, 2 * problems * text) for start in starts if start != "base"]

@@ -36,6 +36,36 @@ def mean_interval(values: list[float], resamples: int = 1000, seed: int = 0) -> 
     return means[round(0.025 * (resamples - 1))], means[round(0.975 * (resamples - 1))]
 
 
+def accuracy_interval(verdicts: Sequence[tuple[str, bool]]) -> tuple[float, float]:
+    """95 % interval of the share of correct answers, given as (problem, verdict).
+
+    Wilson's for one answer per problem; answers to one problem are not independent, so that of several the problems are
+    resampled.
+    """
+    by_problem: dict[str, list[bool]] = {}
+    for problem, correct in verdicts:
+        by_problem.setdefault(problem, []).append(correct)
+    if len(by_problem) == len(verdicts):
+        return wilson_interval(sum(correct for _, correct in verdicts), len(verdicts))
+    return mean_interval([sum(answers) / len(answers) for answers in by_problem.values()])
+
+
+def crossed_interval(values: Sequence[Sequence[float]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of values[seed][problem]: seeds and problems are both drawn anew.
+
+    With few seeds their share of the uncertainty is drawn from few values: a lower bound of it rather than an estimate.
+    """
+    import numpy as np
+
+    table = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(seed)
+    seeds, problems = table.shape
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    of_problems = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples) / problems
+    means = np.sort(np.einsum("rs,sp,rp->r", of_seeds, table, of_problems, optimize=True))
+    return float(means[round(0.025 * (resamples - 1))]), float(means[round(0.975 * (resamples - 1))])
+
+
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """Two-sided exact p-value of McNemar's test, from the problems that only one of two methods got right."""
     n = only_first + only_second

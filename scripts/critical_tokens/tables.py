@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from critical_tokens import records, statistics
+from critical_tokens import records, statistics, words
 
 COLUMNS = (
     "model", "dataset", "method", "start", "seed", "n", "correct", "accuracy", "low", "high", "reported", "reported_version",
@@ -81,12 +81,15 @@ def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """Table 1 in the paper's layout: a row per method, a column per model under each dataset, and its average.
 
-    Several seeds show as mean ± standard deviation. The best of a column is bold.
+    Several seeds show as mean ± standard deviation. The best of a column is bold. Where the paper has a number it follows in
+    parentheses, and the table ends with the version that it is from.
     """
     cells = table.groupby(["method", "dataset", "model"], sort=False)["accuracy"].agg(["mean", "std", "count"])
     starts = dict(zip(table["method"], table["start"], strict=True))
     models, datasets, methods = (list(dict.fromkeys(table[c])) for c in ("model", "dataset", "method"))
     columns = [(d, m) for d in datasets for m in [*models, None]]
+    compared = table.dropna(subset=["reported"])
+    reported = {(r.method, r.dataset, r.model): r.reported for r in compared.itertuples()}
     means = {
         (method, d, m): _mean([cells["mean"].get((method, d, one)) for one in ([m] if m else models)])
         for method in methods
@@ -101,7 +104,8 @@ def markdown(table: pd.DataFrame) -> str:
         text = f"{value:.1f}"
         if m is not None and cells["count"].get((method, d, m), 0) > 1:
             text += f" ± {cells['std'][method, d, m]:.1f}"
-        return f"**{text}**" if value == best[d, m] else text
+        text = f"**{text}**" if value == best[d, m] else text
+        return f"{text} ({reported[method, d, m]:.1f})" if (method, d, m) in reported else text
 
     header = ["start", "method"] + [f"{d} {m or 'avg.'}" for d, m in columns]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * 2 + "---:|" * len(columns)]
@@ -109,6 +113,9 @@ def markdown(table: pd.DataFrame) -> str:
         block = BLOCKS["baseline"] if method == "baseline" else BLOCKS.get(starts[method], f"from {starts[method]}")
         row = [block, LABELS.get(method, method)] + [shown(method, d, m) for d, m in columns]
         lines.append("| " + " | ".join(row) + " |")
+    if reported:
+        versions = " and ".join(sorted(set(compared["reported_version"])))
+        lines += ["", f"In parentheses: the paper's numbers, version {versions}."]
     return "\n".join(lines) + "\n"
 
 
@@ -163,6 +170,31 @@ def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
         "p": statistics.mcnemar_exact(only_first, only_second),
         "needed": None if asterisk is None else max(0, asterisk - (only_first - only_second)),
     }
+
+
+def kinds_rows(critical: Sequence[records.Row], word_kinds: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Critical tokens by kind of error, and all of them: v3's Tables 1 and 2 in one.
+
+    critical: rows of that table; those without a critical token or a known first error are left out. word_kinds: of the
+    critical token, by problem. differ: share in percent whose critical token is not the first wrong one; before, after: where
+    it is then.
+    """
+    known = [row for row in critical if row["position"] is not None and row["first_wrong"] is not None]
+    rows = []
+    for kind in [*dict.fromkeys(row["error_kind"] for row in sorted(known, key=lambda r: r["error_kind"])), "total"]:
+        own = [row for row in known if kind in (row["error_kind"], "total")]
+        differing = [row for row in own if row["position"] != row["first_wrong"]]
+        before = sum(row["position"] < row["first_wrong"] for row in differing)
+        of_words = [word_kinds[row["problem_id"]] for row in own]
+        rows.append({
+            "error_kind": kind,
+            "n": len(own),
+            "differ": 100 * len(differing) / len(own) if own else None,
+            **{word: of_words.count(word) for word in words.KINDS},
+            "before": before,
+            "after": len(differing) - before,
+        })  # fmt: skip
+    return rows
 
 
 def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def rejected_weights(
     for name, row in rows.items():
         if row is None:
             raise ArtifactError(f"{name}: has nothing on problem {pair['problem_id']}")
+    if kind in ("positive", "negative") and rows["contrast"][f"{kind}_logps"] is None:
+        raise ArtifactError(f"contrast: has no log-probabilities for weights of kind {kind}; the authors' scores have none")
     if kind == "base":
         weights = [1 - math.exp(logp) for logp in rows["reference"]["rejected_logps"]]
     elif kind == "positive":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from critical_tokens.checkpoints import ModelSource, load_model
 from critical_tokens.engines.protocol import Engine
+from critical_tokens.engines.stopping import Stop
 
 NAMES = ("transformers", "vllm")
 
@@ -23,18 +24,24 @@ class EngineSettings:
     context: int | None = None
 
 
-def open_engine(settings: EngineSettings, source: ModelSource, adapters: Sequence[Path], eos_token_id: int) -> Engine:
-    """An engine for a base model with adapters, the one nearest to the base first.
+def open_engine(
+    settings: EngineSettings,
+    source: ModelSource,
+    adapters: Sequence[Path],
+    eos_token_id: int,
+    stop: Stop | None = None,
+) -> Engine:
+    """An engine for a base model with adapters, the one nearest to the base first; answers end at EOS or at `stop`.
 
     vLLM applies a single adapter as it is; several are merged into a copy of the weights that is gone once they are loaded.
     """
     if settings.name == "transformers":
         from critical_tokens.engines.transformers import TransformersEngine
 
-        return TransformersEngine(load_model(source, adapters), eos_token_id, settings.max_batch_tokens)
+        return TransformersEngine(load_model(source, adapters), eos_token_id, settings.max_batch_tokens, stop)
     from critical_tokens.engines.vllm import VllmEngine
 
-    own = {"tensor_parallel": settings.tensor_parallel, "context": settings.context}
+    own = {"tensor_parallel": settings.tensor_parallel, "context": settings.context, "stop": stop}
     if len(adapters) <= 1:
         adapter = adapters[0].parent if adapters else None
         return VllmEngine(source, eos_token_id, settings.max_batch_tokens, adapter=adapter, **own)

@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from critical_tokens.engines.buffer import Buffer
 from critical_tokens.engines.protocol import Completion, Request, check
+from critical_tokens.engines.stopping import Stop
 from critical_tokens.sampling import Distribution, allot, stream_keys, uniforms
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ _SLACK = 64
 
 
 class TransformersEngine:
-    """Batched sampling with a transformers model. `max_tokens` bounds the key-value buffer, in tokens over all rows."""
+    """Batched sampling with a transformers model. `max_tokens` bounds the key-value buffer, in tokens over all rows.
 
-    def __init__(self, model: PreTrainedModel, eos_token_id: int, max_tokens: int = 24_576) -> None:
+    Answers end at EOS or, unless it is None, at `stop`.
+    """
+
+    def __init__(self, model: PreTrainedModel, eos_token_id: int, max_tokens: int = 24_576, stop: Stop | None = None) -> None:
         self._model = model.eval()
-        self._eos = eos_token_id
+        self._ends = _Ends(eos_token_id, stop, model.config.vocab_size, model.device)
         self._max_tokens = max_tokens
         self.context: int = model.config.max_position_embeddings
         self.device = str(model.device)
@@ -55,7 +59,7 @@ class TransformersEngine:
         check(requests, self.context)
         if not requests:
             return []
-        batch = _Batch(self._model, self._eos, self._max_tokens, self.context, requests, distribution, weighted)
+        batch = _Batch(self._model, self._ends, self._max_tokens, self.context, requests, distribution, weighted)
         done = 0
         while batch.work_left():
             batch.admit()
@@ -88,6 +92,20 @@ class _Samples(NamedTuple):
         return _Samples(
             *(torch.cat([t.to(self.number.device) for t in tensors]) for tensors in zip(self, *others, strict=True))
         )
+
+
+class _Ends:
+    """What ends an answer."""
+
+    def __init__(self, eos: int, stop: Stop | None, vocabulary: int, device: torch.device) -> None:
+        self.eos, self.stop = eos, stop
+        closers = sorted(token for token in (stop.closers if stop else ()) if token < vocabulary)
+        self._closing = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self._closing[torch.tensor(closers, dtype=torch.long, device=device)] = True
+
+    def candidates(self, drawn: torch.Tensor) -> list[int]:
+        """Indices of the drawn tokens that may complete the stop text."""
+        return self._closing[drawn].nonzero().squeeze(-1).tolist() if self.stop else []
 
 
 class _Part(NamedTuple):
@@ -123,14 +141,14 @@ class _Batch:
     def __init__(
         self,
         model: PreTrainedModel,
-        eos: int,
+        ends: _Ends,
         max_tokens: int,
         context: int,
         requests: Sequence[Request],
         distribution: Distribution,
         weighted: bool,
     ) -> None:
-        self._model, self._eos, self._context, self._distribution = model, eos, context, distribution
+        self._model, self._ends, self._context, self._distribution = model, ends, context, distribution
         self._requests, self._weighted = requests, weighted
         self._device = model.device
         longest = max(min(len(r.prefix) + r.max_new_tokens, context) for r in requests)
@@ -259,20 +277,36 @@ class _Batch:
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
         """Let go of the samples that are done with the tokens they have drawn; the others' tokens."""
-        ended = drawn == self._eos
-        leaving = ended | (self._step[self._row] + 1 >= self._limit[self._row])
+        leaving = (drawn == self._ends.eos) | (self._step[self._row] + 1 >= self._limit[self._row])
+        stopped = self._stopped(drawn)
+        for place in stopped:
+            leaving[place] = True
         if not bool(leaving.any()):
             return drawn
         rows = self._row[leaving]
         left = self._samples.take(leaving)
-        columns = (self._request[rows], left.number, left.weight, self._step[rows], self._output[rows], drawn[leaving])
-        for request, number, weight, step, output, token in zip(*(c.tolist() for c in columns), strict=True):
-            by_eos = token == self._eos
-            ids = output[:step] if by_eos else [*output[:step], token]
-            self._results[request].append((number, Completion(tuple(ids), by_eos, weight)))
+        places = leaving.nonzero().squeeze(-1)
+        columns = (
+            places, self._request[rows], left.number, left.weight, self._step[rows], self._output[rows], drawn[leaving],
+        )  # fmt: skip
+        for place, request, number, weight, step, output, token in zip(*(c.tolist() for c in columns), strict=True):
+            kept = step if token == self._ends.eos else stopped.get(place)
+            ids = [*output[:step], token][:kept]
+            self._results[request].append((number, Completion(tuple(ids), kept is not None, weight)))
         self.done += len(rows)
         self._row, self._samples = self._row[~leaving], self._samples.take(~leaving)
         return drawn[~leaving]
+
+    def _stopped(self, drawn: torch.Tensor) -> dict[int, int]:
+        """The places of tokens that complete the stop text, and how many tokens of their answers are kept."""
+        found = {}
+        for place in self._ends.candidates(drawn):
+            row = int(self._row[place])
+            generated = [*self._output[row, : int(self._step[row])].tolist(), int(drawn[place])]
+            kept = self._ends.stop.kept(self._requests[int(self._request[row])].prefix, generated)
+            if kept is not None:
+                found[place] = kept
+        return found
 
     def _split(self, drawn: torch.Tensor) -> None:
         """Give every group of samples with the same row and token a row, and close the gaps of rows without samples."""

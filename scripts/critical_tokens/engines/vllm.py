@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from critical_tokens.checkpoints import ModelSource, folder_of, load_config
 from critical_tokens.engines.protocol import Completion, Request, check
+from critical_tokens.engines.stopping import Stop
 from critical_tokens.sampling import Distribution
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class VllmEngine:
     """Sampling with vLLM. `max_tokens` bounds the key-value cache on a CPU; a GPU's cache takes the memory that is left.
 
     At most one `adapter` (a folder) is applied, without merging; `context` cuts the model's own context, whose keys and values
-    have to fit into the cache.
+    have to fit into the cache. Answers end at EOS or, unless it is None, at `stop`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class VllmEngine:
         adapter: Path | None = None,
         tensor_parallel: int = 1,
         context: int | None = None,
+        stop: Stop | None = None,
     ) -> None:
         import torch
 
@@ -58,7 +60,7 @@ class VllmEngine:
         config = load_config(source)
         self._vocabulary: int = config.vocab_size
         self._kept = min(self._vocabulary, _KEPT)
-        self._eos = eos_token_id
+        self._eos, self._stop = eos_token_id, stop
         self._adapter = adapter
         self.context: int = min(config.max_position_embeddings, context or config.max_position_embeddings)
         self.device = "cuda" if gpu else "cpu"
@@ -77,7 +79,7 @@ class VllmEngine:
             max_model_len=self.context,
             max_logprobs=self._kept,
             enable_prefix_caching=True,
-            skip_tokenizer_init=True,
+            skip_tokenizer_init=stop is None,
             **own,
         )
         self._close = weakref.finalize(self, self._llm.llm_engine.engine_core.shutdown)
@@ -100,7 +102,7 @@ class VllmEngine:
         for call in _calls(requests):
             parameters = [self._parameters(r, distribution) for r in call]
             for request, output in zip(call, self._run([r.prefix for r in call], parameters), strict=True):
-                completions = [self._completion(o) for o in sorted(output.outputs, key=lambda o: o.index)]
+                completions = [self._completion(request, o) for o in sorted(output.outputs, key=lambda o: o.index)]
                 self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
                 # Greedy decoding is asked for once: vLLM refuses equal samples.
                 n = math.ceil(request.n)
@@ -122,7 +124,8 @@ class VllmEngine:
             seed=None if greedy else _spread(request.seed),
             max_tokens=min(request.max_new_tokens, self.context - len(request.prefix)),
             stop_token_ids=[self._eos],
-            detokenize=False,
+            stop=[self._stop.text] if self._stop else None,
+            detokenize=self._stop is not None,
         )
 
     def _run(self, prompts: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
@@ -132,9 +135,12 @@ class VllmEngine:
         asked = [{"prompt_token_ids": list(p)} for p in prompts]
         return self._llm.generate(asked, parameters, lora_request=lora, use_tqdm=False)
 
-    def _completion(self, output: Any) -> Completion:
+    def _completion(self, request: Request, output: Any) -> Completion:
         ids = tuple(output.token_ids)
         ended = bool(ids) and ids[-1] == self._eos
+        kept = self._stop.first(request.prefix, ids) if self._stop else None
+        if kept is not None:
+            return Completion(ids[:kept], True)
         return Completion(ids[:-1] if ended else ids, ended)
 
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:

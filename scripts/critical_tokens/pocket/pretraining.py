@@ -31,7 +31,7 @@ def corpus(n_documents: int, seed: int) -> list[tuple[str, str]]:
     """Prompts and solutions of all worlds in turn, `n_documents` in all."""
     streams = [(documents(name, seed), world.style) for name, world in WORLDS.items()]
     per_world = -(-n_documents // len(streams))
-    worded = [[(prompts.prompt_text(q, style), a) for q, a in islice(stream, per_world)] for stream, style in streams]
+    worded = [[(prompts.Prompt(style).text(q), a) for q, a in islice(stream, per_world)] for stream, style in streams]
     return [document for group in zip(*worded, strict=True) for document in group][:n_documents]
 
 

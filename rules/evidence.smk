@@ -1,0 +1,157 @@
+"""The paper's other tables and figures: kinds of critical tokens, what contrastive estimation finds, and what that is good for.
+
+READS   critical, contrast, pairs (.parquet) of a cell; the answers of its baseline; its contrastive models
+WRITES  critical_kinds.csv, excluded.parquet in a cell; <results>/critical_kinds.csv, fig3.json, fig5.csv; <figures>/fig{3,5}.pdf
+PAPER   v3's Tables 1 and 2; Figures 3 and 5 of v1 and v2
+COST    seconds (pocket); two passes over the test split's answers (paper)
+"""
+
+
+rule classify_critical:
+    """Critical token against first wrong token, by kind of error and kind of word."""
+    input:
+        model=model_files,
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+        critical="<results>/{model}/{dataset}/critical.parquet",
+    output:
+        "<results>/{model}/{dataset}/critical_kinds.csv",
+    log:
+        "<logs>/classify_critical/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/classify_critical/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("classify_critical"),
+        model=model_flags,
+    shell:
+        "python scripts/classify_critical.py"
+        " {params.model}"
+        " --model-name {wildcards.model}"
+        " --dataset {wildcards.dataset}"
+        " --pairs {input.pairs}"
+        " --critical {input.critical}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+use rule significance as critical_kinds with:
+    input:
+        cells("<results>/{model}/{dataset}/critical_kinds.csv"),
+    output:
+        "<results>/critical_kinds.csv",
+    log:
+        "<logs>/critical_kinds.log",
+    benchmark:
+        "<benchmarks>/critical_kinds.tsv"
+
+
+rule plot_fig3:
+    """Contrastive estimation along one incorrect trajectory: both models' probabilities and the scores."""
+    input:
+        problems="<results>/data/{}/train.parquet".format(config["figures"]["example"]["dataset"]),
+        contrast=f"{EXAMPLE}/contrast.parquet",
+        critical=f"{EXAMPLE}/critical.parquet",
+        fig1="<results>/fig1.json",
+    output:
+        pdf="<figures>/fig3.pdf",
+        png="<figures>/fig3.png",
+        data="<results>/fig3.json",
+    log:
+        "<logs>/plot_fig3.log",
+    benchmark:
+        "<benchmarks>/plot_fig3.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("plot_fig3"),
+        model=flags_of_model(config["figures"]["example"]["model"]),
+    shell:
+        "python scripts/plot_fig3.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --contrast {input.contrast}"
+        " --critical {input.critical}"
+        " --example {input.fig1}"
+        " --data {output.data}"
+        " --output {output.pdf}"
+        " 2>&1 | tee {log}"
+
+
+rule exclude_critical:
+    """The baseline's answers to the test problems, and what becomes of them without the token that scores lowest."""
+    input:
+        model=model_files,
+        shots=shots_for("evaluation"),
+        problems="<results>/data/{dataset}/test.parquet",
+        answers=lambda wildcards: "<results>/{model}/{dataset}/baseline/seed%d/evaluation.parquet" % config["seeds"][0],
+        positive="<results>/{model}/{dataset}/positive/adapter_model.safetensors",
+        negative="<results>/{model}/{dataset}/negative/adapter_model.safetensors",
+    output:
+        "<results>/{model}/{dataset}/excluded.parquet",
+    log:
+        "<logs>/exclude_critical/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/exclude_critical/{model}/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    resources:
+        gpu=gpus_for("score"),
+        mem_mb=memory_for,
+        cpus_per_task=cores_for("score"),
+        runtime=minutes_for("evaluate_method baseline", "baseline"),
+    params:
+        code=code_version("exclude_critical"),
+        model=model_flags,
+        evaluation=evaluation_flags,
+        prompt=prompt_for("evaluation"),
+        grader=GRADER,
+        beta=config["contrast"]["beta"],
+        seed=config["seeds"][0],
+    shell:
+        "python scripts/exclude_critical.py"
+        " {params.model}"
+        " --problems {input.problems}"
+        " --answers {input.answers}"
+        " --positive {input.positive}"
+        " --negative {input.negative}"
+        " --beta {params.beta}"
+        " {params.prompt}"
+        " --grader {params.grader}"
+        " {params.evaluation}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule plot_fig5:
+    """Accuracy of the baseline, of the baseline without the tokens that contrastive estimation finds, and of cDPO."""
+    input:
+        excluded=cells("<results>/{model}/{dataset}/excluded.parquet"),
+        metrics=runs(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
+            [(config["figures"]["against_exclusion"], config["seeds"][0])],
+        ),
+    output:
+        pdf="<figures>/fig5.pdf",
+        png="<figures>/fig5.png",
+        data="<results>/fig5.csv",
+    log:
+        "<logs>/plot_fig5.log",
+    benchmark:
+        "<benchmarks>/plot_fig5.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("plot_fig5"),
+        cells=cells("{model}:{dataset}"),
+        method=config["figures"]["against_exclusion"],
+    shell:
+        "python scripts/plot_fig5.py"
+        " --method {params.method}"
+        " --cells {params.cells}"
+        " --excluded {input.excluded}"
+        " --metrics {input.metrics}"
+        " --data {output.data}"
+        " --output {output.pdf}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,38 @@
+"""Critical tokens against first wrong tokens, by kind of error and by kind of word (v3's Tables 1 and 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import arguments, checkpoints, cli, prompts, records, words
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    arguments.add_model(parser)
+    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--critical", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import tables
+
+    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    rejected = {r["problem_id"]: r["rejected"] for r in records.read_table(args.pairs, "pairs")}
+    critical = records.read_table(args.critical, "critical")
+    kinds = {}
+    for row in critical:
+        if row["position"] is not None:
+            ids = rejected[row["problem_id"]]
+            text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
+            kinds[row["problem_id"]] = words.token_kind(text, ends, row["position"])
+    rows = [{"model": args.model_name, "dataset": args.dataset, **row} for row in tables.kinds_rows(critical, kinds)]
+    records.write_csv(args.output, pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,73 @@
+"""Summaries over seeds: accuracy, its spread and interval, and the gaps between methods over the same problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from critical_tokens import records, statistics
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method's evaluation in one cell with one seed: the share of correct answers to each problem."""
+
+    model: str
+    dataset: str
+    method: str
+    seed: int
+    shares: Mapping[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """In percent."""
+        return 100 * sum(self.shares.values()) / len(self.shares)
+
+
+def read_run(model: str, dataset: str, method: str, seed: str, path: Path) -> Run:
+    """A run from a table of grades, one or several answers per problem."""
+    answers: dict[str, list[bool]] = {}
+    for row in records.read_table(path, "grades"):
+        answers.setdefault(row["problem_id"], []).append(row["correct"])
+    if not answers:
+        raise records.ArtifactError(f"{path}: has no answers")
+    return Run(model, dataset, method, int(seed), {name: sum(a) / len(a) for name, a in answers.items()})
+
+
+def summary_rows(runs: Sequence[Run], against: str | None = None) -> list[dict[str, Any]]:
+    """A row per cell and method: mean over seeds, their standard deviation, a 95 % interval, and the gap to method `against`.
+
+    All numbers in percent. Intervals resample problems and seeds (statistics.crossed_interval); gaps are of the same problems
+    and, where both methods have several, of the same seeds.
+    """
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.model, run.dataset, run.method), []).append(run)
+    rows = []
+    for (model, dataset, method), own in groups.items():
+        accuracies = [run.accuracy for run in own]
+        mean = sum(accuracies) / len(own)
+        spread = (sum((a - mean) ** 2 for a in accuracies) / (len(own) - 1)) ** 0.5 if len(own) > 1 else None
+        names = sorted(own[0].shares)
+        low, high = statistics.crossed_interval([[run.shares[name] for name in names] for run in own])
+        row = {
+            "model": model, "dataset": dataset, "method": method, "seeds": len(own), "problems": len(names), "mean": mean,
+            "deviation": spread, "low": 100 * low, "high": 100 * high,
+        }  # fmt: skip
+        others = groups.get((model, dataset, against)) if against else None
+        if others:
+            row |= {"against": against} | (_gap(own, others) if method != against else {})
+        rows.append(row)
+    return rows
+
+
+def _gap(first: Sequence[Run], second: Sequence[Run]) -> dict[str, float]:
+    """first - second; a method with one run is compared with every run of the other."""
+    n = max(len(first), len(second))
+    pairs = [(first[i % len(first)], second[i % len(second)]) for i in range(n)]
+    names = sorted(first[0].shares.keys() & second[0].shares.keys())
+    differences = [[a.shares[name] - b.shares[name] for name in names] for a, b in pairs]
+    low, high = statistics.crossed_interval(differences)
+    return {"gap": 100 * sum(map(sum, differences)) / (n * len(names)), "gap_low": 100 * low, "gap_high": 100 * high}

@@ -1,0 +1,79 @@
+"""Figure 5 (v2): greedy answers to test problems without the token that contrastive estimation scores lowest.
+
+The paper gives no procedure. Here the lowest of an answer's scores names one token, gold answers unseen; it is masked, and
+decoding goes on greedily from the most probable other token. Right answers lose a token as wrong ones do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import arguments, cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    arguments.add_model(parser)
+    arguments.add_sampling(parser)
+    arguments.add_engine(parser)
+    arguments.add_grader(parser)
+    arguments.add_prompt(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--answers", type=Path, required=True, help="the base model's answers to them")
+    parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
+    parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
+    parser.add_argument("--beta", type=float, required=True, help="contrast factor")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("exclude_critical", args)
+
+    from critical_tokens import branching, checkpoints, scoring
+    from critical_tokens.prompts import with_eos
+    from critical_tokens.sampler import Sampler, seed_of
+    from critical_tokens.sampling import GREEDY
+
+    source = arguments.model_source(args)
+    sampler = Sampler(source, [], arguments.prompt(args), arguments.engine(args), args.grader)
+    eos = sampler.tokenizer.eos_token_id
+    problems = {p["problem_id"]: p for p in records.read_table(args.problems, "problems")[: args.limit]}
+    answered = [r for r in records.read_table(args.answers, "trajectories") if r["token_ids"]]
+    asked = [problems[r["problem_id"]] for r in answered]
+    encoded = sampler.prompt_ids(asked)
+    items = [
+        scoring.Answered(ids, with_eos(r["token_ids"], r["finished"], eos)) for ids, r in zip(encoded, answered, strict=True)
+    ]
+    positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
+    contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
+    trajectories = [
+        branching.Trajectory(r["problem_id"], tuple(ids), tuple(r["token_ids"]), sampler.grader(p["answer"]),
+                             seed_of(args.seed, r["problem_id"]))
+        for r, p, ids in zip(answered, asked, encoded, strict=True)
+    ]  # fmt: skip
+    lowest = [
+        min(range(len(t.answer)), key=contrast.scores.__getitem__) for t, contrast in zip(trajectories, contrasts, strict=True)
+    ]
+    budget = branching.Budget(GREEDY, args.max_new_tokens, eos)
+    others = branching.replace_token(sampler.engine, trajectories, lowest, 1, budget, GREEDY)
+    rows = [
+        {
+            "problem_id": t.name,
+            "sample_id": 0,
+            "arm": arm,
+            "draw": 0,
+            "token_id": token,
+            "answer": list(answer),
+            "correct": right,
+        }
+        for t, position, (other,) in zip(trajectories, lowest, others, strict=True)
+        for arm, token, answer, right in (
+            ("kept", t.answer[position], t.answer, t.grader(t.answer)),
+            ("excluded", other.token_id, other.answer, other.correct),
+        )
+    ]
+    records.write_table(args.output, "replacement", rows)
+    run.describe(args.output, answers=len(trajectories), unanswered=len(problems) - len(trajectories))
+
+
+if __name__ == "__main__":
+    cli.run(main)

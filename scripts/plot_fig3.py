@@ -1,0 +1,46 @@
+"""Figure 3 (v1 and v2): contrastive estimation along one incorrect trajectory, that of Figure 1."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from critical_tokens import arguments, checkpoints, cli, prompts, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    arguments.add_model(parser)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--contrast", type=Path, required=True)
+    parser.add_argument("--critical", type=Path, required=True)
+    parser.add_argument("--example", type=Path, required=True, help="what Figure 1 shows, JSON")
+    parser.add_argument("--data", type=Path, required=True, help="what is drawn, JSON")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    from critical_tokens import plots
+
+    name = records.read_json(args.example)["problem_id"]
+    problem = next(r for r in records.read_table(args.problems, "problems") if r["problem_id"] == name)
+    scored = next(r for r in records.read_table(args.contrast, "contrast") if r["problem_id"] == name)
+    found = next(r for r in records.read_table(args.critical, "critical") if r["problem_id"] == name)
+    if scored["positive_logps"] is None:
+        raise records.ArtifactError(f"{args.contrast}: has no log-probabilities to draw; the authors' scores have none")
+    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    length = found["length"]  # without EOS
+    illustration = plots.Illustration(
+        question=problem["question"],
+        tokens=[prompts.decode(tokenizer, [i]) for i in scored["token_ids"][:length]],
+        positive=[math.exp(logp) for logp in scored["positive_logps"][:length]],
+        negative=[math.exp(logp) for logp in scored["negative_logps"][:length]],
+        scores=list(scored["scores"][:length]),
+        critical=found["position"],
+        first_wrong=found["first_wrong"],
+    )
+    records.write_json(args.data, {"problem_id": name} | vars(illustration))
+    plots.save(plots.contrast_figure(illustration), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,49 @@
+"""Figure 5 (v1 and v2): accuracy of the baseline, without the tokens that contrastive estimation finds, and of cDPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records, statistics
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the files")
+    parser.add_argument("--excluded", type=Path, nargs="+", required=True)
+    parser.add_argument("--method", required=True, help="the method beside the baseline")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="its evaluations")
+    parser.add_argument("--data", type=Path, required=True, help="the bars, CSV")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import plots
+
+    rows = []
+    for cell, excluded, path in zip(args.cells, args.excluded, args.metrics, strict=True):
+        model, dataset = cell.split(":")
+        metrics = records.read_json(path)
+        table = records.read_table(excluded, "replacement")
+        counts = {
+            arm: sum(r["correct"] for r in table if r["arm"] == arm) for arm in ("kept", "excluded")
+        }  # answers without a token are wrong in both
+        named = {
+            "with critical tokens": counts["kept"],
+            "critical tokens excluded": counts["excluded"],
+            args.method: metrics["correct"],
+        }
+        for condition, correct in named.items():
+            low, high = statistics.wilson_interval(correct, metrics["n"])
+            rows.append({
+                "model": model, "dataset": dataset, "condition": condition, "n": metrics["n"],
+                "accuracy": 100 * correct / metrics["n"], "low": 100 * low, "high": 100 * high,
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    records.write_csv(args.data, table)
+    plots.save(plots.excluded_figure(table), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""A study: the accuracy of several methods over seeds, and their gaps to one of them. A table and a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records, studies
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --grades")
+    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
+    parser.add_argument("--against", required=True, help="the method that gaps are to")
+    parser.add_argument("--data", type=Path, required=True, help="a row per method and cell, CSV")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    from critical_tokens import plots
+
+    runs = [studies.read_run(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)]
+    summary = pd.DataFrame(studies.summary_rows(runs, args.against))
+    records.write_csv(args.data, summary)
+    seeds = pd.DataFrame([vars(run) | {"accuracy": run.accuracy} for run in runs])
+    plots.save(plots.study_figure(summary, seeds, args.against), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,29 @@
+"""Take the worked examples of few-shot prompts from lm-eval's task definitions, or from a split of the dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, provenance, records, shots
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--task", choices=tuple(shots.TASKS), help="of lm-eval")
+    source.add_argument("--problems", type=Path, help="problems with worked solutions, Parquet")
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("take_shots", args)
+
+    if args.task:
+        found = shots.from_task(args.task)
+    else:
+        found = shots.from_problems(records.read_table(args.problems, "problems")[: args.count], args.problems)
+    shots.write(args.output, found, args.count)
+    run.describe(args.output, shots=args.count)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,41 @@
+"""What other thresholds and fewer rollouts per token make of the critical tokens.
+
+Fewer rollouts are subsamples of the counts, drawn without replacement at each token by itself, and their scores are judged by
+the paper's rule with the same thresholds.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from critical_tokens import cli, critical, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the tables")
+    parser.add_argument("--rollouts", type=Path, nargs="+", required=True)
+    parser.add_argument("--critical", type=Path, nargs="+", required=True)
+    parser.add_argument("--later", type=float, nargs="+", required=True, help="later scores stay below this share")
+    parser.add_argument("--samples", type=int, nargs="+", required=True, help="rollouts per token")
+    parser.add_argument("--draws", type=int, required=True, help="subsamples that numbers are the mean of")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    rows = []
+    for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
+        model, dataset = cell.split(":")
+        truth = {row["problem_id"]: row["first_wrong"] for row in records.read_table(found, "critical")}
+        scored = groupby(records.read_table(rollouts, "rollouts"), key=lambda row: row["problem_id"])
+        counts = {name: [(r["n"], r["correct"]) for r in group if r["position"] >= 0] for name, group in scored}
+        for row in critical.rule_rows(counts, truth, args.later, args.samples, args.draws, args.seed):
+            rows.append({"model": model, "dataset": dataset, **row})
+    records.write_csv(args.output, pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    cli.run(main)

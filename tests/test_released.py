@@ -1,0 +1,123 @@
+"""The authors' own files: read as their pipeline writes them, and refused where they are something else."""
+
+import json
+
+import pytest
+from test_workflow import config_with, snakemake
+
+from critical_tokens import prompts, records, released
+from critical_tokens.prompts import Prompt
+from critical_tokens.records import ArtifactError
+
+QUESTIONS = ["Mia has 2 pens. How many pens does Mia have now?", "Tom has 3 pens. How many pens does Tom have now?"]
+RIGHT, WRONG = ["The answer is 2.", "The answer is 3."], ["The answer is 5.", "Then, 3 + 3 = 6 pens. The answer is 6."]
+PROBLEMS = [{"problem_id": f"train-0000{i}", "question": q, "answer": "2"} for i, q in enumerate(QUESTIONS)]
+
+
+def write(folder, tokenizer, bos=True):
+    """The three files of a cell, as the released pipeline writes them."""
+    folder.mkdir(exist_ok=True)
+    prompted = [Prompt("gsm8k").text(q) for q in QUESTIONS]
+    sft = {
+        "config": {},
+        "pos": {
+            str(i): {"question": q, "response": r, "answer": "2"} for i, (q, r) in enumerate(zip(QUESTIONS, RIGHT, strict=True))
+        },
+        "neg": {f"0_{k}": {"question": QUESTIONS[0], "response": w, "answer": "2"} for k, w in enumerate(WRONG)},
+    }
+    pairs = {"config": {}, "prompt": prompted, "chosen": RIGHT, "rejected": WRONG, "answer": ["2", "3"]}
+
+    def scored(prompt, text):
+        ids = tokenizer(prompt + text)["input_ids"]
+        return {"ce_prob": [i / 1000 for i in range(1, len(ids))], "response_start_idx": 0, "text": prompt + text}
+
+    results = [{"pos": scored(p, c), "neg": scored(p, r)} for p, c, r in zip(prompted, RIGHT, WRONG, strict=True)]
+    scores = {"prompt": prompted, "chosen": RIGHT, "rejected": WRONG, "prob_result": results}
+    name = "gsm8k.dpo_top_k1.T0.5"
+    for file, content in (
+        ("gsm8k.sft_pos_top_k1_sft_neg_top_p0.5.T0.5.json", sft), (f"{name}.json", pairs), (f"{name}.CE_scored.json", scores),
+    ):  # fmt: skip
+        (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, pocket_tokenizer):
+    return write(tmp_path / "released", pocket_tokenizer)
+
+
+def test_answers_and_pairs_are_those_of_the_files(folder, pocket_tokenizer):
+    files, problems = released.files(folder), released.Problems(PROBLEMS, "gsm8k")
+    positive = released.answers(files["answers"], "pos", problems, pocket_tokenizer)
+    negative = released.answers(files["answers"], "neg", problems, pocket_tokenizer)
+    assert [prompts.decode(pocket_tokenizer, r["token_ids"]) for r in positive] == RIGHT
+    assert [(r["problem_id"], r["sample_id"]) for r in negative] == [("train-00000", 0), ("train-00000", 1)]
+    pairs = released.pairs(files["pairs"], problems, pocket_tokenizer)
+    assert [r["problem_id"] for r in pairs] == ["train-00000", "train-00001"]
+    assert [prompts.decode(pocket_tokenizer, r["rejected"]) for r in pairs] == WRONG
+
+
+def test_a_token_has_the_score_of_theirs_at_its_first_character(folder, pocket_tokenizer):
+    files, problems = released.files(folder), released.Problems(PROBLEMS, "gsm8k")
+    pairs = released.pairs(files["pairs"], problems, pocket_tokenizer)
+    rows = released.scores(files["scores"], pairs, problems, pocket_tokenizer)
+    for row, pair, question in zip(rows, pairs, QUESTIONS, strict=True):
+        prompt, text = Prompt("gsm8k").text(question), prompts.decode(pocket_tokenizer, pair["rejected"])
+        spans = pocket_tokenizer(prompt + text, return_offsets_mapping=True)["offset_mapping"]
+        starts = [0, *prompts.token_ends(pocket_tokenizer, pair["rejected"])[:-1]]
+        expected = [next(i / 1000 for i, (a, b) in enumerate(spans) if a <= len(prompt) + start < b) for start in starts]
+        assert row["scores"] == pytest.approx([*expected, 0.0])
+        assert len(row["token_ids"]) == len(row["scores"]) == len(pair["rejected"]) + 1
+
+
+def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
+    problems = released.Problems(PROBLEMS, "gsm8k")
+    path = folder / "x.json"
+
+    def pairs(**changed):
+        columns = {"prompt": [Prompt("gsm8k").text(QUESTIONS[0])], "chosen": ["a"], "rejected": ["b"]} | changed
+        path.write_text(json.dumps(columns))
+        return released.pairs(path, problems, pocket_tokenizer)
+
+    assert len(pairs()) == 1
+    for changed, message in (
+        ({"chosen": []}, "different lengths"),
+        ({"chosen": "a"}, "no list chosen"),
+        ({"prompt": ["Question: Who?\nAnswer: "]}, "row 0: its question is none"),
+        ({"prompt": [7]}, "row 0: its question is none"),
+        ({"rejected": [None]}, "row 0: rejected is no text"),
+        ({"prompt": [Prompt("gsm8k").text(QUESTIONS[0])] * 2, "chosen": ["a"] * 2, "rejected": ["b"] * 2}, "several pairs"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            pairs(**changed)
+    path.write_text("[]")
+    with pytest.raises(ArtifactError, match="no JSON object"):
+        released.pairs(path, problems, pocket_tokenizer)
+    found = released.pairs(released.files(folder)["pairs"], problems, pocket_tokenizer)
+    content = json.loads((scored := released.files(folder)["scores"]).read_text())
+    content["prob_result"][1]["neg"]["ce_prob"].append(0.5)
+    content["prob_result"][1]["neg"]["ce_prob"].append(0.5)
+    scored.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"row 1: \d+ scores for \d+ tokens"):
+        released.scores(scored, found, problems, pocket_tokenizer)
+    (folder / "second.sft_pos.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="has 2 files"):
+        released.files(folder)
+
+
+@pytest.mark.workflow
+def test_a_cell_from_the_authors_files(clone, tmp_path, pocket_tokenizer):
+    """The workflow goes from released files to contrastive scores and pairs without sampling anything."""
+    folder = write(tmp_path / "released", pocket_tokenizer)
+    lines = [json.dumps({"question": q, "answer": f"… #### {i + 2}"}) for i, q in enumerate(QUESTIONS)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    source = {"path": str(tmp_path / "train.jsonl"), "question": "question", "solution": "answer"}
+    entry = {"style": "gsm8k", "max_new_tokens": 96, "train": source, "test": source, "released_pairs": str(folder)}
+    own = config_with(tmp_path, dataset_registry={"theirs": entry}, datasets=["theirs"], models=["pocket-s"])
+    cell = "results/pocket-s/theirs"
+    # Under this name: another test module's clone is another folder.
+    snakemake(*own, "--", f"{cell}/pairs.parquet", f"{cell}/contrast.parquet", cwd=clone)
+    rows = records.read_table(clone / cell / "contrast.parquet", "contrast")
+    assert [len(r["scores"]) for r in rows] == [len(r["token_ids"]) for r in rows]
+    assert not (clone / cell / "trajectories.parquet").exists()
+    assert not (clone / cell / "positive").exists()
