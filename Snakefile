@@ -26,6 +26,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/methods.smk"
 include: "rules/cluster.smk"
 include: "rules/targets.smk"
 include: "rules/hub.smk"
