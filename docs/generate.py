@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
+import evidence
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+FIGURES = ROOT / "figures"
 
 
 def main() -> None:
-    for name in ("fig1", "fig2", "fig6"):
-        (ROOT / "docs" / "figures").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "figures" / f"{name}.png", ROOT / "docs" / "figures" / f"{name}.png")
-    shutil.copy(RESULTS / "table1.csv", ROOT / "docs" / "table1.csv")
-    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning, "bench": _bench})
-    for name in ("controls", "significance", "agreement"):
+    for picture in [*FIGURES.glob("*.png"), *FIGURES.glob("studies/*.png")]:
+        copy = ROOT / "docs" / picture.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, copy)
+    for name in ("table1", "significance", "agreement", "critical_kinds", "fig5"):
         shutil.copy(RESULTS / f"{name}.csv", ROOT / "docs" / f"{name}.csv")
-    shutil.copy(ROOT / "figures" / "controls.png", ROOT / "docs" / "figures" / "controls.png")
-    parts = {"claims": _claims, "controls": _controls, "significance": _significance, "grading": _grading}
+    shutil.copytree(RESULTS / "studies", ROOT / "docs" / "studies", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.json"))
+    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning, "bench": _bench})
+    parts = {name: partial(make, ROOT) for name, make in evidence.PARTS.items()}
     _fill(ROOT / "docs" / "replication.md", parts)
     _fill(ROOT / "docs" / "cluster.md", {"slurm": _slurm})
     _fill(ROOT / "data" / "models" / "README.md", {"cards": _cards})
@@ -157,91 +160,6 @@ def _slurm() -> str:
         f"A dry run of the paper's scale ({plan['jobs']:,} jobs, {plan['shards']} shards a cell) takes "
         f"{plan['wall_seconds']:.0f} s and {plan['peak_memory_mb'] / 1024:.1f} GB."
     )
-
-
-def _claims() -> str:
-    """The paper's claims beside what the pocket world shows."""
-    curves = pd.read_csv(RESULTS / "fig2.csv").set_index(["arm", "k"])["pass_at_k"]
-    kept, replaced = (100 * curves[arm, 64] for arm in ("kept", "replaced"))
-    table = pd.read_csv(RESULTS / "table1.csv").groupby(["model", "dataset", "method"])["accuracy"].mean().unstack()
-    agreement = pd.read_csv(RESULTS / "agreement.csv")
-
-    def ahead(first: str, second: str) -> str:
-        return f"{int((table[first] > table[second]).sum())} of {len(table)} cells"
-
-    def span(values: pd.Series, scale: float = 1.0, digits: int = 2) -> str:
-        return f"{scale * values.min():.{digits}f} to {scale * values.max():.{digits}f}"
-
-    rollouts, truth = (span(agreement[f"auc_contrast_{label}"]) for label in ("rollouts", "truth"))
-    before, very = (span(agreement[f"critical_{where}_first_wrong"], 100, 0) for where in ("at_or_before", "is"))
-    rows = [
-        ("after a critical token rollouts fail", f"pass@64 with the token kept: {span(kept, 1, 0)} %"),
-        ("another token in its place saves the answer", f"pass@64 with the token replaced: {span(replaced, 1, 0)} %"),
-        (
-            "contrastive estimation finds the rollouts' critical tokens (AUC 0.77 GSM8K, 0.84 MATH, ICML)",
-            f"AUC {rollouts}; against the planted first wrong token {truth}",
-        ),
-        (
-            "a critical token is often not the first error (v3)",
-            f"at or before the first wrong token in {before} %, the very token in {very} %",
-        ),
-        ("cDPO is better than DPO from the base model", ahead("cdpo", "dpo")),
-        ("cDPO is better than RPO", ahead("cdpo", "rpo")),
-        ("cDPO is better than SFT", ahead("cdpo", "sft")),
-        ("cDPO is better than the baseline", ahead("cdpo", "baseline")),
-    ]
-    return "\n".join(["| claim | pocket world |", "|---|---|", *(f"| {claim} | {found} |" for claim, found in rows)])
-
-
-def _controls() -> str:
-    """Mean and spread of every control by cell."""
-    table = pd.read_csv(RESULTS / "controls.csv")
-    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
-    lines = [
-        "| method | " + " | ".join(f"{model}, {dataset}" for model, dataset in cells) + " |",
-        "|---|" + "---:|" * len(cells),
-    ]
-    for method, rows in table.groupby("method", sort=False):
-        by_cell = rows.set_index(["model", "dataset"])
-        shown = [
-            f"{by_cell.loc[cell, 'mean']:.1f}"
-            + (f" ± {by_cell.loc[cell, 'deviation']:.1f}" if by_cell.loc[cell, "seeds"] > 1 else "")
-            for cell in cells
-        ]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join([*lines, "", f"Mean accuracy (%) ± standard deviation over {int(table['seeds'].max())} training seeds."])
-
-
-def _significance() -> str:
-    """How many cells a method is ahead in, beyond doubt, against whom."""
-    table = pd.read_csv(RESULTS / "significance.csv")
-    lines = ["| method | against the baseline | against the best other method |", "|---|---|---|"]
-    for method, rows in table.groupby("method", sort=False):
-        words = []
-        for role in ("baseline", "best other"):
-            of_role = rows[rows["role"] == role]
-            sure = of_role[of_role["p_holm"] < 0.05]
-            better, worse = int((sure["difference"] > 0).sum()), int((sure["difference"] < 0).sum())
-            words.append(
-                f"better in {better}, worse in {worse}, open in {len(of_role) - better - worse} of {len(of_role)} cells"
-            )
-        lines.append(f"| {method} | " + " | ".join(words) + " |")
-    return "\n".join([*lines, "", "Better and worse: p below 0.05 after correction."])
-
-
-def _grading() -> str:
-    """Agreement and speed of the graders, from docs/bench/grading.py."""
-    path = ROOT / "docs" / "grading.json"
-    if not path.is_file():
-        return "Not measured yet."
-    grading = json.loads(path.read_text())
-    lines = ["| completions | grader | agreement | answers per second |", "|---|---|---:|---:|"]
-    for style, name in (("gsm8k", "GSM8K"), ("math", "MATH")):
-        g = grading[style]
-        for grader in ("released", "math_verify"):
-            share, speed = g[f"{grader}_agreement"], g[f"{grader}_per_second"]
-            lines.append(f"| {name} ({g['rows']:,}) | {grader} | {100 * share:.2f} % | {speed:,} |")
-    return "\n".join([*lines, "", f"On {grading['cores']} cores, workers started before, equal pairs graded once."])
 
 
 def _tuning() -> str:

@@ -34,7 +34,7 @@ rule train_contrast:
         model=model_flags,
         training=contrast_flags,
         prompt=prompt_for("answers"),
-        seed=config["contrast"]["seed"],
+        seed=lambda wildcards: contrast_settings(wildcards)["seed"],
     shell:
         "{params.launcher} scripts/train_contrast.py"
         " {params.model}"

@@ -23,7 +23,7 @@ def training_flags(settings):
 # Variants of contrastive estimation by what they append to file names; the default appends nothing.
 VARIANTS = {"": {}} | {f"-{name}": entry for name, entry in config["variants"].items()}
 # What makes models of their own, other than scores of the same models, and what makes references of their own.
-OWN_MODELS, OWN_REFERENCE = ("eos_trained", "held_out"), ("template",)
+OWN_MODELS, OWN_REFERENCE = ("eos_trained", "held_out", "seed"), ("template",)
 
 
 def variant_name(method):

@@ -80,13 +80,31 @@ rule summarize_temperatures:
         " 2>&1 | tee {log}"
 
 
+use rule significance as compare_scores with:
+    input:
+        [
+            f"<results>/{model}/{dataset}/agreement{variant}.csv"
+            for model in config["agreement"]["models"]
+            for dataset in config["agreement"]["datasets"]
+            for variant in ["", *(f"-{name}" for name in config["agreement"]["variants"])]
+        ],
+    output:
+        "<results>/studies/agreement.csv",
+    log:
+        "<logs>/compare_scores.log",
+    benchmark:
+        "<benchmarks>/compare_scores.tsv"
+
+
 rule vary_critical:
     """Other thresholds of the critical token's rule, and fewer rollouts per token."""
     input:
         rollouts=cells("<results>/{model}/{dataset}/rollouts.parquet"),
         critical=cells("<results>/{model}/{dataset}/critical.parquet"),
     output:
-        "<results>/studies/critical_rule.csv",
+        pdf="<figures>/studies/critical_rule.pdf",
+        png="<figures>/studies/critical_rule.png",
+        data="<results>/studies/critical_rule.csv",
     log:
         "<logs>/vary_critical.log",
     benchmark:
@@ -105,5 +123,6 @@ rule vary_critical:
         " --critical {input.critical}"
         " {params.rule}"
         " --seed {params.seed}"
-        " --output {output}"
+        " --data {output.data}"
+        " --output {output.pdf}"
         " 2>&1 | tee {log}"

@@ -84,21 +84,23 @@ rule agreement_cell:
     """Contrastive scores against rollouts and against the planted truth, in one cell."""
     input:
         critical="<results>/{model}/{dataset}/critical.parquet",
-        contrast="<results>/{model}/{dataset}/contrast.parquet",
+        contrast="<results>/{model}/{dataset}/contrast{variant}.parquet",
     output:
-        "<results>/{model}/{dataset}/agreement.csv",
+        "<results>/{model}/{dataset}/agreement{variant}.csv",
     log:
-        "<logs>/agreement_cell/{model}/{dataset}.log",
+        "<logs>/agreement_cell/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/agreement_cell/{model}/{dataset}.tsv"
+        "<benchmarks>/agreement_cell/{model}/{dataset}{variant}.tsv"
     conda:
         "../envs/analysis.yaml"
     params:
         code=code_version("agreement_cell"),
+        variant=lambda wildcards: wildcards.variant.removeprefix("-") or "default",
     shell:
         "python scripts/agreement_cell.py"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
+        " --variant {params.variant}"
         " --critical {input.critical}"
         " --contrast {input.contrast}"
         " --output {output}"

@@ -76,4 +76,4 @@ rule pretrained:
 rule studies:
     """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
     input:
-        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "critical_rule"]),
+        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "agreement", "critical_rule"]),

@@ -15,6 +15,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
+    parser.add_argument("--variant", default="default", help="of the contrastive scores")
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--contrast", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -22,12 +23,14 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import tables
+    from critical_tokens import agreement
 
     critical = records.read_table(args.critical, "critical")
     contrast = {row["problem_id"]: row["scores"] for row in records.read_table(args.contrast, "contrast")}
-    row = tables.agreement_row(critical, contrast)
-    records.write_csv(args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, **row}]))
+    row = agreement.agreement_row(critical, contrast)
+    records.write_csv(
+        args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, "variant": args.variant, **row}])
+    )
 
 
 if __name__ == "__main__":

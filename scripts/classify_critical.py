@@ -19,7 +19,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import tables
+    from critical_tokens import agreement
 
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     rejected = {r["problem_id"]: r["rejected"] for r in records.read_table(args.pairs, "pairs")}
@@ -30,7 +30,7 @@ def main() -> None:
             ids = rejected[row["problem_id"]]
             text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
             kinds[row["problem_id"]] = words.token_kind(text, ends, row["position"])
-    rows = [{"model": args.model_name, "dataset": args.dataset, **row} for row in tables.kinds_rows(critical, kinds)]
+    rows = [{"model": args.model_name, "dataset": args.dataset, **row} for row in agreement.kinds_rows(critical, kinds)]
     records.write_csv(args.output, pd.DataFrame(rows))
 
 

@@ -31,8 +31,12 @@ def main() -> None:
     # A batch holds other pairs at every update, so single updates are noise: average windows of them, and the seeds.
     table["step"] = (table["step"] - 1) // args.window * args.window + (args.window + 1) / 2
     keys = ["model", "dataset", "method", "step"]
-    curves = table.groupby(keys, sort=False)[["chosen_logps", "rejected_logps"]].mean().reset_index()
-    curves = curves.rename(columns={"chosen_logps": "chosen", "rejected_logps": "rejected"})
+    grouped = table.rename(columns={"chosen_logps": "chosen", "rejected_logps": "rejected"}).groupby(keys, sort=False)
+    curves = grouped[["chosen", "rejected"]].mean()
+    error = 1.96 * grouped[["chosen", "rejected"]].sem().fillna(0.0)  # of the mean over a window's updates and the seeds
+    for side in ("chosen", "rejected"):
+        curves[f"{side}_low"], curves[f"{side}_high"] = curves[side] - error[side], curves[side] + error[side]
+    curves = curves.reset_index()
     records.write_csv(args.data, curves)
     plots.save(plots.log_probability_figure(curves), args.output)
 

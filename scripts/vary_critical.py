@@ -21,10 +21,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", required=True, help="rollouts per token")
     parser.add_argument("--draws", type=int, required=True, help="subsamples that numbers are the mean of")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="a row per cell and rule, CSV")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
     import pandas as pd
+
+    from critical_tokens import plots
 
     rows = []
     for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
@@ -34,7 +37,9 @@ def main() -> None:
         counts = {name: [(r["n"], r["correct"]) for r in group if r["position"] >= 0] for name, group in scored}
         for row in critical.rule_rows(counts, truth, args.later, args.samples, args.draws, args.seed):
             rows.append({"model": model, "dataset": dataset, **row})
-    records.write_csv(args.output, pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    records.write_csv(args.data, table)
+    plots.save(plots.rule_figure(table), args.output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from critical_tokens import annotations, critical, statistics, studies, tables, token_weights, words
+from critical_tokens import agreement, annotations, critical, statistics, studies, tables, token_weights, words
 from critical_tokens.prompts import Prompt
 from critical_tokens.records import ArtifactError
 
@@ -90,11 +90,13 @@ def test_agreement_counts_tokens_of_the_examined_answers():
         {"problem_id": "c", "position": None, "first_wrong": 1, "length": 2},
     ]
     contrast = {"a": [0.9, 0.8, 0.1, 0.2, 0.0], "b": [0.5, 0.4, 0.0], "c": [0.3, 0.2, 0.0]}
-    row = tables.agreement_row(critical, contrast)
+    row = agreement.agreement_row(critical, contrast)
     assert (row["answers"], row["with_critical_token"]) == (3, 2)
     # critical 0.1 and 0.5 against 0.9, 0.8, 0.2, 0.4: 4 + 2 pairs of 8 are in order
     assert row["auc_contrast_rollouts"] == pytest.approx(6 / 8)
+    assert row["auc_contrast_rollouts_low"] <= 6 / 8 <= row["auc_contrast_rollouts_high"]
     assert row["lowest_is_critical"] == 0.5
+    assert (row["lowest_is_critical_low"], row["lowest_is_critical_high"]) == statistics.wilson_interval(1, 2)
     assert row["lowest_is_first_wrong"] == 0.5
     assert row["critical_is_first_wrong"] == 0.0
     assert row["critical_at_or_before_first_wrong"] == 1.0
@@ -144,7 +146,7 @@ def test_critical_tokens_by_kind_of_error():
         row("e", 1, None, None),
     ]  # fmt: skip
     kinds = {"a": "number", "b": "function", "c": "number"}
-    calculation, semantic, total = tables.kinds_rows(found, kinds)
+    calculation, semantic, total = agreement.kinds_rows(found, kinds)
     assert (calculation["n"], calculation["differ"], calculation["after"], calculation["number"]) == (1, 100.0, 1, 1)
     assert (semantic["n"], semantic["differ"], semantic["before"], semantic["function"]) == (2, 50.0, 1, 1)
     assert (total["n"], total["before"], total["after"], total["number"]) == (3, 1, 1, 2)

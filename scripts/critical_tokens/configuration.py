@@ -43,6 +43,11 @@ def check_config(config: Mapping[str, Any]) -> None:
         shots = entry.get("shots", {})
         if bool(shots) and not {"task", "split"} & set(shots):
             raise ConfigError(f"dataset_registry: {name}: shots names no source; give task or split")
+    for key in ("models", "datasets"):
+        for name in config["agreement"][key]:
+            _require(name, config[registries[key]], f"agreement: {key}")
+    for name in config["agreement"]["variants"]:
+        _require(name, config["variants"], "agreement: variants")
     for study, entry in [*config["studies"].items(), ("temperatures", config["temperatures"])]:
         for key, registry in registries.items():
             for name in entry[key]:

@@ -90,6 +90,30 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {method: COLOURS.get(method) or next(spare) for method in methods}
 
 
+def rule_figure(table: pd.DataFrame) -> Figure:
+    """Critical tokens found over the rule's threshold and over the rollouts per token; columns of critical.rule_rows."""
+    figure, axes = panels(1, 2)
+    most = table["rollouts"].max()
+    sides = (
+        ("later", table[table["rollouts"] == most], "later scores below (%)", 100),
+        ("rollouts", table[table["later"] == 0.05], "rollouts per token", 1),
+    )
+    cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
+    for ax, (column, rows, label, scale) in zip(axes[0], sides, strict=True):
+        for place, (model, dataset) in enumerate(cells):
+            colour = mpl.colormaps["viridis"](place / max(1, len(cells)))
+            curve = rows[(rows["model"] == model) & (rows["dataset"] == dataset)].sort_values(column)
+            ax.plot(
+                scale * curve[column], 100 * curve["found"], color=colour, marker="o", markersize=3, label=f"{model}, {dataset}"
+            )
+            ax.plot(scale * curve[column], 100 * curve["same"], color=colour, marker="o", markersize=3, ls="--")
+        ax.set(xlabel=label, ylabel="answers (%)", ylim=(-3, 103))
+        ax.grid(**GRID)
+    axes[0][1].set_xscale("log", base=2)
+    axes[0][0].legend(frameon=False, title="found (dashed: the same token)", title_fontsize=8, fontsize=8, loc="lower right")
+    return figure
+
+
 def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
     """Figure 2: pass@k with the critical token kept and replaced; columns model, dataset, arm, k, pass_at_k, low, high, n."""
     models, datasets = (list(dict.fromkeys(curves[c])) for c in ("model", "dataset"))
@@ -130,6 +154,8 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
                 width = 1.3 + 1.2 * (len(methods) - 1 - place)  # curves that coincide stay visible under one another
                 for side, line in (("chosen", "-"), ("rejected", "--")):
                     ax.plot(curve["step"], curve[side], line, color=colours[method], label=f"{method}, {side}", linewidth=width)
+                    band = (curve[f"{side}_low"], curve[f"{side}_high"])
+                    ax.fill_between(curve["step"], *band, color=colours[method], alpha=0.12, lw=0)
             ax.grid(**GRID)
             ax.set_title(f"{model}, {dataset}", fontsize=9)
             ax.set_xlabel("updates")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from critical_tokens import records, statistics, words
+from critical_tokens import records, statistics
 
 COLUMNS = (
     "model", "dataset", "method", "start", "seed", "n", "correct", "accuracy", "low", "high", "reported", "reported_version",
@@ -170,67 +170,6 @@ def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
         "p": statistics.mcnemar_exact(only_first, only_second),
         "needed": None if asterisk is None else max(0, asterisk - (only_first - only_second)),
     }
-
-
-def kinds_rows(critical: Sequence[records.Row], word_kinds: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Critical tokens by kind of error, and all of them: v3's Tables 1 and 2 in one.
-
-    critical: rows of that table; those without a critical token or a known first error are left out. word_kinds: of the
-    critical token, by problem. differ: share in percent whose critical token is not the first wrong one; before, after: where
-    it is then.
-    """
-    known = [row for row in critical if row["position"] is not None and row["first_wrong"] is not None]
-    rows = []
-    for kind in [*dict.fromkeys(row["error_kind"] for row in sorted(known, key=lambda r: r["error_kind"])), "total"]:
-        own = [row for row in known if kind in (row["error_kind"], "total")]
-        differing = [row for row in own if row["position"] != row["first_wrong"]]
-        before = sum(row["position"] < row["first_wrong"] for row in differing)
-        of_words = [word_kinds[row["problem_id"]] for row in own]
-        rows.append({
-            "error_kind": kind,
-            "n": len(own),
-            "differ": 100 * len(differing) / len(own) if own else None,
-            **{word: of_words.count(word) for word in words.KINDS},
-            "before": before,
-            "after": len(differing) - before,
-        })  # fmt: skip
-    return rows
-
-
-def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Contrastive scores against rollouts and against the checker, over the tokens of the examined answers.
-
-    critical: rows of that table. contrast: scores by problem.
-    """
-    found = [row for row in critical if row["position"] is not None]
-    known = [row for row in found if row["first_wrong"] is not None]
-    lowest = {row["problem_id"]: min(range(row["length"]), key=contrast[row["problem_id"]].__getitem__) for row in critical}
-
-    def separation(rows: Sequence[records.Row], key: str) -> float | None:
-        """By token over all answers, as the paper's AUC."""
-        inside, outside = [], []
-        for row in rows:
-            for t, score in enumerate(contrast[row["problem_id"]][: row["length"]]):
-                (inside if t == row[key] else outside).append(-score)
-        return statistics.auc(inside, outside)
-
-    wrong = [row for row in critical if row["first_wrong"] is not None]
-    return {
-        "answers": len(critical),
-        "with_critical_token": len(found),
-        "auc_contrast_rollouts": separation(found, "position"),
-        "auc_contrast_truth": separation(wrong, "first_wrong"),
-        "lowest_is_critical": _share_of(lowest[r["problem_id"]] == r["position"] for r in found),
-        "lowest_at_or_before_first_wrong": _share_of(lowest[r["problem_id"]] <= r["first_wrong"] for r in wrong),
-        "lowest_is_first_wrong": _share_of(lowest[r["problem_id"]] == r["first_wrong"] for r in wrong),
-        "critical_is_first_wrong": _share_of(r["position"] == r["first_wrong"] for r in known),
-        "critical_at_or_before_first_wrong": _share_of(r["position"] <= r["first_wrong"] for r in known),
-    }
-
-
-def _share_of(verdicts: Iterable[bool]) -> float | None:
-    verdicts = list(verdicts)
-    return sum(verdicts) / len(verdicts) if verdicts else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
