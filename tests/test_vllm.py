@@ -15,6 +15,7 @@ from critical_tokens.branching import Budget, Trajectory
 from critical_tokens.checkpoints import ModelSource, load_model
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.stopping import Stop
 from critical_tokens.engines.transformers import TransformersEngine
 from critical_tokens.hub import HubError
 from critical_tokens.rollouts import coupled, score, stratified
@@ -57,6 +58,20 @@ def test_greedy_answers_are_the_same(ours, vllm, asked):
 def test_an_answer_stops_at_its_limit(ours, vllm, asked):
     requests = [Request(p, 1, 0, limit) for limit, p in enumerate(asked, 1)]
     assert vllm.generate(requests, GREEDY) == ours.generate(requests, GREEDY)
+
+
+def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, asked):
+    """Both engines keep the same tokens before a text that every answer has, and say that the answer is finished."""
+    stop = Stop(pocket_tokenizer, " answer is")
+    requests = [Request(p, 1, i, 96) for i, p in enumerate(asked)]
+    expected = TransformersEngine(load_model(pocket_source), eos, TOKENS, stop).generate(requests, GREEDY)
+    engine = open_engine(EngineSettings(TOKENS, "vllm"), pocket_source, [], eos, stop)
+    found = engine.generate(requests, GREEDY)
+    engine.close()
+    assert found == expected
+    assert all(answer.finished for (answer,) in found)
+    texts = {prompts.decode(pocket_tokenizer, answer.token_ids).rsplit(" ", 2)[-1].strip() for (answer,) in found}
+    assert texts == {"The"}
 
 
 def test_samples_follow_the_same_distribution(ours, vllm, asked):

@@ -1,5 +1,6 @@
 """The workflow's command line: what it builds, what it reruns, and what it refuses. Dry runs only; see test_smoke.py."""
 
+import json
 import re
 import subprocess
 import sys
@@ -169,6 +170,22 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
     aligned = {re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"}
     assert aligned == {"nll": False, "cdpo": True}
     assert not any("--shots" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
+
+
+def test_few_shot_prompts_reach_the_model(clone, tmp_path):
+    """Shots of the dataset's own, and those of lm-eval by their rule; the answers to questions behind them are graded."""
+    own = config_with(
+        tmp_path,
+        prompts={"evaluation": {"few_shot": True}},
+        dataset_registry={"pocket-gsm": {"test": {"problems": 8}, "validation": {"problems": 5}}},
+    )
+    metrics = "results/pocket-s/pocket-gsm/baseline/seed1/metrics.json"
+    snakemake(*own, "--", metrics, "results/data/gsm8k/shots.json", cwd=clone)
+    assert json.loads((clone / metrics).read_text())["n"] == 8
+    shots = {name: json.loads((clone / f"results/data/{name}/shots.json").read_text()) for name in ("gsm8k", "pocket-gsm")}
+    assert {name: len(found) for name, found in shots.items()} == {"gsm8k": 8, "pocket-gsm": 2}
+    meta = json.loads((clone / metrics).with_name("evaluation.meta.json").read_text())
+    assert meta["settings"]["shots"] == "results/data/pocket-gsm/shots.json"
 
 
 def test_an_engine_comes_from_the_registry(clone, tmp_path):
