@@ -19,7 +19,7 @@ rule score_base_reference:
     log:
         "<logs>/score_base_reference/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/score_base_reference/{model}/{dataset}{variant}.tsv"
+        "<benchmarks>/score_base_reference/{model}/{dataset}/scores{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:

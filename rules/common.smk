@@ -7,13 +7,14 @@ from snakemake.utils import validate
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from critical_tokens import released
 from critical_tokens.configuration import check_config, register_sweeps
 from critical_tokens.token_weights import NEEDS
 from critical_tokens.workflow import code_version, flags, on_hub, visible_gpus
 
 validate(config, "schemas/config.schema.yaml")
 SWEPT = register_sweeps(config)
-check_config(config)
+check_config(config, SWEPT)
 
 
 wildcard_constraints:
@@ -105,12 +106,18 @@ def released_files(wildcards):
     return sorted(str(path) for path in Path(released_folder(**wildcards)).glob("*.json"))
 
 
-def with_scores(model, dataset):
-    return any("CE_scored" in path.name for path in Path(released_folder(model, dataset)).glob("*.json"))
+def scored_by_authors(dataset):
+    """Whether the authors' files have contrastive scores: for all selected models, or for none."""
+    found = {model: any(Path(released_folder(model, dataset)).glob(released.PATTERNS["scores"])) for model in config["models"]}
+    if len(set(found.values())) > 1:
+        missing = ", ".join(model for model, has in found.items() if not has)
+        raise ValueError(
+            f"dataset_registry: {dataset}: released_pairs has contrastive scores for some models, none for {missing}"
+        )
+    return all(found.values())
 
 
-# Cells whose scores are the authors' too.
-SCORED = [f"{model}/{dataset}" for model in config["model_registry"] for dataset in RELEASED if with_scores(model, dataset)]
+SCORED = [dataset for dataset in RELEASED if scored_by_authors(dataset)]
 
 
 # --- prompts
@@ -127,7 +134,7 @@ def prompt_for(stage):
 
 def prompt_flags(wildcards, stage, variant):
     settings = config["prompts"][stage]
-    template = variant.get("template", settings["template"])
+    template = variant.get("template", settings["template"]) if stage == "pairs" else settings["template"]
     return flags(
         style=style(wildcards), template=None if template == "usual" else template, shots=shots_of(wildcards, stage) or None
     )
@@ -217,28 +224,39 @@ def sampling_flags(wildcards):
     )
 
 
-def rollout_flags():
+def rollout_method(wildcards):
+    """Answers of others need not be possible under the model's own sampling distribution: theirs are continued afresh."""
+    return "independent" if wildcards.dataset in RELEASED else config["rollouts"]["method"]
+
+
+def rollout_flags(wildcards):
     """How rollouts are made: the procedure, its size, and how far it goes. Whole curves know of no thresholds."""
+    settings, method = config["rollouts"], rollout_method(wildcards)
+    size = {"branches": settings["stratified"]["branches"]} if method == "stratified" else {"rollouts": settings["samples"]}
+    until = list(thresholds(wildcards).values()) if settings["extent"] == "critical" else None
+    return flags(method=method, **size, until_critical=until)
+
+
+def label_flags(wildcards):
+    """How all rejected answers are scored: stratified, if the model can have given them."""
     settings = config["rollouts"]
-    size = (
-        {"branches": settings["stratified"]["branches"]}
-        if settings["method"] == "stratified"
-        else {"rollouts": settings["samples"]}
-    )
-    until = list(thresholds().values()) if settings["extent"] == "critical" else None
-    return flags(method=settings["method"], **size, until_critical=until)
+    if wildcards.dataset in RELEASED:
+        return flags(method="independent", rollouts=settings["samples"])
+    return flags(method="stratified", branches=settings["label_branches"])
 
 
-def thresholds():
+def thresholds(wildcards):
     """When a rollout score makes a token critical: counts and stratified scores have thresholds of their own."""
     settings = config["rollouts"]
-    own = settings["stratified"] if settings["method"] == "stratified" else {"later": settings["later"], "zero": 0.0}
+    counts = {"later": settings["later"], "zero": 0.0}
+    own = settings["stratified"] if rollout_method(wildcards) == "stratified" else counts
     return {key: own[key] for key in ("later", "zero")}
 
 
 def evaluation_flags(wildcards):
     """How answers to test problems are sampled."""
-    return answer_flags(wildcards, config["evaluation"]["temperature"], config["evaluation"]["problems"])
+    settings = config["evaluation"]
+    return answer_flags(wildcards, settings["temperature"], settings["problems"]) + " " + flags(**engine_settings(wildcards))
 
 
 def answer_flags(wildcards, temperature, limit, samples=None):
@@ -248,12 +266,19 @@ def answer_flags(wildcards, temperature, limit, samples=None):
         limit=limit,
         samples=samples,
         max_new_tokens=config["dataset_registry"][wildcards.dataset]["max_new_tokens"],
-        **engine_settings(wildcards),
     )
+
+
+def exclusion_flags(wildcards):
+    """As the baseline was evaluated, but always with the transformers engine: contrastive models score there, too."""
+    settings = config["evaluation"]
+    answers = answer_flags(wildcards, settings["temperature"], settings["problems"])
+    return answers + " " + flags(max_batch_tokens=config["trajectories"]["max_batch_tokens"])
 
 
 def temperature_flags(wildcards):
     """The same at another temperature; a greedy answer is one however often it is asked for."""
     settings = config["temperatures"]
     samples = 1 if float(wildcards.temperature) == 0 else settings["samples"]
-    return answer_flags(wildcards, wildcards.temperature, settings["problems"], samples)
+    answers = answer_flags(wildcards, wildcards.temperature, settings["problems"], samples)
+    return answers + " " + flags(**engine_settings(wildcards))

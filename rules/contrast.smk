@@ -63,8 +63,7 @@ if SCORED:
         benchmark:
             "<benchmarks>/import_scores/{model}/{dataset}.tsv"
         wildcard_constraints:
-            model="|".join(cell.split("/")[0] for cell in SCORED),
-            dataset="|".join(cell.split("/")[1] for cell in SCORED),
+            dataset="|".join(SCORED),
         conda:
             "../envs/train.yaml"
         params:
@@ -99,7 +98,7 @@ rule score_contrast:
     log:
         "<logs>/score_contrast/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/score_contrast/{model}/{dataset}{variant}.tsv"
+        "<benchmarks>/score_contrast/{model}/{dataset}/scores{variant}.tsv"
     conda:
         "../envs/train.yaml"
     resources:

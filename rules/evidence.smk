@@ -103,7 +103,7 @@ rule exclude_critical:
     params:
         code=code_version("exclude_critical"),
         model=model_flags,
-        evaluation=evaluation_flags,
+        evaluation=exclusion_flags,
         prompt=prompt_for("evaluation"),
         grader=GRADER,
         beta=config["contrast"]["beta"],

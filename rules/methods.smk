@@ -165,6 +165,16 @@ def runs(pattern, selected=None):
     ]
 
 
+def packed_tables(wildcards):
+    """Tables and contrastive models of a cell; what the authors' files stand in for was never made."""
+    tables = ["positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast", "reference"]
+    if wildcards.dataset not in RELEASED:
+        tables += ["trajectories", "grades"]
+    models = [] if wildcards.dataset in SCORED else ["positive", "negative"]
+    files = [f"{table}.parquet" for table in tables] + [f"{side}/{file}" for side in models for file in ADAPTER_FILES]
+    return [f"<results>/{{model}}/{{dataset}}/{file}" for file in files]
+
+
 def study_methods(study):
     """Methods of a study: those that it names, and those of its sweep."""
     settings = config["studies"][study]
@@ -200,6 +210,7 @@ def cell_metrics(wildcards):
     return [f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/metrics.json" for method, seed in RUNS]
 
 
+COUNTED = config["rollouts"]["extent"] == "curve" and config["rollouts"]["method"] != "stratified"
 TUNING_RUNS = [(method, seed) for method in SWEPT["tuning"] for seed in config["seeds"]]
 PLOTTED = [(method, seed) for method in config["figures"]["log_probabilities"] for seed in config["seeds"]]
 FIGURES = (1, 2, 3, 5, 6)

@@ -10,22 +10,7 @@ rule pack:
     """Problems, tables, adapters and metrics of a cell, with their checksums."""
     input:
         expand("<results>/data/{{dataset}}/{split}.parquet", split=["train", "test"]),
-        expand(
-            "<results>/{{model}}/{{dataset}}/{table}.parquet",
-            table=[
-                "trajectories",
-                "grades",
-                "positive",
-                "negative",
-                "pairs",
-                "rollouts",
-                "critical",
-                "replacement",
-                "contrast",
-                "reference",
-            ],
-        ),
-        expand("<results>/{{model}}/{{dataset}}/{side}/{file}", side=["positive", "negative"], file=ADAPTER_FILES),
+        packed_tables,
         [
             f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
             for method, seed in TRAINED

@@ -34,7 +34,7 @@ rule score_rollouts:
         prompt=prompt_for("sampling"),
         grader=GRADER,
         trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
-        method=rollout_flags(),
+        method=rollout_flags,
         shard=shard_flags,
         seed=config["rollouts"]["seed"],
     shell:
@@ -72,7 +72,7 @@ rule find_critical:
     params:
         code=code_version("find_critical"),
         model=model_flags,
-        thresholds=flags(**thresholds()),
+        thresholds=lambda wildcards: flags(**thresholds(wildcards)),
         annotations=lambda wildcards, input: flags(annotations=input.annotations or None),
     shell:
         "python scripts/find_critical.py"
@@ -158,14 +158,14 @@ rule label_rollouts:
         sampling=sampling_flags,
         prompt=prompt_for("sampling"),
         grader=GRADER,
-        branches=config["rollouts"]["label_branches"],
+        method=label_flags,
         seed=config["rollouts"]["seed"],
     shell:
         "python scripts/score_rollouts.py"
         " {params.model}"
         " --problems {input.problems}"
         " --pairs {input.pairs}"
-        " --method stratified --branches {params.branches}"
+        " {params.method}"
         " {params.prompt}"
         " --grader {params.grader}"
         " {params.sampling}"

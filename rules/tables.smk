@@ -90,7 +90,7 @@ rule agreement_cell:
     log:
         "<logs>/agreement_cell/{model}/{dataset}{variant}.log",
     benchmark:
-        "<benchmarks>/agreement_cell/{model}/{dataset}{variant}.tsv"
+        "<benchmarks>/agreement_cell/{model}/{dataset}/scores{variant}.tsv"
     conda:
         "../envs/analysis.yaml"
     params:

@@ -10,6 +10,7 @@ COST    as many trainings as methods x rates x cells x seeds
 use rule evaluate_method as validate_method with:
     input:
         model=model_files,
+        shots=shots_for("evaluation"),
         problems="<results>/data/{dataset}/validation.parquet",
         adapters=own_adapters,
     output:

@@ -15,7 +15,6 @@ def main() -> None:
     parser = cli.parser(__doc__)
     arguments.add_model(parser)
     arguments.add_sampling(parser)
-    arguments.add_engine(parser)
     arguments.add_grader(parser)
     arguments.add_prompt(parser)
     parser.add_argument("--problems", type=Path, required=True)
@@ -24,32 +23,38 @@ def main() -> None:
     parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
     parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
     parser.add_argument("--beta", type=float, required=True, help="contrast factor")
+    parser.add_argument("--max-batch-tokens", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("exclude_critical", args)
 
-    from critical_tokens import branching, checkpoints, scoring
-    from critical_tokens.prompts import with_eos
+    from critical_tokens import branching, checkpoints, prompts, scoring
+    from critical_tokens.engines.opening import EngineSettings
     from critical_tokens.sampler import Sampler, seed_of
     from critical_tokens.sampling import GREEDY
 
-    source = arguments.model_source(args)
-    sampler = Sampler(source, [], arguments.prompt(args), arguments.engine(args), args.grader)
-    eos = sampler.tokenizer.eos_token_id
+    source, prompt = arguments.model_source(args), arguments.prompt(args)
+    tokenizer = checkpoints.load_tokenizer(source)
+    eos = tokenizer.eos_token_id
     problems = {p["problem_id"]: p for p in records.read_table(args.problems, "problems")[: args.limit]}
     answered = [r for r in records.read_table(args.answers, "trajectories") if r["token_ids"]]
     asked = [problems[r["problem_id"]] for r in answered]
-    encoded = sampler.prompt_ids(asked)
+    encoded = prompts.encode_prompts(tokenizer, [p["question"] for p in asked], prompt)
     items = [
-        scoring.Answered(ids, with_eos(r["token_ids"], r["finished"], eos)) for ids, r in zip(encoded, answered, strict=True)
+        scoring.Answered(ids, prompts.with_eos(r["token_ids"], r["finished"], eos))
+        for ids, r in zip(encoded, answered, strict=True)
     ]
-    positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
-    contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
+    # Both contrastive models are gone before the base model comes.
+    pair = [checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative)]
+    contrasts = scoring.contrast(*pair, items, args.beta, args.max_batch_tokens)
+    pair.clear()
+    sampler = Sampler(source, [], prompt, EngineSettings(args.max_batch_tokens), args.grader)
     trajectories = [
-        branching.Trajectory(r["problem_id"], tuple(ids), tuple(r["token_ids"]), sampler.grader(p["answer"]),
-                             seed_of(args.seed, r["problem_id"]))
+        branching.Trajectory(
+            r["problem_id"], tuple(ids), tuple(r["token_ids"]), sampler.grader(p["answer"]), seed_of(args.seed, r["problem_id"])
+        )
         for r, p, ids in zip(answered, asked, encoded, strict=True)
-    ]  # fmt: skip
+    ]
     lowest = [
         min(range(len(t.answer)), key=contrast.scores.__getitem__) for t, contrast in zip(trajectories, contrasts, strict=True)
     ]

@@ -19,10 +19,10 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("import_released", args)
 
-    from critical_tokens.checkpoints import load_tokenizer
+    from critical_tokens import checkpoints
 
     files = released.files(args.folder)
-    tokenizer = load_tokenizer(arguments.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     problems = released.Problems(records.read_table(args.problems, "problems"), args.style)
     tables = [
         (args.positive, "answers", released.answers(files["answers"], "pos", problems, tokenizer)),

@@ -18,12 +18,12 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("import_scores", args)
 
-    from critical_tokens.checkpoints import load_tokenizer
+    from critical_tokens import checkpoints
 
     path = released.files(args.folder)["scores"]
     problems = released.Problems(records.read_table(args.problems, "problems"), args.style)
     pairs = records.read_table(args.pairs, "pairs")
-    rows = released.scores(path, pairs, problems, load_tokenizer(arguments.model_source(args)))
+    rows = released.scores(path, pairs, problems, checkpoints.load_tokenizer(arguments.model_source(args)))
     records.write_table(args.output, "contrast", rows)
     run.describe(args.output, answers=len(rows), released={"scores": provenance.checksum(path)})
 

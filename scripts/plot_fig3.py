@@ -25,21 +25,24 @@ def main() -> None:
     problem = next(r for r in records.read_table(args.problems, "problems") if r["problem_id"] == name)
     scored = next(r for r in records.read_table(args.contrast, "contrast") if r["problem_id"] == name)
     found = next(r for r in records.read_table(args.critical, "critical") if r["problem_id"] == name)
-    if scored["positive_logps"] is None:
-        raise records.ArtifactError(f"{args.contrast}: has no log-probabilities to draw; the authors' scores have none")
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     length = found["length"]  # without EOS
     illustration = plots.Illustration(
         question=problem["question"],
         tokens=[prompts.decode(tokenizer, [i]) for i in scored["token_ids"][:length]],
-        positive=[math.exp(logp) for logp in scored["positive_logps"][:length]],
-        negative=[math.exp(logp) for logp in scored["negative_logps"][:length]],
+        positive=_probabilities(scored["positive_logps"], length),
+        negative=_probabilities(scored["negative_logps"], length),
         scores=list(scored["scores"][:length]),
         critical=found["position"],
         first_wrong=found["first_wrong"],
     )
     records.write_json(args.data, {"problem_id": name} | vars(illustration))
     plots.save(plots.contrast_figure(illustration), args.output)
+
+
+def _probabilities(logps: list[float] | None, length: int) -> list[float]:
+    """Of the first tokens; none where scores came without them, as the authors' do."""
+    return [math.exp(logp) for logp in (logps or [])[:length]]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
 
     from critical_tokens import plots
 
-    runs = [studies.read_run(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)]
+    runs = [studies.read_evaluation(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)]
     summary = pd.DataFrame(studies.summary_rows(runs, args.against))
     records.write_csv(args.data, summary)
     seeds = pd.DataFrame([vars(run) | {"accuracy": run.accuracy} for run in runs])

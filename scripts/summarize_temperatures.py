@@ -21,10 +21,10 @@ def main() -> None:
 
     from critical_tokens import plots
 
-    by_temperature: dict[float, list[studies.Run]] = {}
+    by_temperature: dict[float, list[studies.Evaluation]] = {}
     for run, path in zip(args.runs, args.grades, strict=True):
         *names, temperature = run.split(":")
-        by_temperature.setdefault(float(temperature), []).append(studies.read_run(*names, path))
+        by_temperature.setdefault(float(temperature), []).append(studies.read_evaluation(*names, path))
     rows = [
         {"temperature": temperature} | row
         for temperature, runs in sorted(by_temperature.items())

@@ -35,6 +35,10 @@ def main() -> None:
         truth = {row["problem_id"]: row["first_wrong"] for row in records.read_table(found, "critical")}
         scored = groupby(records.read_table(rollouts, "rollouts"), key=lambda row: row["problem_id"])
         counts = {name: [(r["n"], r["correct"]) for r in group if r["position"] >= 0] for name, group in scored}
+        whole = {row["problem_id"]: row["length"] for row in records.read_table(found, "critical")}
+        if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
+            what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
+            raise records.ArtifactError(f"{rollouts}: {what}")
         for row in critical.rule_rows(counts, truth, args.later, args.samples, args.draws, args.seed):
             rows.append({"model": model, "dataset": dataset, **row})
     table = pd.DataFrame(rows)

@@ -208,7 +208,7 @@ def test_several_answers_to_a_problem_are_not_independent():
 
 def test_a_study_compares_the_same_problems():
     def run(method, seed, right):
-        return studies.Run("m", "d", method, seed, {f"p{i}": float(i in right) for i in range(10)})
+        return studies.Evaluation("m", "d", method, seed, {f"p{i}": float(i in right) for i in range(10)})
 
     runs = [run("baseline", 1, {0}), run("cdpo", 1, {0, 1, 2}), run("cdpo", 2, {0, 1, 2, 3, 4})]
     baseline, cdpo = studies.summary_rows(runs, "baseline")

@@ -19,6 +19,8 @@ def test_a_prompt_is_its_shots_and_the_question():
     assert Prompt("math", "startup").text("Why?") == "Problem:\nWhy?\n\nSolution:\n"
     few = Prompt("math", shots=(Shot("One?", "1."), Shot("Two?", "2.")))
     assert few.text("Three?") == ("Problem: One?\nSolution: 1.\n\nProblem: Two?\nSolution: 2.\n\nProblem: Three?\nSolution: ")
+    mixed = Prompt("math", "startup", few.shots[:1])
+    assert mixed.text("Three?") == "Problem: One?\nSolution: 1.\n\nProblem:\nThree?\n\nSolution:\n"
 
 
 @pytest.mark.parametrize("template", prompts.TEMPLATES)

@@ -86,6 +86,7 @@ def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
         ({"prompt": ["Question: Who?\nAnswer: "]}, "row 0: its question is none"),
         ({"prompt": [7]}, "row 0: its question is none"),
         ({"rejected": [None]}, "row 0: rejected is no text"),
+        ({"rejected": ["\ud800"]}, "row 0: rejected is no text"),
         ({"prompt": [Prompt("gsm8k").text(QUESTIONS[0])] * 2, "chosen": ["a"] * 2, "rejected": ["b"] * 2}, "several pairs"),
     ):
         with pytest.raises(ArtifactError, match=message):
@@ -99,6 +100,16 @@ def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
     content["prob_result"][1]["neg"]["ce_prob"].append(0.5)
     scored.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=r"row 1: \d+ scores for \d+ tokens"):
+        released.scores(scored, found, problems, pocket_tokenizer)
+    content["prob_result"][1]["neg"] = [1]
+    scored.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="row 1: ce_prob is no list of scores"):
+        released.scores(scored, found, problems, pocket_tokenizer)
+    content["rejected"][0] = RIGHT[0]
+    scored.write_text(json.dumps(content))
+    content["prob_result"][1] = content["prob_result"][0]
+    scored.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="row 0: its rejected answer is not that of the pair of problem train-00000"):
         released.scores(scored, found, problems, pocket_tokenizer)
     (folder / "second.sft_pos.json").write_text("{}")
     with pytest.raises(ArtifactError, match="has 2 files"):
@@ -115,8 +126,11 @@ def test_a_cell_from_the_authors_files(clone, tmp_path, pocket_tokenizer):
     entry = {"style": "gsm8k", "max_new_tokens": 96, "train": source, "test": source, "released_pairs": str(folder)}
     own = config_with(tmp_path, dataset_registry={"theirs": entry}, datasets=["theirs"], models=["pocket-s"])
     cell = "results/pocket-s/theirs"
-    # Under this name: another test module's clone is another folder.
-    snakemake(*own, "--", f"{cell}/pairs.parquet", f"{cell}/contrast.parquet", cwd=clone)
+    shown = snakemake(
+        *own, "-p", "--", f"{cell}/pairs.parquet", f"{cell}/contrast.parquet", f"{cell}/rollouts.parquet", cwd=clone
+    )
+    # Their answers need not be possible under our distribution.
+    assert "--method independent --rollouts 64" in shown.stdout + shown.stderr
     rows = records.read_table(clone / cell / "contrast.parquet", "contrast")
     assert [len(r["scores"]) for r in rows] == [len(r["token_ids"]) for r in rows]
     assert not (clone / cell / "trajectories.parquet").exists()

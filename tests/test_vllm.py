@@ -171,12 +171,13 @@ def adapter(source, folder, seed):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_adapters_are_applied(pocket_source, ours, asked, eos, tmp_path, count):
+def test_adapters_are_applied(pocket_source, pocket_tokenizer, ours, asked, eos, tmp_path, count):
     """One is handed to vLLM as it is, two are merged; both give the greedy answers of the merged model."""
     adapters = [adapter(pocket_source, tmp_path / str(i), i) for i in range(count)]
     merged = TransformersEngine(load_model(pocket_source, adapters), eos, TOKENS)
     requests = [Request(p, 1, 0, 60) for p in asked]
-    engine = open_engine(EngineSettings(TOKENS, "vllm", context=200), pocket_source, adapters, eos)
+    stop = Stop(pocket_tokenizer, prompts.Prompt("gsm8k").stop)
+    engine = open_engine(EngineSettings(TOKENS, "vllm", context=200), pocket_source, adapters, eos, stop)
     try:
         expected = merged.generate(requests, GREEDY)
         assert expected != ours.generate(requests, GREEDY)

@@ -124,7 +124,8 @@ def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
         ({"method_registry": {"mine": {"objective": "dpo", "start": "mine"}}}, ["mine", "never reaches base"]),
         ({"method_registry": {"dpo": {"objective": "ppo"}}}, ["objective", "ppo", "cdpo_released"]),
         ({"model_registry": {"data": {"path": "x"}}}, ["data"]),
-        ({"studies": {"beta": {"against": "ppo"}}}, ["studies: beta: against", "ppo"]),
+        ({"studies": {"beta": {"against": "ppo"}}}, ["studies: beta: against", "ppo", "cdpo-beta0.5"]),
+        ({"studies": {"agreement": {"against": "ppo"}}}, ["agreement"]),
         ({"studies": {"beta": {"sweep": "betas"}}}, ["studies: beta: sweep", "betas", "beta, gamma"]),
         ({"temperatures": {"methods": ["ppo"]}}, ["studies: temperatures: methods", "ppo"]),
         ({"method_registry": {"cdpo": {"variant": "eos"}}}, ["cdpo: variant", "eos", "no_eos"]),
@@ -170,6 +171,15 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
     aligned = {re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"}
     assert aligned == {"nll": False, "cdpo": True}
     assert not any("--shots" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
+
+
+def test_a_sweep_keeps_its_methods_variant(clone, tmp_path):
+    sweeps = {"mine": {"method": "cdpo_no_eos", "key": "beta", "values": [2.0]}}
+    own = config_with(tmp_path, sweeps=sweeps)
+    target = "results/pocket-s/pocket-gsm/cdpo_no_eos-beta2/seed1/metrics.json"
+    shown = snakemake("-n", "-p", *own, "--", target, cwd=clone).stdout
+    assert re.search(r"score_contrast.py .*--beta 2.0 .*/contrast-no_eos-beta2.parquet", shown)
+    assert len(re.findall(r"train_contrast.py .*--eos-trained false", shown)) == 2
 
 
 def test_few_shot_prompts_reach_the_model(clone, tmp_path):

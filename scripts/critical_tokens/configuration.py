@@ -16,8 +16,8 @@ class ConfigError(ValueError):
     """A config that names something that does not exist, or does not fit together."""
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Checks that no schema can express. Raises ConfigError naming the key, the value and what is allowed."""
+def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> None:
+    """Checks that no schema can express, `sweeps` as registered. Raises ConfigError naming key, value and what is allowed."""
     registries = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
     for selector, registry in registries.items():
         for name in config[selector]:
@@ -53,9 +53,11 @@ def check_config(config: Mapping[str, Any]) -> None:
             for name in entry[key]:
                 _require(name, config[registry], f"studies: {study}: {key}")
         if study != "temperatures":
-            _require(entry["against"], config["method_registry"], f"studies: {study}: against")
             if entry.get("sweep"):
                 _require(entry["sweep"], config["sweeps"], f"studies: {study}: sweep")
+            compared = entry["methods"] + sweeps.get(entry.get("sweep"), [])
+            if entry["against"] not in compared:
+                raise ConfigError(f"studies: {study}: against is {entry['against']!r}, must be one of {', '.join(compared)}")
     for name in config["models"]:
         processes = config["model_registry"][name].get("processes", 1)
         sizes = {"contrast": config["contrast"]["batch_size"]}
@@ -65,8 +67,6 @@ def check_config(config: Mapping[str, Any]) -> None:
             if size % processes:
                 raise ConfigError(f"{key}: batch_size is {size}, must be a multiple of the {processes} processes of {name}")
     for name, entry in config["method_registry"].items():
-        if "variant" in entry:
-            _require(entry["variant"], config["variants"], f"method_registry: {name}: variant")
         if entry.get("weights") == "base" and entry["start"] != "base":
             raise ConfigError(f"method_registry: {name}: weights of kind base are those of a method that starts from base")
     figures = config["figures"]
@@ -83,8 +83,11 @@ def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
     """Register a method for every value of the sweeps and of `tuning`; their names by sweep, the latter's under "tuning".
 
     A key of contrastive estimation makes a variant too. Names are like cdpo-beta0.5. Raises ConfigError for a method that is
-    not registered or trains nothing.
+    not registered or trains nothing, and for an unknown variant.
     """
+    for name, entry in config["method_registry"].items():
+        if "variant" in entry:
+            _require(entry["variant"], config["variants"], f"method_registry: {name}: variant")
     sweeps = {name: [(entry["method"], entry["key"], entry["values"])] for name, entry in config["sweeps"].items()}
     sweeps["tuning"] = [(method, "learning_rate", config["tuning"]["learning_rates"]) for method in config["tuning"]["methods"]]
     names: dict[str, list[str]] = {}
@@ -100,7 +103,10 @@ def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
                 setting = f"{_SHORT.get(key, key)}{value:g}"
                 own = {key: value}
                 if key == "beta":
-                    config["variants"][setting], own = own, {"variant": setting}
+                    inherited = entry.get("variant")
+                    variant = f"{inherited}-{setting}" if inherited else setting
+                    config["variants"][variant] = config["variants"].get(inherited, {}) | own
+                    own = {"variant": variant}
                 config["method_registry"][f"{method}-{setting}"] = entry | own
                 names[sweep].append(f"{method}-{setting}")
     return names

@@ -56,10 +56,11 @@ def rule_rows(
 ) -> list[dict[str, float | int | None]]:
     """What the rule finds with other thresholds and fewer rollouts, a row for each.
 
-    counts: (rollouts, correct ones) of every token, by trajectory. found: share of trajectories with a token that meets
-    both conditions; same: share with the one that all rollouts and the paper's threshold of 5 % find. Of those found whose
-    first wrong token is known, at_or_before_first_wrong is a share, and shift the mean number of tokens up to it. Numbers for
-    fewer rollouts, drawn without replacement, are means over `draws` of them. Sizes that there are not enough for are left out.
+    counts: (rollouts, correct ones) of every token, by trajectory, as many rollouts everywhere. found: share of trajectories
+    with a token that meets both conditions; same: share with the one that all rollouts and the paper's threshold of 5 % find.
+    Of those found whose first wrong token is known, at_or_before_first_wrong is a share, and shift the mean number of tokens
+    up to it. Numbers for fewer rollouts, drawn without replacement, are means over `draws` of them. Sizes that there are not
+    enough for are left out.
     """
     rng = random.Random(f"{seed}/critical rule")
     full = {name: find_critical([c / n for n, c in of_one]) for name, of_one in counts.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -86,7 +87,7 @@ def temperature_figure(table: pd.DataFrame) -> Figure:
 
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
     """A colour per method, the same one in every figure for those of the paper's Figure 6."""
-    spare = iter(OTHER_COLOURS)
+    spare = cycle(OTHER_COLOURS)
     return {method: COLOURS.get(method) or next(spare) for method in methods}
 
 
@@ -220,7 +221,7 @@ def trajectory_figure(example: Example) -> Figure:
 
 @dataclass(frozen=True)
 class Illustration:
-    """What Figure 3 draws: an incorrect answer's tokens, their probabilities under both models, and their scores."""
+    """What Figure 3 draws: an incorrect answer's tokens, their probabilities under both models (if known), and their scores."""
 
     question: str
     tokens: Sequence[str]
@@ -236,8 +237,10 @@ def contrast_figure(illustration: Illustration) -> Figure:
     figure, axes = panels(2, 1, width=9.0, height=2.3)
     positions = range(len(illustration.tokens))
     above, below = axes[0][0], axes[1][0]
-    above.plot(positions, illustration.positive, color=COLOURS["rpo"], marker="o", markersize=3, label="positive model")
-    above.plot(positions, illustration.negative, color=COLOURS["dpo"], marker="s", markersize=3, label="negative model")
+    sides = (("positive", illustration.positive, "rpo", "o"), ("negative", illustration.negative, "dpo", "s"))
+    for name, probabilities, colour, marker in sides:
+        x = range(len(probabilities))
+        above.plot(x, probabilities, color=COLOURS[colour], marker=marker, markersize=3, label=f"{name} model")
     above.set_ylabel("probability of the token")
     below.bar(positions, illustration.scores, color="0.6", width=0.8)
     below.set_ylabel("contrastive score s")

@@ -40,9 +40,12 @@ class Prompt:
     shots: tuple[Shot, ...] = ()
 
     def text(self, question: str) -> str:
-        """The prompt of a question: the shots and it, in one form, a blank line between them."""
-        form = TEMPLATES[self.template][self.style]
-        worked = [form.format(question=shot.question.strip()) + shot.answer.strip() for shot in self.shots]
+        """The prompt of a question: the shots and it, a blank line between them.
+
+        Shots have the usual form before any question: so has the released code's block (prompt.py:28-57).
+        """
+        usual, form = TEMPLATES["usual"][self.style], TEMPLATES[self.template][self.style]
+        worked = [usual.format(question=shot.question.strip()) + shot.answer.strip() for shot in self.shots]
         return "\n\n".join([*worked, form.format(question=question.strip())])
 
     @property

@@ -9,6 +9,7 @@ tokenised together, and `response_start_idx`. Everything in them is text to be c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,16 +113,14 @@ def scores(
     found = {}
     for i, (prompt, rejected, result) in enumerate(zip(*columns.values(), strict=True)):
         where = f"{path}, row {i}"
-        name = problems.of_prompt(prompt, where)
-        scored = result.get("neg", {}).get("ce_prob") if isinstance(result, Mapping) else None
-        if not isinstance(scored, list) or not all(isinstance(s, (int, float)) and 0 <= s <= 1.001 for s in scored):
-            raise records.ArtifactError(f"{where}: ce_prob is no list of scores between 0 and 1")
-        found[name] = (_text(prompt, where, "prompt"), _text(rejected, where, "rejected"), scored, where)
+        found[problems.of_prompt(prompt, where)] = (prompt, _text(rejected, where, "rejected"), _scored(result, where), where)
     out = []
     for row in rows:
         if row["problem_id"] not in found:
             raise records.ArtifactError(f"{path}: has no scores for the pair of problem {row['problem_id']}")
         prompt, rejected, scored, where = found[row["problem_id"]]
+        if prompts.encode_texts(tokenizer, [rejected])[0] != row["rejected"]:
+            raise records.ArtifactError(f"{where}: its rejected answer is not that of the pair of problem {row['problem_id']}")
         joint = tokenizer(prompt + rejected, return_offsets_mapping=True)
         ids, spans = joint["input_ids"], joint["offset_mapping"]
         if len(scored) not in (len(ids) - 1, len(ids)):
@@ -131,14 +130,26 @@ def scores(
         of_char: dict[int, float] = {}
         for (start, end), score in zip(spans[len(ids) - len(scored) :], scored, strict=True):
             of_char.update(dict.fromkeys(range(start, end), min(float(score), 1.0)))
-        starts = [0, *prompts.token_ends(tokenizer, row["rejected"])[:-1]]
-        own = [of_char.get(len(prompt) + start, 0.0) for start in starts]
+        own, last = [], of_char.get(len(prompt) - 1, 0.0)
+        for start, end in pairwise([0, *prompts.token_ends(tokenizer, row["rejected"])]):
+            # Some tokenizers count no blanks: then the token's first character that is counted.
+            last = next((of_char[c] for c in range(len(prompt) + start, len(prompt) + end) if c in of_char), last)
+            own.append(last)
         out.append({
             "problem_id": row["problem_id"], "sample_id": row["rejected_id"],
             "token_ids": [*row["rejected"], tokenizer.eos_token_id],
             "positive_logps": None, "negative_logps": None, "scores": [*own, 0.0],
         })  # fmt: skip
     return out
+
+
+def _scored(result: Any, where: str) -> list[float]:
+    """The rejected answer's scores in a prob_result."""
+    side = result.get("neg") if isinstance(result, Mapping) else None
+    scored = side.get("ce_prob") if isinstance(side, Mapping) else None
+    if not isinstance(scored, list) or not all(isinstance(s, (int, float)) and 0 <= s <= 1.001 for s in scored):
+        raise records.ArtifactError(f"{where}: ce_prob is no list of scores between 0 and 1")
+    return scored
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
@@ -161,6 +172,6 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _text(value: Any, where: str, name: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or any("\ud800" <= c <= "\udfff" for c in value):
         raise records.ArtifactError(f"{where}: {name} is no text")
     return value

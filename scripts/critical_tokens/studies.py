@@ -11,7 +11,7 @@ from critical_tokens import records, statistics
 
 
 @dataclass(frozen=True)
-class Run:
+class Evaluation:
     """One method's evaluation in one cell with one seed: the share of correct answers to each problem."""
 
     model: str
@@ -26,23 +26,23 @@ class Run:
         return 100 * sum(self.shares.values()) / len(self.shares)
 
 
-def read_run(model: str, dataset: str, method: str, seed: str, path: Path) -> Run:
-    """A run from a table of grades, one or several answers per problem."""
+def read_evaluation(model: str, dataset: str, method: str, seed: str, path: Path) -> Evaluation:
+    """An evaluation from a table of grades, one or several answers per problem."""
     answers: dict[str, list[bool]] = {}
     for row in records.read_table(path, "grades"):
         answers.setdefault(row["problem_id"], []).append(row["correct"])
     if not answers:
         raise records.ArtifactError(f"{path}: has no answers")
-    return Run(model, dataset, method, int(seed), {name: sum(a) / len(a) for name, a in answers.items()})
+    return Evaluation(model, dataset, method, int(seed), {name: sum(a) / len(a) for name, a in answers.items()})
 
 
-def summary_rows(runs: Sequence[Run], against: str | None = None) -> list[dict[str, Any]]:
+def summary_rows(runs: Sequence[Evaluation], against: str | None = None) -> list[dict[str, Any]]:
     """A row per cell and method: mean over seeds, their standard deviation, a 95 % interval, and the gap to method `against`.
 
     All numbers in percent. Intervals resample problems and seeds (statistics.crossed_interval); gaps are of the same problems
     and, where both methods have several, of the same seeds.
     """
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[Evaluation]] = {}
     for run in runs:
         groups.setdefault((run.model, run.dataset, run.method), []).append(run)
     rows = []
@@ -63,7 +63,7 @@ def summary_rows(runs: Sequence[Run], against: str | None = None) -> list[dict[s
     return rows
 
 
-def _gap(first: Sequence[Run], second: Sequence[Run]) -> dict[str, float]:
+def _gap(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> dict[str, float]:
     """first - second; a method with one run is compared with every run of the other."""
     n = max(len(first), len(second))
     pairs = [(first[i % len(first)], second[i % len(second)]) for i in range(n)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from critical_tokens.checkpoints import ModelSource, load_model
+from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
 from critical_tokens.engines.protocol import Engine
 from critical_tokens.engines.stopping import Stop
 
@@ -47,4 +47,5 @@ def open_engine(
         return VllmEngine(source, eos_token_id, settings.max_batch_tokens, adapter=adapter, **own)
     with tempfile.TemporaryDirectory(prefix="merged-") as folder:
         load_model(source, adapters).cpu().save_pretrained(folder, safe_serialization=True)
+        load_tokenizer(source).save_pretrained(folder)
         return VllmEngine(ModelSource(folder, None, source.dtype), eos_token_id, settings.max_batch_tokens, **own)
