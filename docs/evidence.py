@@ -277,6 +277,11 @@ def _grading(root: Path) -> str:
     return "\n".join([*lines, "", f"On {grading['cores']} cores, workers started before, equal pairs graded once."])
 
 
+def _released(root: Path) -> str:
+    """Table 1 of the released code's preset."""
+    return (root / "results" / "released" / "table1.md").read_text()
+
+
 PARTS = {
     "claims": _claims,
     "table1": _table1,
@@ -288,6 +293,7 @@ PARTS = {
     "exclusion": _exclusion,
     "agreement": _agreement,
     "rule": _rule,
+    "released": _released,
     "significance": _significance,
     "grading": _grading,
 }

@@ -24,6 +24,7 @@ def main() -> None:
         copy = ROOT / "docs" / picture.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, copy)
+    shutil.copy(RESULTS / "released" / "table1.csv", ROOT / "docs" / "table1_released.csv")
     for name in ("table1", "significance", "agreement", "critical_kinds", "fig5"):
         shutil.copy(RESULTS / f"{name}.csv", ROOT / "docs" / f"{name}.csv")
     shutil.copytree(RESULTS / "studies", ROOT / "docs" / "studies", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.json"))

@@ -256,7 +256,8 @@ def thresholds(wildcards):
 def evaluation_flags(wildcards):
     """How answers to test problems are sampled."""
     settings = config["evaluation"]
-    return answer_flags(wildcards, settings["temperature"], settings["problems"]) + " " + flags(**engine_settings(wildcards))
+    answers = answer_flags(wildcards, settings["temperature"], settings["problems"])
+    return f"{answers} {flags(**engine_settings(wildcards))}"
 
 
 def answer_flags(wildcards, temperature, limit, samples=None):
@@ -273,7 +274,7 @@ def exclusion_flags(wildcards):
     """As the baseline was evaluated, but always with the transformers engine: contrastive models score there, too."""
     settings = config["evaluation"]
     answers = answer_flags(wildcards, settings["temperature"], settings["problems"])
-    return answers + " " + flags(max_batch_tokens=config["trajectories"]["max_batch_tokens"])
+    return f"{answers} {flags(max_batch_tokens=config['trajectories']['max_batch_tokens'])}"
 
 
 def temperature_flags(wildcards):
@@ -281,4 +282,4 @@ def temperature_flags(wildcards):
     settings = config["temperatures"]
     samples = 1 if float(wildcards.temperature) == 0 else settings["samples"]
     answers = answer_flags(wildcards, wildcards.temperature, settings["problems"], samples)
-    return answers + " " + flags(**engine_settings(wildcards))
+    return f"{answers} {flags(**engine_settings(wildcards))}"

@@ -6,30 +6,6 @@ PAPER   section 4.1 (datasets); the pocket world is this project's own
 COST    seconds; pretraining takes an hour or two of two cores
 """
 
-POCKET_DATASETS = ["pocket-gsm", "pocket-math"]
-POCKET_STYLES = [config["dataset_registry"][dataset]["style"] for dataset in POCKET_DATASETS]
-
-
-def pretraining_flags(wildcards):
-    settings = config["pretraining"]
-    common = {key: settings[key] for key in ("vocabulary", "batch_size", "seed")}
-    own = {key: settings[key][wildcards.name] for key in ("documents", "learning_rate", "prompt_weight")}
-    return flags(**settings["shapes"][wildcards.name], **own, **common)
-
-
-def card_flags(wildcards):
-    """How a base model is measured: sampled as the pocket cells sample their trajectories."""
-    settings = config["trajectories"]
-    keys = ("temperature", "top_p", "max_batch_tokens", "seed")
-    limits = [config["dataset_registry"][dataset]["max_new_tokens"] for dataset in POCKET_DATASETS]
-    return flags(
-        datasets=POCKET_DATASETS,
-        styles=POCKET_STYLES,
-        max_new_tokens=max(limits),
-        sampled_problems=config["pretraining"]["measured_problems"],
-        **{key: settings[key] for key in keys},
-    )
-
 
 rule prepare_dataset:
     """One split of a dataset as a table of problems."""

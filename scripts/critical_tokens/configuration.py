@@ -16,16 +16,21 @@ class ConfigError(ValueError):
     """A config that names something that does not exist, or does not fit together."""
 
 
+# Keys that select, and the registries that they select from.
+_REGISTRIES = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
+
+
 def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> None:
     """Checks that no schema can express, `sweeps` as registered. Raises ConfigError naming key, value and what is allowed."""
-    registries = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
-    for selector, registry in registries.items():
-        for name in config[selector]:
-            _require(name, config[registry], selector)
-    for name, entry in config["method_registry"].items():
-        _require_start(name, config["method_registry"], f"method_registry: {name}: start")
-        if entry["objective"] == "none" and entry["start"] != "base":
-            raise ConfigError(f"method_registry: {name}: start is {entry['start']!r}, an untrained method starts from base")
+    _require_selected(config, config, "")
+    _check_models(config)
+    _check_datasets(config["dataset_registry"])
+    _check_methods(config)
+    _check_studies(config, sweeps)
+    _check_figures(config)
+
+
+def _check_models(config: Mapping[str, Any]) -> None:
     for name, entry in config["model_registry"].items():
         for dataset in entry.get("temperatures", {}):
             _require(dataset, config["dataset_registry"], f"model_registry: {name}: temperatures")
@@ -35,29 +40,6 @@ def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> 
     unfit = [line for name in config["models"] for line in sizing.misfits(name, config["model_registry"][name], hardware)]
     if unfit:
         raise ConfigError("\n".join(unfit))
-    for name, entry in config["dataset_registry"].items():
-        for split in ("train", "validation", "test"):
-            source = entry.get(split)
-            if source and not {"world", "path", "hub"} & set(source):
-                raise ConfigError(f"dataset_registry: {name}: {split} names no source; give one of world, path, hub")
-        shots = entry.get("shots", {})
-        if bool(shots) and not {"task", "split"} & set(shots):
-            raise ConfigError(f"dataset_registry: {name}: shots names no source; give task or split")
-    for key in ("models", "datasets"):
-        for name in config["agreement"][key]:
-            _require(name, config[registries[key]], f"agreement: {key}")
-    for name in config["agreement"]["variants"]:
-        _require(name, config["variants"], "agreement: variants")
-    for study, entry in [*config["studies"].items(), ("temperatures", config["temperatures"])]:
-        for key, registry in registries.items():
-            for name in entry[key]:
-                _require(name, config[registry], f"studies: {study}: {key}")
-        if study != "temperatures":
-            if entry.get("sweep"):
-                _require(entry["sweep"], config["sweeps"], f"studies: {study}: sweep")
-            compared = entry["methods"] + sweeps.get(entry.get("sweep"), [])
-            if entry["against"] not in compared:
-                raise ConfigError(f"studies: {study}: against is {entry['against']!r}, must be one of {', '.join(compared)}")
     for name in config["models"]:
         processes = config["model_registry"][name].get("processes", 1)
         sizes = {"contrast": config["contrast"]["batch_size"]}
@@ -66,9 +48,44 @@ def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> 
         for key, size in sizes.items():
             if size % processes:
                 raise ConfigError(f"{key}: batch_size is {size}, must be a multiple of the {processes} processes of {name}")
+
+
+def _check_datasets(registry: Mapping[str, Any]) -> None:
+    for name, entry in registry.items():
+        for split in ("train", "validation", "test"):
+            source = entry.get(split)
+            if source and not {"world", "path", "hub"} & set(source):
+                raise ConfigError(f"dataset_registry: {name}: {split} names no source; give one of world, path, hub")
+        shots = entry.get("shots", {})
+        if shots and not {"task", "split"} & set(shots):
+            raise ConfigError(f"dataset_registry: {name}: shots names no source; give task or split")
+
+
+def _check_methods(config: Mapping[str, Any]) -> None:
     for name, entry in config["method_registry"].items():
+        _require_start(name, config["method_registry"], f"method_registry: {name}: start")
+        if entry["objective"] == "none" and entry["start"] != "base":
+            raise ConfigError(f"method_registry: {name}: start is {entry['start']!r}, an untrained method starts from base")
         if entry.get("weights") == "base" and entry["start"] != "base":
             raise ConfigError(f"method_registry: {name}: weights of kind base are those of a method that starts from base")
+
+
+def _check_studies(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> None:
+    for study, entry in config["studies"].items():
+        where = f"studies: {study}: "
+        _require_selected(config, entry, where)
+        if entry.get("sweep"):
+            _require(entry["sweep"], config["sweeps"], f"{where}sweep")
+        compared = entry["methods"] + sweeps.get(entry.get("sweep"), [])
+        if entry["against"] not in compared:
+            raise ConfigError(f"{where}against is {entry['against']!r}, must be one of {', '.join(compared)}")
+    _require_selected(config, config["temperatures"], "temperatures: ")
+    _require_selected(config, config["agreement"], "agreement: ")
+    for name in config["agreement"]["variants"]:
+        _require(name, config["variants"], "agreement: variants")
+
+
+def _check_figures(config: Mapping[str, Any]) -> None:
     figures = config["figures"]
     _require(figures["example"]["model"], config["model_registry"], "figures: example: model")
     _require(figures["example"]["dataset"], config["dataset_registry"], "figures: example: dataset")
@@ -77,6 +94,13 @@ def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> 
         _require(name, config["method_registry"], "figures: log_probabilities")
         if config["method_registry"][name]["objective"] in ("none", "nll"):
             raise ConfigError(f"figures: log_probabilities is {name!r}, which trains on no pairs")
+
+
+def _require_selected(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> None:
+    """Models, datasets and methods that an entry names are registered."""
+    for key, registry in _REGISTRIES.items():
+        for name in entry.get(key, ()):
+            _require(name, config[registry], f"{where}{key}")
 
 
 def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
