@@ -211,16 +211,23 @@ def _exclusion(root: Path) -> str:
 
 
 def _agreement(root: Path) -> str:
-    """AUC of contrastive scores by variant: mean over the cells, and range."""
+    """AUC of contrastive scores, and where critical tokens are, by variant: means over the cells, and ranges."""
     table = _study(root, "agreement")
+    measures = {
+        "AUC against rollouts": ("auc_contrast_rollouts", 1, 2),
+        "AUC against the truth": ("auc_contrast_truth", 1, 2),
+        "critical token at or before the first wrong one (%)": ("critical_at_or_before_first_wrong", 100, 0),
+        "that very one (%)": ("critical_is_first_wrong", 100, 0),
+    }
     rows = []
     for variant, own in table.groupby("variant", sort=False):
         shown = [
-            f"{own[f'auc_contrast_{label}'].mean():.3f} ({_span(own[f'auc_contrast_{label}'], 1, 3)})"
-            for label in ("rollouts", "truth")
+            f"{scale * own[column].mean():.{digits}f} ({_span(own[column], scale, digits)})"
+            for column, scale, digits in measures.values()
         ]
         rows.append([variant, *shown])
-    return _markdown(["contrastive scores", "AUC against rollouts, mean (range over the cells)", "against the truth"], rows)
+    note = f"Means over the cells (and their range), {int(table['answers'].max())} answers each."
+    return _markdown(["", *measures], rows) + f"\n\n{note}"
 
 
 def _rule(root: Path) -> str:
@@ -277,6 +284,22 @@ def _grading(root: Path) -> str:
     return "\n".join([*lines, "", f"On {grading['cores']} cores, workers started before, equal pairs graded once."])
 
 
+def _replacement(root: Path) -> str:
+    """pass@k of Figure 2 by distribution of the replacements: means over the cells."""
+    table = _study(root, "replacement")
+    shown = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= table["k"].max()]
+    rows = []
+    for distribution, own in table.groupby("distribution", sort=False):
+        means = 100 * own.groupby("k")[["mean", "deviation"]].mean()
+        rows.append([distribution, *(f"{means.loc[k, 'mean']:.1f} ± {means.loc[k, 'deviation']:.1f}" for k in shown)])
+    published = pd.read_csv(root / "data" / "paper" / "figure2.csv").query("version == 'icml' and arm == 'replaced'")
+    for dataset, own in published.groupby("dataset", sort=False):
+        means = own.set_index("k")["pass_at_k"]
+        rows.append([f"paper: Llama-3-8B, {dataset}", *(f"{means[k]:.1f}" for k in shown)])
+    note = f"Means over the cells ± mean standard deviation over {int(table['seeds'].max())} seeds of the replacements."
+    return _markdown(["replacements from", *(f"pass@{k}" for k in shown)], rows) + f"\n\n{note}"
+
+
 def _released(root: Path) -> str:
     """Table 1 of the released code's preset."""
     return (root / "results" / "released" / "table1.md").read_text()
@@ -293,6 +316,7 @@ PARTS = {
     "exclusion": _exclusion,
     "agreement": _agreement,
     "rule": _rule,
+    "replacement": _replacement,
     "released": _released,
     "significance": _significance,
     "grading": _grading,

@@ -24,6 +24,7 @@ wildcard_constraints:
     split="train|validation|test",
     side="positive|negative",
     variant="|".join(["", *(f"-{name}" for name in config["variants"])]),
+    distribution="softmax|sampling",
     study="|".join(config["studies"]),
     temperature=r"\d+(\.\d+)?",
     seed=r"\d+",

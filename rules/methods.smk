@@ -206,6 +206,16 @@ def temperature_runs(pattern):
     ]
 
 
+def replacement_runs(pattern):
+    """A path per selected cell, distribution of replacements and seed."""
+    return [
+        pattern.format(model=model, dataset=dataset, distribution=distribution, seed=seed)
+        for model, dataset in CELLS
+        for distribution in config["replacement"]["distributions"]
+        for seed in config["replacement"]["seeds"]
+    ]
+
+
 def cell_metrics(wildcards):
     return [f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/metrics.json" for method, seed in RUNS]
 

@@ -80,13 +80,66 @@ rule summarize_temperatures:
         " 2>&1 | tee {log}"
 
 
+use rule score_rollouts as score_rollouts_again with:
+    output:
+        "<results>/{model}/{dataset}/rollouts/seed{seed}.parquet",
+    log:
+        "<logs>/score_rollouts_again/{model}/{dataset}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/score_rollouts_again/{model}/{dataset}/seed{seed}.tsv"
+    params:
+        code=code_version("score_rollouts"),
+        model=model_flags,
+        sampling=sampling_flags,
+        prompt=prompt_for("sampling"),
+        grader=GRADER,
+        trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
+        method=rollout_flags,
+        shard="",
+        seed="{seed}",
+
+
+use rule find_critical as find_critical_again with:
+    input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+        rollouts="<results>/{model}/{dataset}/rollouts/seed{seed}.parquet",
+        annotations=annotation_files,
+    output:
+        "<results>/{model}/{dataset}/critical/seed{seed}.parquet",
+    log:
+        "<logs>/find_critical_again/{model}/{dataset}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/find_critical_again/{model}/{dataset}/seed{seed}.tsv"
+
+
+use rule agreement_cell as agreement_again with:
+    input:
+        critical="<results>/{model}/{dataset}/critical/seed{seed}.parquet",
+        contrast="<results>/{model}/{dataset}/contrast.parquet",
+    output:
+        "<results>/{model}/{dataset}/agreement_rollouts{seed}.csv",
+    log:
+        "<logs>/agreement_again/{model}/{dataset}/rollouts{seed}.log",
+    benchmark:
+        "<benchmarks>/agreement_again/{model}/{dataset}/rollouts{seed}.tsv"
+    params:
+        code=code_version("agreement_cell"),
+        variant="rollouts{seed}",
+
+
 use rule significance as compare_scores with:
     input:
         [
-            f"<results>/{model}/{dataset}/agreement{variant}.csv"
+            f"<results>/{model}/{dataset}/agreement{scores}.csv"
             for model in config["agreement"]["models"]
             for dataset in config["agreement"]["datasets"]
-            for variant in ["", *(f"-{name}" for name in config["agreement"]["variants"])]
+            for scores in [
+                "",
+                *(f"-{name}" for name in config["agreement"]["variants"]),
+                *(f"_rollouts{seed}" for seed in config["agreement"]["rollout_seeds"]),
+            ]
         ],
     output:
         "<results>/studies/agreement.csv",
@@ -94,6 +147,47 @@ use rule significance as compare_scores with:
         "<logs>/compare_scores.log",
     benchmark:
         "<benchmarks>/compare_scores.tsv"
+
+
+use rule replace_critical as replace_critical_again with:
+    output:
+        "<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet",
+    log:
+        "<logs>/replace_critical_again/{model}/{dataset}/{distribution}-seed{seed}.log",
+    benchmark:
+        "<benchmarks>/replace_critical_again/{model}/{dataset}/{distribution}-seed{seed}.tsv"
+    params:
+        code=code_version("replace_critical"),
+        model=model_flags,
+        sampling=sampling_flags,
+        prompt=prompt_for("sampling"),
+        grader=GRADER,
+        draws=config["rollouts"]["replacements"],
+        replacement="{distribution}",
+        seed="{seed}",
+
+
+rule compare_replacements:
+    """Figure 2's pass@k with replacements from the full softmax and from the sampling distribution, over seeds."""
+    input:
+        replacement_runs("<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet"),
+    output:
+        "<results>/studies/replacement.csv",
+    log:
+        "<logs>/compare_replacements.log",
+    benchmark:
+        "<benchmarks>/compare_replacements.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_version("compare_replacements"),
+        runs=replacement_runs("{model}:{dataset}:{distribution}:{seed}"),
+    shell:
+        "python scripts/compare_replacements.py"
+        " --runs {params.runs}"
+        " --replacements {input}"
+        " --output {output}"
+        " 2>&1 | tee {log}"
 
 
 rule vary_critical:

@@ -76,6 +76,6 @@ rule pretrained:
 rule studies:
     """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
     input:
-        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "agreement"]),
+        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "agreement", "replacement"]),
         # Other thresholds need counts of whole curves.
         ["<results>/studies/critical_rule.csv"] if COUNTED else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records, statistics
+from critical_tokens import cli, records, studies
 
 
 def main() -> None:
@@ -22,18 +22,7 @@ def main() -> None:
     rows = []
     for cell, path in zip(args.cells, args.replacements, strict=True):
         model, dataset = cell.split(":")
-        table = records.read_frame(path, "replacement")
-        if table.empty:
-            raise records.ArtifactError(f"{path}: no trajectory had a critical token to replace")
-        for arm, of_arm in table.groupby("arm", sort=True):
-            counts = of_arm.groupby("problem_id")["correct"].agg(["sum", "size"])
-            for k in range(1, int(counts["size"].min()) + 1):
-                values = [statistics.pass_at_k(int(n), int(c), k) for c, n in counts.to_numpy()]
-                low, high = statistics.mean_interval(values)
-                rows.append({
-                    "model": model, "dataset": dataset, "arm": arm, "k": k, "trajectories": len(values),
-                    "pass_at_k": sum(values) / len(values), "low": low, "high": high,
-                })  # fmt: skip
+        rows += [{"model": model, "dataset": dataset, **row} for row in studies.pass_at_k_rows(path)]
     curves = pd.DataFrame(rows)
     records.write_csv(args.data, curves)
     plots.save(plots.pass_at_k_figure(curves), args.output)

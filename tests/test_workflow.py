@@ -83,6 +83,14 @@ def test_a_fresh_clone_builds_the_whole_paper(clone):
             {"align": 72, "train_contrast": 8, "score_contrast": 6, "score_base_reference": 4, "evaluate_method": 72},
         ),
         ("results/studies/temperatures.csv", {"evaluate_at_temperature": 104, "align": 24}),
+        (
+            "results/studies/replacement.csv",
+            {"replace_critical_again": 24, "replace_critical": None, "compare_replacements": 1},
+        ),
+        (
+            "results/studies/agreement.csv",
+            {"agreement_cell": 24, "agreement_again": 8, "train_contrast": 32, "score_contrast": 24},
+        ),
         ("results/studies/critical_rule.csv", {"score_rollouts": 4, "vary_critical": 1}),
         ("results/critical_kinds.csv", {"classify_critical": 4}),
         ("tuning", {"align": 124, "validate_method": 120, "tune": 1}),

@@ -71,3 +71,19 @@ def _gap(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> dict[str,
     differences = [[a.shares[name] - b.shares[name] for name in names] for a, b in pairs]
     low, high = statistics.crossed_interval(differences)
     return {"gap": 100 * sum(map(sum, differences)) / (n * len(names)), "gap_low": 100 * low, "gap_high": 100 * high}
+
+
+def pass_at_k_rows(path: Path) -> list[dict[str, Any]]:
+    """pass@k of a table "replacement" by arm and k, with 95 % intervals over trajectories; ArtifactError for an empty one."""
+    table = records.read_frame(path, "replacement")
+    if table.empty:
+        raise records.ArtifactError(f"{path}: no trajectory had a critical token to replace")
+    rows = []
+    for arm, of_arm in table.groupby("arm", sort=True):
+        counts = of_arm.groupby("problem_id")["correct"].agg(["sum", "size"])
+        for k in range(1, int(counts["size"].min()) + 1):
+            values = [statistics.pass_at_k(int(n), int(c), k) for c, n in counts.to_numpy()]
+            low, high = statistics.mean_interval(values)
+            own = {"arm": arm, "k": k, "trajectories": len(values), "pass_at_k": sum(values) / len(values)}
+            rows.append(own | {"low": low, "high": high})
+    return rows

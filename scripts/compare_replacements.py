@@ -1,0 +1,29 @@
+"""Figure 2's pass@k with replacements from other distributions, over seeds of the rollouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import cli, records, studies
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:distribution:seed, in the order of the tables")
+    parser.add_argument("--replacements", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    import pandas as pd
+
+    rows = []
+    for run, path in zip(args.runs, args.replacements, strict=True):
+        model, dataset, distribution, seed = run.split(":")
+        own = {"model": model, "dataset": dataset, "distribution": distribution, "seed": int(seed)}
+        rows += [own | row for row in studies.pass_at_k_rows(path) if row["arm"] == "replaced"]
+    curves = pd.DataFrame(rows).groupby(["model", "dataset", "distribution", "k"], sort=False)["pass_at_k"]
+    records.write_csv(args.output, curves.agg(seeds="count", mean="mean", deviation="std").reset_index())
+
+
+if __name__ == "__main__":
+    cli.run(main)
