@@ -111,6 +111,8 @@ def rule_figure(table: pd.DataFrame) -> Figure:
         ax.set(xlabel=label, ylabel="answers (%)", ylim=(-3, 103))
         ax.grid(**GRID)
     axes[0][1].set_xscale("log", base=2)
+    sizes = sorted(table["rollouts"].unique())
+    axes[0][1].set_xticks(sizes, [str(size) for size in sizes])
     axes[0][0].legend(frameon=False, title="found (dashed: the same token)", title_fontsize=8, fontsize=8, loc="lower right")
     return figure
 
