@@ -76,7 +76,8 @@ def _claims(root: Path) -> str:
         ),
         (
             "contrastive estimation finds the rollouts' critical tokens (ICML: AUC 0.77 GSM8K, 0.84 MATH)",
-            f"AUC {rollouts}; against the planted first wrong token {truth}",
+            f"AUC {rollouts}; against the planted first wrong token {truth}; but the base model's own probability of a token "
+            f"alone has {_span(agreement['auc_base_rollouts'])} and {_span(agreement['auc_base_truth'])}",
         ),
         (
             "answers are better without the tokens that contrastive estimation finds (v2's Figure 5)",
@@ -204,10 +205,9 @@ def _exclusion(root: Path) -> str:
     rows = []
     for (model, dataset), own in table.groupby(["model", "dataset"], sort=False):
         by = own.set_index("condition")
-        rows.append(
-            [f"{model}, {dataset}"] + [f"{r['accuracy']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for _, r in by.iterrows()]
-        )
-    return _markdown(["cell", *conditions], rows)
+        shown = [f"{r['accuracy']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for _, r in by.iterrows()]
+        rows.append([f"{model}, {dataset}", *shown, f"{by['p'].min():.3f}"])
+    return _markdown(["cell", *conditions, "p of the exclusion (McNemar)"], rows)
 
 
 def _agreement(root: Path) -> str:
@@ -215,7 +215,9 @@ def _agreement(root: Path) -> str:
     table = _study(root, "agreement")
     measures = {
         "AUC against rollouts": ("auc_contrast_rollouts", 1, 2),
+        "base model's probability": ("auc_base_rollouts", 1, 2),
         "AUC against the truth": ("auc_contrast_truth", 1, 2),
+        "base model's": ("auc_base_truth", 1, 2),
         "critical token at or before the first wrong one (%)": ("critical_at_or_before_first_wrong", 100, 0),
         "that very one (%)": ("critical_is_first_wrong", 100, 0),
     }

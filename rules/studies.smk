@@ -118,6 +118,7 @@ use rule agreement_cell as agreement_again with:
     input:
         critical="<results>/{model}/{dataset}/critical/seed{seed}.parquet",
         contrast="<results>/{model}/{dataset}/contrast.parquet",
+        reference="<results>/{model}/{dataset}/reference.parquet",
     output:
         "<results>/{model}/{dataset}/agreement_rollouts{seed}.csv",
     log:

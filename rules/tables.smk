@@ -85,6 +85,7 @@ rule agreement_cell:
     input:
         critical="<results>/{model}/{dataset}/critical.parquet",
         contrast="<results>/{model}/{dataset}/contrast{variant}.parquet",
+        reference="<results>/{model}/{dataset}/reference.parquet",
     output:
         "<results>/{model}/{dataset}/agreement{variant}.csv",
     log:
@@ -103,6 +104,7 @@ rule agreement_cell:
         " --variant {params.variant}"
         " --critical {input.critical}"
         " --contrast {input.contrast}"
+        " --reference {input.reference}"
         " --output {output}"
         " 2>&1 | tee {log}"
 

@@ -1,7 +1,8 @@
 """How well contrastive scores and rollouts agree on critical tokens, with each other and with the planted truth.
 
-A token is labelled critical by the rollouts if it is the critical token that they found, and by the checker if it is the first
-wrong token; all other tokens of the examined answers are not. AUC is the chance that a critical token has the lower score.
+A token is labelled critical by the rollouts if it is the critical token that they found, and by the checker if it is the
+first wrong token; all other tokens of the examined answers are not. AUC is the chance that a critical token has the lower
+score, contrastive or, as a control, the base model's probability.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--variant", default="default", help="of the contrastive scores")
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--contrast", type=Path, required=True)
+    parser.add_argument("--reference", type=Path, required=True, help="the base model's log-probabilities")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
@@ -27,7 +29,8 @@ def main() -> None:
 
     critical = records.read_table(args.critical, "critical")
     contrast = {row["problem_id"]: row["scores"] for row in records.read_table(args.contrast, "contrast")}
-    row = agreement.agreement_row(critical, contrast)
+    base = {row["problem_id"]: row["rejected_logps"] for row in records.read_table(args.reference, "reference")}
+    row = agreement.agreement_row(critical, contrast, base)
     records.write_csv(
         args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, "variant": args.variant, **row}])
     )

@@ -26,19 +26,19 @@ def main() -> None:
         model, dataset = cell.split(":")
         metrics = records.read_json(path)
         table = records.read_table(excluded, "replacement")
-        counts = {
-            arm: sum(r["correct"] for r in table if r["arm"] == arm) for arm in ("kept", "excluded")
-        }  # answers without a token are wrong in both
+        # Answers without a token are wrong in both.
+        right = {arm: {r["problem_id"] for r in table if r["arm"] == arm and r["correct"]} for arm in ("kept", "excluded")}
+        p = statistics.mcnemar_exact(len(right["excluded"] - right["kept"]), len(right["kept"] - right["excluded"]))
         named = {
-            "with critical tokens": counts["kept"],
-            "critical tokens excluded": counts["excluded"],
-            args.method: metrics["correct"],
+            "with critical tokens": (len(right["kept"]), None),
+            "critical tokens excluded": (len(right["excluded"]), p),  # McNemar's, against those with them
+            args.method: (metrics["correct"], None),
         }
-        for condition, correct in named.items():
+        for condition, (correct, p_value) in named.items():
             low, high = statistics.wilson_interval(correct, metrics["n"])
             rows.append({
                 "model": model, "dataset": dataset, "condition": condition, "n": metrics["n"],
-                "accuracy": 100 * correct / metrics["n"], "low": 100 * low, "high": 100 * high,
+                "accuracy": 100 * correct / metrics["n"], "low": 100 * low, "high": 100 * high, "p": p_value,
             })  # fmt: skip
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)

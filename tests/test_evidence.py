@@ -90,10 +90,13 @@ def test_agreement_counts_tokens_of_the_examined_answers():
         {"problem_id": "c", "position": None, "first_wrong": 1, "length": 2},
     ]
     contrast = {"a": [0.9, 0.8, 0.1, 0.2, 0.0], "b": [0.5, 0.4, 0.0], "c": [0.3, 0.2, 0.0]}
-    row = agreement.agreement_row(critical, contrast)
+    base = {"a": [-1.0, -2.0, -3.0, -0.5, 0.0], "b": [-4.0, 0.0, 0.0], "c": [-0.3, -0.2, 0.0]}
+    row = agreement.agreement_row(critical, contrast, base)
     assert (row["answers"], row["with_critical_token"]) == (3, 2)
     # critical 0.1 and 0.5 against 0.9, 0.8, 0.2, 0.4: 4 + 2 pairs of 8 are in order
     assert row["auc_contrast_rollouts"] == pytest.approx(6 / 8)
+    assert row["auc_base_rollouts"] == 1.0
+    assert row["auc_base_truth"] == pytest.approx(1 / 8)  # 0.5 and 0.2 against 1, 2, 3 and 0.3
     assert row["auc_contrast_rollouts_low"] <= 6 / 8 <= row["auc_contrast_rollouts_high"]
     assert row["lowest_is_critical"] == 0.5
     assert (row["lowest_is_critical_low"], row["lowest_is_critical_high"]) == statistics.wilson_interval(1, 2)

@@ -34,10 +34,13 @@ def kinds_rows(critical: Sequence[records.Row], word_kinds: Mapping[str, str]) -
     return rows
 
 
-def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def agreement_row(
+    critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
     """Contrastive scores against rollouts and against the checker, over the tokens of the examined answers.
 
-    critical: rows of that table. contrast: scores by problem. *_low and *_high are 95 % intervals: for AUC the answers are
+    critical: rows of that table. contrast: scores by problem. base: log-probabilities under the base model alone, the control:
+    critical tokens are improbable ones, too. *_low and *_high are 95 % intervals: for AUC the answers are
     resampled, whose tokens belong together; for shares of answers Wilson's.
     """
     found = [row for row in critical if row["position"] is not None]
@@ -56,17 +59,19 @@ def agreement_row(critical: Sequence[records.Row], contrast: Mapping[str, Sequen
         "with_critical_token": len(found),
         **_separation("auc_contrast_rollouts", found, "position", contrast),
         **_separation("auc_contrast_truth", wrong, "first_wrong", contrast),
+        **_separation("auc_base_rollouts", found, "position", base),
+        **_separation("auc_base_truth", wrong, "first_wrong", base),
         **{key: value for name, verdicts in shares.items() for key, value in _share(name, verdicts).items()},
     }
 
 
 def _separation(
-    name: str, rows: Sequence[records.Row], key: str, contrast: Mapping[str, Sequence[float]], resamples: int = 400
+    name: str, rows: Sequence[records.Row], key: str, scored: Mapping[str, Sequence[float]], resamples: int = 400
 ) -> dict[str, float | None]:
     """AUC by token over all answers, as the paper's: the token at `key` is positive, all others are negative."""
     answers = []
     for row in rows:
-        scores = [-score for score in contrast[row["problem_id"]][: row["length"]]]
+        scores = [-score for score in scored[row["problem_id"]][: row["length"]]]
         inside = [score for t, score in enumerate(scores) if t == row[key]]
         answers.append((inside, [score for t, score in enumerate(scores) if t != row[key]]))
 
