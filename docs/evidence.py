@@ -25,6 +25,8 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 
 
 
 def _span(values: pd.Series, scale: float = 1.0, digits: int = 2) -> str:
+    if len(values) == 1:
+        return f"{scale * values.iloc[0]:.{digits}f}"
     return f"{scale * values.min():.{digits}f} to {scale * values.max():.{digits}f}"
 
 

@@ -109,7 +109,8 @@ def test_a_real_edit_reruns_the_stages_that_import_it(built):
 def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
     own = config_with(tmp_path, method_registry={"cdpo": {"learning_rate": 1.0e-4}})
     jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
-    needed = ["align", "evaluate_method", "table1_cell", "table1", "significance_cell", "significance", "plot_fig5", "plot_fig6"]
+    tables = ["table1_cell", "table1", "significance_cell", "significance"]
+    needed = ["align", "evaluate_method", *tables, "plot_fig5", "plot_fig6"]
     assert jobs == dict.fromkeys([*needed, "summarize_cost", "all"], 1)
     own = config_with(tmp_path, rollouts={"later": 0.1})
     jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
