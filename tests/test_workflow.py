@@ -139,6 +139,14 @@ def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
         ({"method_registry": {"cdpo": {"variant": "eos"}}}, ["cdpo: variant", "eos", "no_eos"]),
         ({"sweeps": {"mine": {"method": "baseline", "key": "gamma", "values": [1]}}}, ["sweeps: mine", "trains nothing"]),
         ({"prompts": {"sampling": {"few_shots": True}}}, ["few_shots"]),
+        (
+            {
+                "prompts": {"sampling": {"few_shot": True}},
+                "dataset_registry": {"mine": {"style": "gsm8k", "max_new_tokens": 9}},
+                "datasets": ["mine"],
+            },
+            ["prompts: sampling few_shot", "dataset mine has no shots"],
+        ),
         ({"dataset_registry": {"pocket-gsm": {"shots": {"split": None}}}}, ["shots"]),
         ({"figures": {"log_probabilities": ["sft"]}}, ["figures: log_probabilities", "sft", "no pairs"]),
         (

@@ -25,6 +25,7 @@ def check_config(config: Mapping[str, Any], sweeps: Mapping[str, list[str]]) -> 
     _require_selected(config, config, "")
     _check_models(config)
     _check_datasets(config["dataset_registry"])
+    _check_shots(config)
     _check_methods(config)
     _check_studies(config, sweeps)
     _check_figures(config)
@@ -59,6 +60,14 @@ def _check_datasets(registry: Mapping[str, Any]) -> None:
         shots = entry.get("shots", {})
         if shots and not {"task", "split"} & set(shots):
             raise ConfigError(f"dataset_registry: {name}: shots names no source; give task or split")
+
+
+def _check_shots(config: Mapping[str, Any]) -> None:
+    stages = [stage for stage, entry in config["prompts"].items() if entry["few_shot"]]
+    for name in config["datasets"] if stages else ():
+        if "shots" not in config["dataset_registry"][name]:
+            what = "has no shots, e.g. shots: {split: validation, count: 4}"
+            raise ConfigError(f"prompts: {', '.join(stages)} few_shot: dataset {name} {what}")
 
 
 def _check_methods(config: Mapping[str, Any]) -> None:
