@@ -60,20 +60,6 @@ def test_an_answer_stops_at_its_limit(ours, vllm, asked):
     assert vllm.generate(requests, GREEDY) == ours.generate(requests, GREEDY)
 
 
-def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, asked):
-    """Both engines keep the same tokens before a text that every answer has, and say that the answer is finished."""
-    stop = Stop(pocket_tokenizer, " answer is")
-    requests = [Request(p, 1, i, 96) for i, p in enumerate(asked)]
-    expected = TransformersEngine(load_model(pocket_source), eos, TOKENS, stop).generate(requests, GREEDY)
-    engine = open_engine(EngineSettings(TOKENS, "vllm"), pocket_source, [], eos, stop)
-    found = engine.generate(requests, GREEDY)
-    engine.close()
-    assert found == expected
-    assert all(answer.finished for (answer,) in found)
-    texts = {prompts.decode(pocket_tokenizer, answer.token_ids).rsplit(" ", 2)[-1].strip() for (answer,) in found}
-    assert texts == {"The"}
-
-
 def test_samples_follow_the_same_distribution(ours, vllm, asked):
     """Chi-square of the next token where the most of them are possible."""
     distribution = Distribution(2.0, 0.95)
@@ -168,6 +154,23 @@ def adapter(source, folder, seed):
             torch.nn.init.normal_(parameter, std=0.05)
     model.save_pretrained(folder)
     return folder / "adapter_model.safetensors"
+
+
+# Those below close engines of their own, and with them what the engine above shares: they come last.
+
+
+def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, asked):
+    """Both engines keep the same tokens before a text that every answer has, and say that the answer is finished."""
+    stop = Stop(pocket_tokenizer, " answer is")
+    requests = [Request(p, 1, i, 96) for i, p in enumerate(asked)]
+    expected = TransformersEngine(load_model(pocket_source), eos, TOKENS, stop).generate(requests, GREEDY)
+    engine = open_engine(EngineSettings(TOKENS, "vllm"), pocket_source, [], eos, stop)
+    found = engine.generate(requests, GREEDY)
+    engine.close()
+    assert found == expected
+    assert all(answer.finished for (answer,) in found)
+    texts = {prompts.decode(pocket_tokenizer, answer.token_ids).rsplit(" ", 2)[-1].strip() for (answer,) in found}
+    assert texts == {"The"}
 
 
 @pytest.mark.parametrize("count", [1, 2])
