@@ -27,7 +27,7 @@ def main() -> None:
     shutil.copy(RESULTS / "released" / "table1.csv", ROOT / "docs" / "table1_released.csv")
     for name in ("table1", "significance", "agreement", "critical_kinds", "fig5"):
         shutil.copy(RESULTS / f"{name}.csv", ROOT / "docs" / f"{name}.csv")
-    shutil.copytree(RESULTS / "studies", ROOT / "docs" / "studies", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(RESULTS / "studies", ROOT / "docs" / "studies", dirs_exist_ok=True)
     _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning, "bench": _bench})
     parts = {name: partial(make, ROOT) for name, make in evidence.PARTS.items()}
     _fill(ROOT / "docs" / "replication.md", parts)

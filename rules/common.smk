@@ -86,6 +86,23 @@ def style(wildcards):
     return config["dataset_registry"][wildcards.dataset]["style"]
 
 
+def source_files(wildcards):
+    """The local file of a dataset split, or what says that it was fetched from the hub."""
+    if hub_dataset(wildcards.dataset, wildcards.split):
+        return [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
+    path = config["dataset_registry"][wildcards.dataset].get(wildcards.split, {}).get("path")
+    return [path] if path else []
+
+
+def source_flags(wildcards):
+    source = config["dataset_registry"][wildcards.dataset].get(wildcards.split)
+    if source is None:
+        raise ValueError(f"dataset_registry: {wildcards.dataset} has no {wildcards.split} split")
+    if "path" in source:
+        source = {key: value for key, value in source.items() if key not in ("hub", "subset", "hub_split", "revision")}
+    return flags(**source)
+
+
 def annotation_files(wildcards):
     """First errors that people found in a dataset's answers."""
     path = config["dataset_registry"][wildcards.dataset].get("annotations")
@@ -177,23 +194,6 @@ def training_prompt(wildcards):
 
 def training_shots(wildcards):
     return shots_of(wildcards, training_stage(wildcards.method))
-
-
-def source_files(wildcards):
-    """The local file of a dataset split, or what says that it was fetched from the hub."""
-    if hub_dataset(wildcards.dataset, wildcards.split):
-        return [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
-    path = config["dataset_registry"][wildcards.dataset].get(wildcards.split, {}).get("path")
-    return [path] if path else []
-
-
-def source_flags(wildcards):
-    source = config["dataset_registry"][wildcards.dataset].get(wildcards.split)
-    if source is None:
-        raise ValueError(f"dataset_registry: {wildcards.dataset} has no {wildcards.split} split")
-    if "path" in source:
-        source = {key: value for key, value in source.items() if key not in ("hub", "subset", "hub_split", "revision")}
-    return flags(**source)
 
 
 # --- sampling and grading

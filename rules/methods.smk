@@ -141,12 +141,12 @@ def trained(method):
     return config["method_registry"][method]["objective"] != "none"
 
 
-def seeds_of(method):
+def seeds_of(method, seeds):
     """Training seeds of a method; a method without training has one run."""
-    return config["seeds"] if trained(method) else config["seeds"][:1]
+    return seeds if trained(method) else seeds[:1]
 
 
-RUNS = [(method, seed) for method in config["methods"] for seed in seeds_of(method)]
+RUNS = [(method, seed) for method in config["methods"] for seed in seeds_of(method, config["seeds"])]
 TRAINED = [(method, seed) for method, seed in RUNS if trained(method)]
 ENTRIES = [f"{method}:{config['method_registry'][method]['start']}:{seed}" for method, seed in RUNS]
 
@@ -182,14 +182,14 @@ def study_methods(study):
 
 
 def study_runs(study, pattern):
-    """A path per run of a study; a method without training has one."""
+    """A path per run of a study."""
     settings = config["studies"][study]
     return [
         pattern.format(model=model, dataset=dataset, method=method, seed=seed)
         for model in settings["models"]
         for dataset in settings["datasets"]
         for method in study_methods(study)
-        for seed in (settings["seeds"] if trained(method) else settings["seeds"][:1])
+        for seed in seeds_of(method, settings["seeds"])
     ]
 
 
@@ -201,7 +201,7 @@ def temperature_runs(pattern):
         for model in settings["models"]
         for dataset in settings["datasets"]
         for method in settings["methods"]
-        for seed in (settings["seeds"] if trained(method) else settings["seeds"][:1])
+        for seed in seeds_of(method, settings["seeds"])
         for temperature in settings["temperatures"]
     ]
 

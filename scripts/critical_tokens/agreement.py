@@ -80,8 +80,8 @@ def _separation(
 
     rng = random.Random(f"{name}/{len(answers)}")
     drawn = (auc(rng.choices(answers, k=len(answers))) for _ in range(resamples if answers else 0))
-    values = sorted(value for value in drawn if value is not None)
-    low, high = (values[round(q * (len(values) - 1))] if values else None for q in (0.025, 0.975))
+    values = [value for value in drawn if value is not None]
+    low, high = statistics.middle(values) if values else (None, None)
     return {name: auc(answers), f"{name}_low": low, f"{name}_high": high}
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from critical_tokens.pocket.language import Segment
 
+LATER = 0.05
+"""The paper's threshold: every score behind a critical token is below it."""
+
 
 @dataclass(frozen=True)
 class Critical:
@@ -19,7 +22,7 @@ class Critical:
     zero_only: bool = False
 
 
-def find_critical(scores: Sequence[float], later: float = 0.05, zero: float = 0.0) -> Critical | None:
+def find_critical(scores: Sequence[float], later: float = LATER, zero: float = 0.0) -> Critical | None:
     """The first token with score 0 after which every score stays below `later`.
 
     scores[t] is the success rate of rollouts from the prefix that ends with token t. Where no token meets both conditions
@@ -37,7 +40,7 @@ def find_critical(scores: Sequence[float], later: float = 0.05, zero: float = 0.
     return None if zero_only is None else Critical(zero_only, zero_only=True)
 
 
-def settled(scores: Sequence[float], later: float = 0.05, zero: float = 0.0) -> bool:
+def settled(scores: Sequence[float], later: float = LATER, zero: float = 0.0) -> bool:
     """Whether the scores of a trajectory's last tokens decide its critical token, whatever the earlier ones are.
 
     A score of at least `later` rules out every token before it, unless no token at all meets both conditions.
@@ -66,7 +69,7 @@ def rule_rows(
     full = {name: find_critical([c / n for n, c in of_one]) for name, of_one in counts.items()}
     most = min((n for of_one in counts.values() for n, _ in of_one), default=0)
     rows = []
-    for later, size in [(later, most) for later in laters] + [(0.05, size) for size in sizes if size < most]:
+    for later, size in [(later, most) for later in laters] + [(LATER, size) for size in sizes if size < most]:
         repeats = draws if size < most else 1
         found = same = known = before = shift = 0
         for name, of_one in counts.items():

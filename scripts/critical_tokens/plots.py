@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from critical_tokens import records
+from critical_tokens import critical, records
 
 # Okabe and Ito's colours, which survive colour blindness and greyscale.
 COLOURS = {"cdpo": "#0072B2", "rpo": "#009E73", "dpo": "#D55E00", "kept": "#D55E00", "replaced": "#0072B2"}
@@ -97,7 +97,7 @@ def rule_figure(table: pd.DataFrame) -> Figure:
     most = table["rollouts"].max()
     sides = (
         ("later", table[table["rollouts"] == most], "later scores below (%)", 100),
-        ("rollouts", table[table["later"] == 0.05], "rollouts per token", 1),
+        ("rollouts", table[table["later"] == critical.LATER], "rollouts per token", 1),
     )
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     for ax, (column, rows, label, scale) in zip(axes[0], sides, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -28,12 +28,19 @@ def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
+def middle(resampled: Iterable[float]) -> tuple[float, float]:
+    """The percentiles 2.5 and 97.5 of resampled values: a bootstrap's 95 % interval. Raises ValueError without any."""
+    values = sorted(resampled)
+    if not values:
+        raise ValueError("an interval of no values")
+    return values[round(0.025 * (len(values) - 1))], values[round(0.975 * (len(values) - 1))]
+
+
 def mean_interval(values: list[float], resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap of the mean over independent trajectories, 95 %; the values themselves if there is only one."""
     rng = random.Random(seed)
     n = len(values)
-    means = sorted(math.fsum(rng.choices(values, k=n)) / n for _ in range(resamples))
-    return means[round(0.025 * (resamples - 1))], means[round(0.975 * (resamples - 1))]
+    return middle(math.fsum(rng.choices(values, k=n)) / n for _ in range(resamples))
 
 
 def accuracy_interval(verdicts: Sequence[tuple[str, bool]]) -> tuple[float, float]:
@@ -62,8 +69,7 @@ def crossed_interval(values: Sequence[Sequence[float]], resamples: int = 2000, s
     seeds, problems = table.shape
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     of_problems = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples) / problems
-    means = np.sort(np.einsum("rs,sp,rp->r", of_seeds, table, of_problems, optimize=True))
-    return float(means[round(0.025 * (resamples - 1))]), float(means[round(0.975 * (resamples - 1))])
+    return middle(np.einsum("rs,sp,rp->r", of_seeds, table, of_problems, optimize=True).tolist())
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
@@ -85,8 +91,7 @@ def paired_interval(first: Sequence[bool], second: Sequence[bool], resamples: in
     # Only how many of each kind are drawn matters.
     rng = random.Random(seed)
     kinds, weights = (1, -1, 0), (gains, losses, n - gains - losses)
-    differences = sorted(sum(rng.choices(kinds, weights, k=n)) / n for _ in range(resamples))
-    return differences[round(0.025 * (resamples - 1))], differences[round(0.975 * (resamples - 1))]
+    return middle(sum(rng.choices(kinds, weights, k=n)) / n for _ in range(resamples))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
