@@ -92,11 +92,20 @@ def test_an_answer_ends_where_another_question_begins(pocket_tokenizer, stop):
     ids = encode(pocket_tokenizer, answer + rest)
     before = encode(pocket_tokenizer, Prompt("gsm8k").text("Tom has 3 pens."))
     kept = stop.first(before, ids)
-    assert prompts.decode(pocket_tokenizer, ids[:kept]).rstrip() == answer.rstrip()
+    assert prompts.decode(pocket_tokenizer, ids[:kept]) == answer  # the line breaks stay, nothing of the question does
     assert stop.first(before, encode(pocket_tokenizer, "A Question: of 3: or 4.")) is None
     # Only the last token can complete it, and what the prompt holds is not of the answer.
     assert stop.kept(before, ids[: kept + 1]) is None
     assert stop.first([], encode(pocket_tokenizer, "12.")) is None
+    shown = encode(pocket_tokenizer, "2.\n\nQuestion: Tom?\nAnswer: ")
+    assert len(shown) < 14  # all of it, and the two that follow, is looked back at
+    assert stop.first(shown, encode(pocket_tokenizer, "3:")) is None
+
+
+def test_a_word_of_many_tokens_is_left_out_whole(pocket_tokenizer):
+    ids = encode(pocket_tokenizer, "It is 12.\nZqxv: 3")
+    kept = Stop(pocket_tokenizer, "\nZqxv:").first([], ids)
+    assert prompts.decode(pocket_tokenizer, ids[:kept]) == "It is 12.\n"
 
 
 def test_a_stop_may_begin_in_the_prefix(pocket_tokenizer, stop):

@@ -30,11 +30,11 @@ class Stop:
         The line break stays, so that whole tokens are kept where it is one with the full stop in front of it.
         """
         tail = [*before[-_TAIL:], *new][-_TAIL:]
-        *ends, whole = token_ends(self._tokenizer, tail)
+        ends = token_ends(self._tokenizer, tail)
         place = decode(self._tokenizer, tail).rfind(self.text)
-        if place < 0 or place + len(self.text) <= (ends[-1] if ends else 0) or place + len(self.text) > whole:
-            return None
-        behind = sum(end > place + 1 for end in (*ends, whole))
+        if place < 0 or place + len(self.text) <= (ends[-2] if len(ends) > 1 else 0):
+            return None  # not there, or there before the last token came
+        behind = sum(end > place + 1 for end in ends)
         return max(0, len(new) - behind)
 
     def first(self, before: Sequence[int], new: Sequence[int]) -> int | None:
