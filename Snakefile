@@ -17,7 +17,8 @@ from snakemake.utils import min_version
 min_version("9.12")
 
 
-configfile: "config.yaml"
+# Named by this file's folder: the workflow may run in another one (--directory, -s, module).
+configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 pathvars:

@@ -33,14 +33,14 @@ rule score_base_reference:
         prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
-        "python scripts/score_reference.py"
+        f"python {SCRIPTS}/score_reference.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
         " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score_reference:
@@ -70,15 +70,15 @@ rule score_reference:
         prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
-        "python scripts/score_reference.py"
+        f"python {SCRIPTS}/score_reference.py"
         " {params.model}"
-        " --adapters {input.adapters}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
+        " --adapters {input.adapters:q}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
         " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule align:
@@ -112,14 +112,14 @@ rule align:
         data=training_data_flags,
         prompt=training_prompt,
     shell:
-        "{params.launcher} scripts/align.py"
+        f"{{params.launcher}} {SCRIPTS}/align.py"
         " {params.model}"
-        " --adapters {input.adapters}"
+        " --adapters {input.adapters:q}"
         " {params.method}"
-        " --problems {input.problems}"
+        " --problems {input.problems:q}"
         " {params.data}"
         " {params.prompt}"
         " --seed {wildcards.seed}"
-        " --output {output.adapter}"
-        " --history {output.history}"
-        " 2>&1 | tee {log}"
+        " --output {output.adapter:q}"
+        " --history {output.history:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,18 +1,31 @@
 """Helpers only: validation of the config, code versions, and what a path or a flag is made of."""
 
+import shlex
 import sys
 from pathlib import Path
 
-from snakemake.utils import validate
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config, validate
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# The folder of this project, whatever the working directory is: results, logs and a user's own files belong to the latter.
+PROJECT = Path(workflow.current_basedir).parent
+sys.path.insert(0, str(PROJECT / "scripts"))
 
 from critical_tokens import released
 from critical_tokens.configuration import check_config, register_sweeps
 from critical_tokens.token_weights import NEEDS
-from critical_tokens.workflow import code_version, flags, on_hub, visible_gpus
+from critical_tokens.workflow import code_version, flags, locate_files, on_hub, visible_gpus
 
+# As shell commands name it. Within the project's folder that is a relative path, which a copied run shares with its original.
+SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/scripts")
+
+# A module's own config makes Snakemake pass over `configfile:`. What such a config does not state is as in config.yaml.
+if workflow.modifier.skip_configfile:
+    stated = dict(config)
+    config.update(load_configfile(PROJECT / "config.yaml"))
+    update_config(config, stated)
 validate(config, "schemas/config.schema.yaml")
+locate_files(config, PROJECT)
 SWEPT = register_sweeps(config)
 check_config(config, SWEPT)
 
@@ -68,7 +81,7 @@ def model_files(wildcards):
     if hub_model(wildcards.model):
         return [ancient("<results>/hub/models/{model}.json")]
     folder = Path(config["model_registry"][wildcards.model]["path"])
-    if folder.parts[:2] == ("results", "pretrained"):
+    if folder.parent == Path(RESULTS) / "pretrained":
         return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
     return sorted(str(path) for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}") if path.stem != "card")
 

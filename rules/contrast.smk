@@ -36,15 +36,15 @@ rule train_contrast:
         prompt=prompt_for("answers"),
         seed=lambda wildcards: contrast_settings(wildcards)["seed"],
     shell:
-        "{params.launcher} scripts/train_contrast.py"
+        f"{{params.launcher}} {SCRIPTS}/train_contrast.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --answers {input.answers}"
+        " --problems {input.problems:q}"
+        " --answers {input.answers:q}"
         " {params.prompt}"
         " {params.training}"
         " --seed {params.seed}"
-        " --output {output.adapter}"
-        " 2>&1 | tee {log}"
+        " --output {output.adapter:q}"
+        " 2>&1 | tee {log:q}"
 
 
 if SCORED:
@@ -72,14 +72,14 @@ if SCORED:
             folder=lambda wildcards: released_folder(**wildcards),
             style=style,
         shell:
-            "python scripts/import_scores.py"
+            f"python {SCRIPTS}/import_scores.py"
             " {params.model}"
             " --folder {params.folder:q}"
-            " --problems {input.problems}"
-            " --pairs {input.pairs}"
+            " --problems {input.problems:q}"
+            " --pairs {input.pairs:q}"
             " --style {params.style}"
-            " --output {output}"
-            " 2>&1 | tee {log}"
+            " --output {output:q}"
+            " 2>&1 | tee {log:q}"
 
     ruleorder: import_scores > score_contrast
 
@@ -113,14 +113,14 @@ rule score_contrast:
         prompt=prompt_for("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
-        "python scripts/score_contrast.py"
+        f"python {SCRIPTS}/score_contrast.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
-        " --positive {input.positive}"
-        " --negative {input.negative}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
+        " --positive {input.positive:q}"
+        " --negative {input.negative:q}"
         " --beta {params.beta}"
         " {params.prompt}"
         " --max-batch-tokens {params.max_batch_tokens}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -23,11 +23,11 @@ rule prepare_dataset:
         code=code_version("prepare_dataset"),
         source=source_flags,
     shell:
-        "python scripts/prepare_dataset.py"
+        f"python {SCRIPTS}/prepare_dataset.py"
         " --split {wildcards.split}"
         " {params.source}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule take_shots:
@@ -46,7 +46,7 @@ rule take_shots:
         code=code_version("take_shots"),
         source=shots_flags,
     shell:
-        "python scripts/take_shots.py" " {params.source}" " --output {output}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/take_shots.py" " {params.source}" " --output {output:q}" " 2>&1 | tee {log:q}"
 
 
 rule pretrain:
@@ -68,7 +68,7 @@ rule pretrain:
         code=code_version("pretrain"),
         settings=pretraining_flags,
     shell:
-        "python scripts/pretrain.py" " {params.settings}" " --weights {output.weights}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/pretrain.py" " {params.settings}" " --weights {output.weights:q}" " 2>&1 | tee {log:q}"
 
 
 rule measure_base:
@@ -93,11 +93,11 @@ rule measure_base:
         code=code_version("measure_base"),
         settings=card_flags,
     shell:
-        "python scripts/measure_base.py"
-        " --weights {input.weights}"
-        " --recipe {input.recipe}"
-        " --train {input.train}"
-        " --test {input.test}"
+        f"python {SCRIPTS}/measure_base.py"
+        " --weights {input.weights:q}"
+        " --recipe {input.recipe:q}"
+        " --train {input.train:q}"
+        " --test {input.test:q}"
         " {params.settings}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

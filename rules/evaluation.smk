@@ -36,15 +36,15 @@ rule evaluate_method:
         prompt=prompt_for("evaluation"),
         grader=GRADER,
     shell:
-        "python scripts/evaluate_method.py"
+        f"python {SCRIPTS}/evaluate_method.py"
         " {params.model}"
-        " --adapters {input.adapters}"
-        " --problems {input.problems}"
+        " --adapters {input.adapters:q}"
+        " --problems {input.problems:q}"
         " {params.prompt}"
         " --grader {params.grader}"
         " {params.evaluation}"
         " --seed {wildcards.seed}"
-        " --output {output.answers}"
-        " --grades {output.grades}"
-        " --metrics {output.metrics}"
-        " 2>&1 | tee {log}"
+        " --output {output.answers:q}"
+        " --grades {output.grades:q}"
+        " --metrics {output.metrics:q}"
+        " 2>&1 | tee {log:q}"

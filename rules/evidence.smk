@@ -25,14 +25,14 @@ rule classify_critical:
         code=code_version("classify_critical"),
         model=model_flags,
     shell:
-        "python scripts/classify_critical.py"
+        f"python {SCRIPTS}/classify_critical.py"
         " {params.model}"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
-        " --pairs {input.pairs}"
-        " --critical {input.critical}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --pairs {input.pairs:q}"
+        " --critical {input.critical:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 use rule significance as critical_kinds with:
@@ -67,15 +67,15 @@ rule plot_fig3:
         code=code_version("plot_fig3"),
         model=flags_of_model(config["figures"]["example"]["model"]),
     shell:
-        "python scripts/plot_fig3.py"
+        f"python {SCRIPTS}/plot_fig3.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --contrast {input.contrast}"
-        " --critical {input.critical}"
-        " --example {input.fig1}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --problems {input.problems:q}"
+        " --contrast {input.contrast:q}"
+        " --critical {input.critical:q}"
+        " --example {input.fig1:q}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule exclude_critical:
@@ -109,19 +109,19 @@ rule exclude_critical:
         beta=config["contrast"]["beta"],
         seed=config["seeds"][0],
     shell:
-        "python scripts/exclude_critical.py"
+        f"python {SCRIPTS}/exclude_critical.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --answers {input.answers}"
-        " --positive {input.positive}"
-        " --negative {input.negative}"
+        " --problems {input.problems:q}"
+        " --answers {input.answers:q}"
+        " --positive {input.positive:q}"
+        " --negative {input.negative:q}"
         " --beta {params.beta}"
         " {params.prompt}"
         " --grader {params.grader}"
         " {params.evaluation}"
         " --seed {params.seed}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_fig5:
@@ -147,11 +147,11 @@ rule plot_fig5:
         cells=cells("{model}:{dataset}"),
         method=config["figures"]["against_exclusion"],
     shell:
-        "python scripts/plot_fig5.py"
+        f"python {SCRIPTS}/plot_fig5.py"
         " --method {params.method}"
         " --cells {params.cells}"
-        " --excluded {input.excluded}"
-        " --metrics {input.metrics}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --excluded {input.excluded:q}"
+        " --metrics {input.metrics:q}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"

@@ -29,16 +29,16 @@ rule plot_fig1:
         code=code_version("plot_fig1"),
         model=flags_of_model(config["figures"]["example"]["model"]),
     shell:
-        "python scripts/plot_fig1.py"
+        f"python {SCRIPTS}/plot_fig1.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
-        " --rollouts {input.rollouts}"
-        " --critical {input.critical}"
-        " --replacement {input.replacement}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
+        " --rollouts {input.rollouts:q}"
+        " --critical {input.critical:q}"
+        " --replacement {input.replacement:q}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_fig2:
@@ -59,12 +59,12 @@ rule plot_fig2:
         code=code_version("plot_fig2"),
         cells=cells("{model}:{dataset}"),
     shell:
-        "python scripts/plot_fig2.py"
+        f"python {SCRIPTS}/plot_fig2.py"
         " --cells {params.cells}"
-        " --replacements {input}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --replacements {input:q}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_fig6:
@@ -86,10 +86,10 @@ rule plot_fig6:
         runs=runs("{model}:{dataset}:{method}:{seed}", PLOTTED),
         window=config["figures"]["window"],
     shell:
-        "python scripts/plot_fig6.py"
+        f"python {SCRIPTS}/plot_fig6.py"
         " --runs {params.runs}"
-        " --histories {input}"
+        " --histories {input:q}"
         " --window {params.window}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"

@@ -23,7 +23,7 @@ rule check_hub:
         models=flags(models=sorted(set(HUB_MODELS.values()))),
         datasets=flags(datasets=sorted(set(HUB_DATASETS.values()))),
     shell:
-        "python scripts/check_hub.py" " {params.models}" " {params.datasets}" " --output {output}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/check_hub.py" " {params.models}" " {params.datasets}" " --output {output:q}" " 2>&1 | tee {log:q}"
 
 
 # On the machine of the driver: a cluster's nodes often have no way out.
@@ -44,7 +44,10 @@ rule fetch_model:
         code=code_version("fetch"),
         repository=lambda wildcards: hub_model(wildcards.model),
     shell:
-        "python scripts/fetch.py --kind model" " --repository {params.repository}" " --output {output}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/fetch.py --kind model"
+        " --repository {params.repository:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule fetch_dataset:
@@ -64,4 +67,7 @@ rule fetch_dataset:
         code=code_version("fetch"),
         repository=lambda wildcards: hub_dataset(wildcards.dataset, wildcards.split),
     shell:
-        "python scripts/fetch.py --kind dataset" " --repository {params.repository}" " --output {output}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/fetch.py --kind dataset"
+        " --repository {params.repository:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -32,9 +32,9 @@ rule pack:
     params:
         code=code_version("pack"),
     shell:
-        "python scripts/pack.py"
+        f"python {SCRIPTS}/pack.py"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
-        " --files {input}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --files {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

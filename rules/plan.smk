@@ -28,5 +28,8 @@ rule plan:
         # Never up to date: whoever asks for the plan wants to see it.
         asked=lambda wildcards: time.time(),
     shell:
-        "python scripts/plan.py --config <(printf %s {params.config:q}) --benchmarks {params.benchmarks}"
-        " --output {output} 2>&1 | tee {log}"
+        f"python {SCRIPTS}/plan.py"
+        " --config <(printf %s {params.config:q})"
+        " --benchmarks {params.benchmarks:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -38,10 +38,10 @@ rule score_rollouts:
         shard=shard_flags,
         seed=config["rollouts"]["seed"],
     shell:
-        "python scripts/score_rollouts.py"
+        f"python {SCRIPTS}/score_rollouts.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
         " {params.trajectories}"
         " {params.shard}"
         " {params.method}"
@@ -49,8 +49,8 @@ rule score_rollouts:
         " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule find_critical:
@@ -75,15 +75,15 @@ rule find_critical:
         thresholds=lambda wildcards: flags(**thresholds(wildcards)),
         annotations=lambda wildcards, input: flags(annotations=input.annotations or None),
     shell:
-        "python scripts/find_critical.py"
+        f"python {SCRIPTS}/find_critical.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
-        " --rollouts {input.rollouts}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
+        " --rollouts {input.rollouts:q}"
         " {params.thresholds}"
         " {params.annotations}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule replace_critical:
@@ -117,19 +117,19 @@ rule replace_critical:
         replacement=config["rollouts"]["replacement"],
         seed=config["rollouts"]["seed"],
     shell:
-        "python scripts/replace_critical.py"
+        f"python {SCRIPTS}/replace_critical.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
-        " --critical {input.critical}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
+        " --critical {input.critical:q}"
         " --draws {params.draws}"
         " --replacement {params.replacement}"
         " {params.prompt}"
         " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule label_rollouts:
@@ -161,14 +161,14 @@ rule label_rollouts:
         method=label_flags,
         seed=config["rollouts"]["seed"],
     shell:
-        "python scripts/score_rollouts.py"
+        f"python {SCRIPTS}/score_rollouts.py"
         " {params.model}"
-        " --problems {input.problems}"
-        " --pairs {input.pairs}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
         " {params.method}"
         " {params.prompt}"
         " --grader {params.grader}"
         " {params.sampling}"
         " --seed {params.seed}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

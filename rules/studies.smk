@@ -28,13 +28,13 @@ rule summarize_study:
         runs=lambda wildcards: study_runs(wildcards.study, "{model}:{dataset}:{method}:{seed}"),
         against=lambda wildcards: config["studies"][wildcards.study]["against"],
     shell:
-        "python scripts/summarize_study.py"
+        f"python {SCRIPTS}/summarize_study.py"
         " --runs {params.runs}"
-        " --grades {input}"
+        " --grades {input:q}"
         " --against {params.against}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"
 
 
 use rule evaluate_method as evaluate_at_temperature with:
@@ -72,12 +72,12 @@ rule summarize_temperatures:
         code=code_version("summarize_temperatures"),
         runs=temperature_runs("{model}:{dataset}:{method}:{seed}:{temperature}"),
     shell:
-        "python scripts/summarize_temperatures.py"
+        f"python {SCRIPTS}/summarize_temperatures.py"
         " --runs {params.runs}"
-        " --grades {input}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --grades {input:q}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"
 
 
 use rule score_rollouts as score_rollouts_again with:
@@ -184,11 +184,11 @@ rule compare_replacements:
         code=code_version("compare_replacements"),
         runs=replacement_runs("{model}:{dataset}:{distribution}:{seed}"),
     shell:
-        "python scripts/compare_replacements.py"
+        f"python {SCRIPTS}/compare_replacements.py"
         " --runs {params.runs}"
-        " --replacements {input}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --replacements {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule vary_critical:
@@ -212,12 +212,12 @@ rule vary_critical:
         rule=flags(**config["critical_rule"]),
         seed=config["rollouts"]["seed"],
     shell:
-        "python scripts/vary_critical.py"
+        f"python {SCRIPTS}/vary_critical.py"
         " --cells {params.cells}"
-        " --rollouts {input.rollouts}"
-        " --critical {input.critical}"
+        " --rollouts {input.rollouts:q}"
+        " --critical {input.critical:q}"
         " {params.rule}"
         " --seed {params.seed}"
-        " --data {output.data}"
-        " --output {output.pdf}"
-        " 2>&1 | tee {log}"
+        " --data {output.data:q}"
+        " --output {output.pdf:q}"
+        " 2>&1 | tee {log:q}"

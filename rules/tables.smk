@@ -26,15 +26,15 @@ rule table1_cell:
         entries=ENTRIES,
         version=config["published"]["version"],
     shell:
-        "python scripts/table1_cell.py"
+        f"python {SCRIPTS}/table1_cell.py"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
         " --entries {params.entries}"
-        " --metrics {input.metrics}"
-        " --published {input.published}"
+        " --metrics {input.metrics:q}"
+        " --published {input.published:q}"
         " --version {params.version}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule significance_cell:
@@ -53,13 +53,13 @@ rule significance_cell:
         code=code_version("significance_cell"),
         entries=ENTRIES,
     shell:
-        "python scripts/significance_cell.py"
+        f"python {SCRIPTS}/significance_cell.py"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
         " --entries {params.entries}"
-        " --grades {input.grades}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --grades {input.grades:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule significance:
@@ -77,7 +77,7 @@ rule significance:
     params:
         code=code_version("stack"),
     shell:
-        "python scripts/stack.py --tables {input} --output {output} 2>&1 | tee {log}"
+        f"python {SCRIPTS}/stack.py" " --tables {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
 
 
 rule agreement_cell:
@@ -98,15 +98,15 @@ rule agreement_cell:
         code=code_version("agreement_cell"),
         variant=lambda wildcards: wildcards.variant.removeprefix("-") or "default",
     shell:
-        "python scripts/agreement_cell.py"
+        f"python {SCRIPTS}/agreement_cell.py"
         " --model-name {wildcards.model}"
         " --dataset {wildcards.dataset}"
         " --variant {params.variant}"
-        " --critical {input.critical}"
-        " --contrast {input.contrast}"
-        " --reference {input.reference}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --critical {input.critical:q}"
+        " --contrast {input.contrast:q}"
+        " --reference {input.reference:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 use rule significance as agreement with:
@@ -136,11 +136,11 @@ rule table1:
     params:
         code=code_version("table1"),
     shell:
-        "python scripts/table1.py"
-        " --cells {input}"
-        " --output {output.tidy}"
-        " --markdown {output.markdown}"
-        " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/table1.py"
+        " --cells {input:q}"
+        " --output {output.tidy:q}"
+        " --markdown {output.markdown:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule summarize_cost:
@@ -161,7 +161,7 @@ rule summarize_cost:
         models=list(config["model_registry"]),
         benchmarks=BENCHMARKS,
     shell:
-        "python scripts/summarize_cost.py"
-        " --benchmarks {params.benchmarks} --models {params.models}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/summarize_cost.py"
+        " --benchmarks {params.benchmarks:q} --models {params.models}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -36,17 +36,17 @@ rule sample:
         shard=shard_flags,
         seed=config["trajectories"]["seed"],
     shell:
-        "python scripts/sample.py"
+        f"python {SCRIPTS}/sample.py"
         " {params.model}"
-        " --problems {input.problems}"
+        " --problems {input.problems:q}"
         " {params.limit}"
         " {params.prompt}"
         " --samples {params.samples}"
         " {params.shard}"
         " {params.sampling}"
         " --seed {params.seed}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule grade:
@@ -67,13 +67,13 @@ rule grade:
         style=style,
         grader=GRADER,
     shell:
-        "python scripts/grade.py"
-        " --trajectories {input.trajectories}"
-        " --problems {input.problems}"
+        f"python {SCRIPTS}/grade.py"
+        " --trajectories {input.trajectories:q}"
+        " --problems {input.problems:q}"
         " --style {params.style}"
         " --grader {params.grader}"
-        " --output {output}"
-        " 2>&1 | tee {log}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 if any(count > 1 for count in SHARDS.values()):
@@ -95,7 +95,11 @@ if any(count > 1 for count in SHARDS.values()):
         params:
             code=code_version("gather"),
         shell:
-            "python scripts/gather.py" " --table {wildcards.table}" " --parts {input}" " --output {output}" " 2>&1 | tee {log}"
+            f"python {SCRIPTS}/gather.py"
+            " --table {wildcards.table}"
+            " --parts {input:q}"
+            " --output {output:q}"
+            " 2>&1 | tee {log:q}"
 
 
 if RELEASED:
@@ -124,15 +128,15 @@ if RELEASED:
             folder=lambda wildcards: released_folder(**wildcards),
             style=style,
         shell:
-            "python scripts/import_released.py"
+            f"python {SCRIPTS}/import_released.py"
             " {params.model}"
             " --folder {params.folder:q}"
-            " --problems {input.problems}"
+            " --problems {input.problems:q}"
             " --style {params.style}"
-            " --positive {output.positive}"
-            " --negative {output.negative}"
-            " --pairs {output.pairs}"
-            " 2>&1 | tee {log}"
+            " --positive {output.positive:q}"
+            " --negative {output.negative:q}"
+            " --pairs {output.pairs:q}"
+            " 2>&1 | tee {log:q}"
 
 
 rule select_answers:
@@ -158,13 +162,13 @@ rule select_answers:
         repeated=str(config["selection"]["repeated_only"]).lower(),
         seed=config["selection"]["seed"],
     shell:
-        "python scripts/select_answers.py"
-        " --trajectories {input.trajectories}"
-        " --grades {input.grades}"
+        f"python {SCRIPTS}/select_answers.py"
+        " --trajectories {input.trajectories:q}"
+        " --grades {input.grades:q}"
         " --coverage {params.coverage}"
         " --repeated-only {params.repeated}"
         " --seed {params.seed}"
-        " --positive {output.positive}"
-        " --negative {output.negative}"
-        " --pairs {output.pairs}"
-        " 2>&1 | tee {log}"
+        " --positive {output.positive:q}"
+        " --negative {output.negative:q}"
+        " --pairs {output.pairs:q}"
+        " 2>&1 | tee {log:q}"

@@ -39,4 +39,4 @@ rule tune:
         code=code_version("tune"),
         runs=runs("{model}:{dataset}:{method}:{seed}", TUNING_RUNS),
     shell:
-        "python scripts/tune.py" " --runs {params.runs}" " --metrics {input}" " --output {output}" " 2>&1 | tee {log}"
+        f"python {SCRIPTS}/tune.py" " --runs {params.runs}" " --metrics {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"

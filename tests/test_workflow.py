@@ -280,5 +280,5 @@ def test_rule_program_and_log_share_a_name():
     for path in (ROOT / "rules").glob("*.smk"):
         for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
             if "shell:" in body:
-                assert f"scripts/{same_program.get(name, name)}.py" in body
+                assert f"{{SCRIPTS}}/{same_program.get(name, name)}.py" in body
                 assert f'"<logs>/{name}' in body

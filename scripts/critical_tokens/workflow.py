@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,20 @@ def flags(**settings: Any) -> str:
             values = value if isinstance(value, (list, tuple)) else [value]
             words += [f"--{name.replace('_', '-')}", *(str(v) for v in values)]
     return shlex.join(words)
+
+
+def locate_files(config: Mapping[str, Any], project: Path) -> None:
+    """Let the config's relative paths that the working directory lacks name the project's own files, in place.
+
+    So `data/models/pocket-s` is found from any working directory, and a file of the user's own comes first.
+    """
+    datasets = config["dataset_registry"].values()
+    splits = [entry[split] for entry in datasets for split in ("train", "validation", "test") if split in entry]
+    holders = [(entry, "path") for entry in (*config["model_registry"].values(), *splits)]
+    holders += [(entry, key) for entry in datasets for key in ("annotations", "released_pairs")]
+    for entry, key in (*holders, (config["published"], "table1")):
+        if key in entry and not Path(entry[key]).exists() and (project / entry[key]).exists():
+            entry[key] = str(project / entry[key])
 
 
 def on_hub(path: str) -> bool:
