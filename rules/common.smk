@@ -167,7 +167,10 @@ def prompt_flags(wildcards, stage, variant):
     settings = config["prompts"][stage]
     template = variant.get("template", settings["template"]) if stage == "pairs" else settings["template"]
     return flags(
-        style=style(wildcards), template=None if template == "usual" else template, shots=shots_of(wildcards, stage) or None
+        style=style(wildcards),
+        template=None if template == "usual" else template,
+        blank=config["model_registry"][wildcards.model].get("blank"),
+        shots=shots_of(wildcards, stage) or None,
     )
 
 

@@ -25,6 +25,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from critical_tokens import checkpoints, sampling
+    from critical_tokens.pocket.pretraining import BLANK
     from critical_tokens.prompts import Prompt
     from critical_tokens.sampler import Sampler
 
@@ -41,7 +42,7 @@ def main() -> None:
 
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
-        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], Prompt(style), arguments.engine(args))
+        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], Prompt(style, blank=BLANK), arguments.engine(args))
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.sampled_problems]
         greedy = counts(sampler, test_problems, 1, sampling.GREEDY)

@@ -15,10 +15,11 @@ from critical_tokens.sampling import GREEDY
 
 
 def test_a_prompt_is_its_shots_and_the_question():
-    assert Prompt("gsm8k").text(" Why? ") == "Question: Why?\nAnswer: "
+    assert Prompt("gsm8k").text(" Why? ") == "Question: Why?\nAnswer:"
+    assert Prompt("gsm8k", blank="prompt").text(" Why? ") == "Question: Why?\nAnswer: "
     assert Prompt("math", "startup").text("Why?") == "Problem:\nWhy?\n\nSolution:\n"
     few = Prompt("math", shots=(Shot("One?", "1."), Shot("Two?", "2.")))
-    assert few.text("Three?") == ("Problem: One?\nSolution: 1.\n\nProblem: Two?\nSolution: 2.\n\nProblem: Three?\nSolution: ")
+    assert few.text("Three?") == ("Problem: One?\nSolution: 1.\n\nProblem: Two?\nSolution: 2.\n\nProblem: Three?\nSolution:")
     mixed = Prompt("math", "startup", few.shots[:1])
     assert mixed.text("Three?") == "Problem: One?\nSolution: 1.\n\nProblem:\nThree?\n\nSolution:\n"
 
@@ -39,6 +40,50 @@ def test_ids_have_one_bos_and_shots_in_front(pocket_tokenizer):
     assert (ids[0], ids.count(bos), zero.count(bos)) == (bos, 1, 1)
     assert ids[-len(zero) + 1 :] == zero[1:]
     assert pocket_tokenizer.decode(ids[1:]).startswith("Question: Mia has 2 pens.\nAnswer: The answer is 2.\n\nQuestion: Tom")
+
+
+@pytest.fixture(scope="module", params=["byte-level", "metaspace"])
+def word_tokenizer(request):
+    """Tokenizers that join a blank to the word behind it, as Llama 3's and Qwen's do, and as Llama 2's and Mistral's do."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    if request.param == "byte-level":
+        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    else:
+        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    texts = ["Question: What is it?\nAnswer: There are 15 trees. The answer is 15.\n\nProblem: Why?\nSolution: Because. \n"]
+    made.train_from_iterator(
+        texts * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+@pytest.mark.parametrize("template", prompts.TEMPLATES)
+@pytest.mark.parametrize("style", prompts.STYLES)
+def test_prompt_and_answer_have_the_tokens_of_the_whole(word_tokenizer, style, template):
+    """A model goes on from the tokens that it saw, and an answer from elsewhere has the tokens that it would write."""
+    prompt, answer = Prompt(style, template, (Shot("Why?", "Because."),)), "There are 15 trees."
+    (ids,), (own,) = (
+        prompts.encode_prompts(word_tokenizer, ["What is it?"], prompt),
+        prompts.encode_answers(word_tokenizer, [answer], prompt),
+    )
+    text = prompt.text("What is it?")
+    whole = prompts.encode_texts(word_tokenizer, [f"{text}{prompt.lead}{answer}"])[0]
+    assert ids + own == whole
+    assert not text.endswith(" ")
+    assert prompts.decode(word_tokenizer, whole).endswith(answer)
+
+
+def test_pocket_models_have_the_blank_in_the_prompt(pocket_tokenizer):
+    prompt = Prompt("gsm8k", blank="prompt")
+    (ids,), (own,) = (
+        prompts.encode_prompts(pocket_tokenizer, ["Why?"], prompt),
+        prompts.encode_answers(pocket_tokenizer, ["So"], prompt),
+    )
+    assert pocket_tokenizer.decode(ids[-1:]) == " "
+    assert own == prompts.encode_texts(pocket_tokenizer, ["So"])[0]
 
 
 # --- shots

@@ -11,7 +11,7 @@ from critical_tokens import shots
 from critical_tokens.answers import GRADERS
 from critical_tokens.checkpoints import ModelSource
 from critical_tokens.engines import opening
-from critical_tokens.prompts import STYLES, TEMPLATES, Prompt
+from critical_tokens.prompts import BLANKS, STYLES, TEMPLATES, Prompt
 from critical_tokens.sampling import Distribution
 
 T = TypeVar("T")
@@ -60,15 +60,16 @@ def distribution(args: argparse.Namespace) -> Distribution:
 
 
 def add_prompt(p: argparse.ArgumentParser) -> None:
-    """--style, --template and --shots."""
+    """--style, --template, --blank and --shots."""
     p.add_argument("--style", choices=STYLES, required=True, help="of prompts and answers")
     p.add_argument("--template", choices=tuple(TEMPLATES), default="usual", help="form of a question")
+    p.add_argument("--blank", choices=BLANKS, default="answer", help="whose the blank between prompt and answer is")
     p.add_argument("--shots", type=Path, help="worked examples in front of a question, JSON (none by default)")
 
 
 def prompt(args: argparse.Namespace) -> Prompt:
     """The prompts that `add_prompt` asked for."""
-    return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else ())
+    return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else (), args.blank)
 
 
 def add_grader(p: argparse.ArgumentParser) -> None:

@@ -113,10 +113,14 @@ def token_at(char: int, ends: Sequence[int]) -> int:
 def first_wrong_token(
     text: str, ends: Sequence[int], finished: bool, language: Sequence[Segment], shapes: frozenset[str]
 ) -> tuple[int, str] | None:
-    """Index and error kind of a completion's first wrong token by the exact step checker; None for a correct one."""
+    """Index and error kind of a completion's first wrong token by the exact step checker; None for a correct one.
+
+    A blank in front of the completion belongs to its form and is no error.
+    """
     from critical_tokens.pocket.language import check
 
-    verdict = check(text, list(language), shapes, ended=finished)
+    blank = len(text) - len(text.removeprefix(" "))
+    verdict = check(text[blank:], list(language), shapes, ended=finished)
     if verdict.char is None:
         return None
-    return token_at(verdict.char, ends), str(verdict.kind)
+    return token_at(verdict.char + blank, ends), str(verdict.kind)

@@ -22,6 +22,14 @@ TEMPLATES = {
     "startup": {"gsm8k": "Question: {question}\nAnswer: ", "math": "Problem:\n{question}\n\nSolution:\n"},
 }
 STYLES = tuple(TEMPLATES["usual"])
+BLANKS = ("answer", "prompt")
+"""Which side the blank between "Answer:" and the answer belongs to.
+
+answer: The tokenizers of the paper's models (Llama 3, Qwen2.5) join a blank to the word behind it.
+    A prompt that ended with the blank would end in a token that these models hardly ever saw there.
+    The released code strips its prompts, too (sampling.py:79).
+prompt: The pocket models were trained on prompts that end with the blank.
+"""
 
 
 class Shot(NamedTuple):
@@ -33,25 +41,37 @@ class Shot(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """How questions are asked: the style (gsm8k or math), one of TEMPLATES, and the shots in front."""
+    """How questions are asked: the style (gsm8k or math), one of TEMPLATES, the shots in front, and one of BLANKS."""
 
     style: str
     template: str = "usual"
     shots: tuple[Shot, ...] = ()
+    blank: str = "answer"
 
     def text(self, question: str) -> str:
         """The prompt of a question: the shots and it, a blank line between them.
 
         Shots have the usual form before any question: so has the released code's block (prompt.py:28-57).
         """
-        usual, form = TEMPLATES["usual"][self.style], TEMPLATES[self.template][self.style]
+        usual = TEMPLATES["usual"][self.style]
         worked = [usual.format(question=shot.question.strip()) + shot.answer.strip() for shot in self.shots]
-        return "\n\n".join([*worked, form.format(question=question.strip())])
+        text = "\n\n".join([*worked, self.form.format(question=question.strip())])
+        return text.removesuffix(self.lead)
+
+    @property
+    def form(self) -> str:
+        """The template of a question, with the blank that parts it from the answer."""
+        return TEMPLATES[self.template][self.style]
+
+    @property
+    def lead(self) -> str:
+        """The blank that an answer begins with, where it belongs to the answer and the template has one."""
+        return " " if self.blank == "answer" and self.form.endswith(" ") else ""
 
     @property
     def stop(self) -> str:
         """What opens another question: an answer that goes on with it is over. Base models do, after few-shot prompts."""
-        return "\n" + TEMPLATES[self.template][self.style].split(":")[0] + ":"
+        return "\n" + self.form.split(":")[0] + ":"
 
 
 def question_of(text: str, style: str) -> str | None:
@@ -73,6 +93,24 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str],
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts without any special token."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], prompt: Prompt) -> list[list[int]]:
+    """Token ids of answers from elsewhere, as a model would write them behind this prompt.
+
+    They include the blank in front of the answer where it belongs to the answer. Some tokenizers put
+    a blank of their own in front of every text. So an answer is encoded together with the end of
+    the prompt, unless that changes the tokens of the prompt.
+    """
+    anchor = prompt.form.split("{question}")[1].removesuffix(prompt.lead)
+    before = encode_texts(tokenizer, [anchor])[0]
+    texts = [prompt.lead + answer.strip() for answer in answers]
+    joint = encode_texts(tokenizer, [anchor + text for text in texts])
+    apart = encode_texts(tokenizer, texts)
+    return [
+        together[len(before) :] if together[: len(before)] == before else alone
+        for together, alone in zip(joint, apart, strict=True)
+    ]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

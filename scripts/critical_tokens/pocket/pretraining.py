@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
+# The blank in front of an answer is the last token of the prompt in these models' corpus (prompts.BLANKS).
+BLANK = "prompt"
 CONTEXT = 2048
 
 
@@ -31,7 +33,9 @@ def corpus(n_documents: int, seed: int) -> list[tuple[str, str]]:
     """Prompts and solutions of all worlds in turn, `n_documents` in all."""
     streams = [(documents(name, seed), world.style) for name, world in WORLDS.items()]
     per_world = -(-n_documents // len(streams))
-    worded = [[(prompts.Prompt(style).text(q), a) for q, a in islice(stream, per_world)] for stream, style in streams]
+    worded = [
+        [(prompts.Prompt(style, blank=BLANK).text(q), a) for q, a in islice(stream, per_world)] for stream, style in streams
+    ]
     return [document for group in zip(*worded, strict=True) for document in group][:n_documents]
 
 
