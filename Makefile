@@ -30,8 +30,9 @@ $(INSTALLED): envs/requirements.txt envs/requirements-dev.txt envs/requirements-
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-shots.txt
 	touch $@
 
+# Two processes, a file of tests each: what a file builds for its tests is built once.
 test: environment
-	pytest
+	pytest -n 2 --dist loadfile
 
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/python -m pytest tests/test_vllm.py
