@@ -33,7 +33,7 @@ def eos(pocket_tokenizer):
 @pytest.fixture(scope="module")
 def asked(pocket_tokenizer):
     questions = [p["question"] for p in datasets.generated("pocket-gsm", "test", 24, 0)]
-    return [tuple(ids) for ids in prompts.encode_prompts(pocket_tokenizer, questions, prompts.Prompt("gsm8k"))]
+    return [tuple(ids) for ids in prompts.encode_prompts(pocket_tokenizer, questions, prompts.Prompt("gsm8k", blank="prompt"))]
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def _prompts(model: Any, count: int) -> list[tuple[int, ...]]:
         return [tuple(rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(40, 80))) for _ in range(count)]
     questions = [p["question"] for p in datasets.generated("pocket-gsm", "test", count, 0)]
     tokenizer = load_tokenizer(_source(Path(model.name_or_path).name))
-    return [tuple(ids) for ids in prompts.encode_prompts(tokenizer, questions, prompts.Prompt("gsm8k"))]
+    return [tuple(ids) for ids in prompts.encode_prompts(tokenizer, questions, prompts.Prompt("gsm8k", blank="prompt"))]
 
 
 class _Peak:
