@@ -28,7 +28,7 @@ def rules_by_environment():
     found = {name: set() for name in ENVIRONMENTS}
     for path in (ROOT / "rules").glob("*.smk"):
         for body in re.findall(r"^ *rule \w+:\n(.*?)(?=^ *rule |^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
-            program = re.search(r"scripts/(\w+)\.py", body)
+            program = re.search(r"SCRIPTS}/(\w+)\.py", body)
             if program:
                 named = re.search(r"conda:\s+\"../envs/(\w+)\.yaml\"", body)
                 for name in [named[1]] if named else ["train", "vllm"]:

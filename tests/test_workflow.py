@@ -169,13 +169,13 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
     prompts = {"sampling": few, "pairs": {"template": "startup"}, "evaluation": few}
     own = config_with(tmp_path, prompts=prompts, methods=["sft", "cdpo"])
     shown = snakemake("-n", "-p", *own, "--", "results/pocket-s/pocket-math/table1.csv", cwd=clone).stdout
-    shots = "--style math --shots results/data/pocket-math/shots.json"
+    shots = "--style math --blank prompt --shots results/data/pocket-math/shots.json"
     asked = {
         "take_shots": "--problems results/data/pocket-math/validation.parquet --count 2",
         "sample": shots,
         "evaluate_method": shots,
         "train_contrast": "--style math",
-        "score_contrast": "--style math --template startup",
+        "score_contrast": "--style math --template startup --blank prompt",
         "score_reference": "--style math --template startup",
         "align": "--style math",
     }
