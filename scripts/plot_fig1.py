@@ -47,7 +47,7 @@ def main() -> None:
     for arm in ("kept", "replaced"):
         rows = [r for r in replacement if r["problem_id"] == name and r["arm"] == arm]
         texts = Counter((prompts.decode(tokenizer, r["answer"][position:]).strip(), r["correct"]) for r in rows)
-        branches[arm] = [(text.replace("\n", " ")[:110], n, correct) for (text, correct), n in texts.most_common(4)]
+        branches[arm] = [(text, n, correct) for (text, correct), n in texts.most_common(4)]
         rates[arm] = sum(r["correct"] for r in rows) / len(rows)
     example = plots.Example(
         question=problems[name]["question"],

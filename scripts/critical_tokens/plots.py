@@ -5,37 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from critical_tokens import critical, records
+from critical_tokens import canvas, critical
+from critical_tokens.canvas import GRID, panels
+from critical_tokens.canvas import save as save  # programs draw and write with one import
 
 # Okabe and Ito's colours, which survive colour blindness and greyscale.
 COLOURS = {"cdpo": "#0072B2", "rpo": "#009E73", "dpo": "#D55E00", "kept": "#D55E00", "replaced": "#0072B2"}
 OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GRID = {"color": "0.9", "linewidth": 0.8}
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PDF and, beside it, as PNG; the same numbers give the same bytes."""
-    for suffix in (".png", ".pdf"):
-        with records.replacing(path.with_suffix(suffix)) as temporary:
-            metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
-            figure.savefig(temporary, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
-    plt.close(figure)
-
-
-def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of equal panels."""
-    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42})
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
-    figure.set_layout_engine("constrained")
-    return figure, [list(row) for row in axes]
+QUESTION_LENGTH, GOLD_LENGTH, CONTINUATION_LENGTH = 290, 60, 110  # characters
+MOST_LABELS = 280  # tokens labelled at an axis
 
 
 def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Figure:
@@ -57,9 +41,9 @@ def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Fi
             values = dots.loc[dots["method"] == method, "accuracy"]
             ax.scatter(values, [y] * len(values), color=colour, s=9, zorder=3)
         ax.axvline(means.loc[against, "mean"], color=COLOURS["cdpo"], lw=0.6, ls=":")
-        ax.set_yticks(range(len(methods)), methods)
+        ax.set_yticks(range(len(methods)), [canvas.name(method) for method in methods])
         ax.grid(axis="x", **GRID)
-        ax.set_title(f"{model}, {dataset}", fontsize=9)
+        canvas.title(ax, f"{model}, {dataset}")
         ax.set_xlabel("accuracy (%)")
     for ax in axes[-1][len(cells) - columns * (len(axes) - 1) :]:
         ax.axis("off")
@@ -74,11 +58,13 @@ def temperature_figure(table: pd.DataFrame) -> Figure:
     for ax, (model, dataset) in zip(axes[0], cells, strict=True):
         cell = table[(table["model"] == model) & (table["dataset"] == dataset)]
         for method, curve in cell.groupby("method", sort=False):
-            ax.plot(curve["temperature"], curve["mean"], color=colours[method], marker="o", markersize=3, label=method)
+            ax.plot(
+                curve["temperature"], curve["mean"], color=colours[method], marker="o", markersize=3, label=canvas.name(method)
+            )
             ax.fill_between(curve["temperature"], curve["low"], curve["high"], color=colours[method], alpha=0.12, lw=0)
         ax.grid(**GRID)
         ax.set_ylim(bottom=0)
-        ax.set_title(f"{model}, {dataset}", fontsize=9)
+        canvas.title(ax, f"{model}, {dataset}")
         ax.set_xlabel("temperature")
         ax.set_ylabel("accuracy (%)")
     axes[0][0].legend(frameon=False)
@@ -102,12 +88,10 @@ def rule_figure(table: pd.DataFrame) -> Figure:
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     for ax, (column, rows, label, scale) in zip(axes[0], sides, strict=True):
         for place, (model, dataset) in enumerate(cells):
-            colour = mpl.colormaps["viridis"](place / max(1, len(cells)))
+            style = {"color": mpl.colormaps["viridis"](place / max(1, len(cells))), "marker": "o", "markersize": 3}
             curve = rows[(rows["model"] == model) & (rows["dataset"] == dataset)].sort_values(column)
-            ax.plot(
-                scale * curve[column], 100 * curve["found"], color=colour, marker="o", markersize=3, label=f"{model}, {dataset}"
-            )
-            ax.plot(scale * curve[column], 100 * curve["same"], color=colour, marker="o", markersize=3, ls="--")
+            ax.plot(scale * curve[column], 100 * curve["found"], label=canvas.name(f"{model}, {dataset}"), **style)
+            ax.plot(scale * curve[column], 100 * curve["same"], ls="--", **style)
         ax.set(xlabel=label, ylabel="answers (%)", ylim=(-3, 103))
         ax.grid(**GRID)
     axes[0][1].set_xscale("log", base=2)
@@ -135,7 +119,7 @@ def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
             ax.set_ylim(-3, 103)
             ax.grid(**GRID)
             n = int(cell["trajectories"].max()) if len(cell) else 0
-            ax.set_title(f"{model}, {dataset} ({n} trajectories)", fontsize=9)
+            canvas.title(ax, f"{model}, {dataset} ({n} trajectories)")
             ax.set_xlabel("k")
             ax.set_ylabel("pass@k (%)")
     axes[0][0].legend(frameon=False, loc="center right")
@@ -156,11 +140,12 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
                 curve = cell[cell["method"] == method]
                 width = 1.3 + 1.2 * (len(methods) - 1 - place)  # curves that coincide stay visible under one another
                 for side, line in (("chosen", "-"), ("rejected", "--")):
-                    ax.plot(curve["step"], curve[side], line, color=colours[method], label=f"{method}, {side}", linewidth=width)
+                    style = {"color": colours[method], "linewidth": width, "label": canvas.name(f"{method}, {side}")}
+                    ax.plot(curve["step"], curve[side], line, **style)
                     band = (curve[f"{side}_low"], curve[f"{side}_high"])
                     ax.fill_between(curve["step"], *band, color=colours[method], alpha=0.12, lw=0)
             ax.grid(**GRID)
-            ax.set_title(f"{model}, {dataset}", fontsize=9)
+            canvas.title(ax, f"{model}, {dataset}")
             ax.set_xlabel("updates")
             ax.set_ylabel("log-probability of an answer")
     handles, names = axes[0][0].get_legend_handles_labels()
@@ -189,7 +174,7 @@ class Example:
 
 def trajectory_figure(example: Example) -> Figure:
     """Figure 1: rollout scores along one incorrect trajectory, and what follows with and without its critical token."""
-    figure, axes = panels(2, 1, width=9.0, height=2.6)
+    figure, axes = panels(2, 1, width=_token_width(example.tokens), height=2.6)
     curve, below = axes[0][0], axes[1][0]
     positions = range(len(example.tokens))
     curve.bar(positions, [100 * (s or 0.0) for s in example.scores], color="0.75", width=0.8)
@@ -198,13 +183,12 @@ def trajectory_figure(example: Example) -> Figure:
     curve.bar([example.critical], [103], color=COLOURS["kept"], alpha=0.25, width=1.0, label="critical token")
     if example.first_wrong is not None and example.first_wrong < len(example.tokens):
         curve.plot([example.first_wrong], [-4], "^", color="black", clip_on=False, label="first wrong token (exact checker)")
-    curve.set_xticks(list(positions), [_visible(t) for t in example.tokens], rotation=90, fontsize=7, family="monospace")
-    curve.get_xticklabels()[example.critical].set_color(COLOURS["kept"])
-    curve.get_xticklabels()[example.critical].set_fontweight("bold")
+    _label_tokens(curve, example.tokens, example.critical)
     curve.set_ylim(-6, 105)
-    curve.set_xlim(-0.7, len(example.tokens) - 0.3)
     curve.set_ylabel("correct rollouts (%)")
-    curve.set_title(f"{example.question}   [gold: {example.gold}]", fontsize=8, wrap=True)
+    canvas.title(
+        curve, f"{canvas.line(example.question, QUESTION_LENGTH)}   [gold: {canvas.line(example.gold, 60)}]", fontsize=8
+    )
     curve.legend(frameon=False, fontsize=8)
 
     below.axis("off")
@@ -214,11 +198,27 @@ def trajectory_figure(example: Example) -> Figure:
         below.text(0.0, y, text, color=COLOURS[arm], fontweight="bold", va="top", transform=below.transAxes)
         y -= 0.10
         for words, count, correct in example.branches[arm]:
-            line = f"{count:3d} × {'right' if correct else 'wrong'}  … {words}"
-            below.text(0.02, y, line.replace("$", r"\$"), family="monospace", fontsize=7.5, va="top", transform=below.transAxes)
+            line = f"{count:3d} × {'right' if correct else 'wrong'}  … {canvas.line(words, CONTINUATION_LENGTH)}"
+            below.text(0.02, y, line, family="monospace", fontsize=7.5, va="top", transform=below.transAxes)
             y -= 0.085
         y -= 0.05
     return figure
+
+
+def _token_width(tokens: Sequence[str]) -> float:
+    """Inches of a panel in which the labels of the tokens do not touch one another, as far as a page can be wide."""
+    return min(max(9.0, 0.14 * len(tokens)), 0.14 * MOST_LABELS)
+
+
+def _label_tokens(ax: Axes, tokens: Sequence[str], critical: int | None) -> None:
+    """Every token at the axis, the critical one marked; of a very long answer every n-th, the critical one among them."""
+    step = -(-len(tokens) // MOST_LABELS)
+    places = range((critical or 0) % step, len(tokens), step)
+    labels = [canvas.token(tokens[place]) for place in places]
+    ax.set_xticks(places, labels, rotation=90, fontsize=7, family="monospace")
+    ax.set_xlim(-0.7, len(tokens) - 0.3)
+    if critical is not None:
+        ax.get_xticklabels()[places.index(critical)].set(color=COLOURS["kept"], fontweight="bold")
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Illustration:
 
 def contrast_figure(illustration: Illustration) -> Figure:
     """Figure 3: likelihoods of the positive and the negative model along an incorrect answer, and the contrastive scores."""
-    figure, axes = panels(2, 1, width=9.0, height=2.3)
+    figure, axes = panels(2, 1, width=_token_width(illustration.tokens), height=2.3)
     positions = range(len(illustration.tokens))
     above, below = axes[0][0], axes[1][0]
     sides = (("positive", illustration.positive, "rpo", "o"), ("negative", illustration.negative, "dpo", "s"))
@@ -252,11 +252,10 @@ def contrast_figure(illustration: Illustration) -> Figure:
                        label="critical token (rollouts)")  # fmt: skip
         if illustration.first_wrong is not None and illustration.first_wrong < len(illustration.tokens):
             ax.plot([illustration.first_wrong], [-0.05], "^", color="black", clip_on=False, label="first wrong token")
-        ax.set_xlim(-0.7, len(illustration.tokens) - 0.3)
         ax.set_ylim(-0.05, 1.05)
-        ax.set_xticks(list(positions), [_visible(t) for t in illustration.tokens], rotation=90, fontsize=7, family="monospace")
+        _label_tokens(ax, illustration.tokens, illustration.critical)
     above.legend(frameon=False, fontsize=8, ncols=2)
-    above.set_title(illustration.question, fontsize=8, wrap=True)
+    canvas.title(above, canvas.line(illustration.question, QUESTION_LENGTH), fontsize=8)
     return figure
 
 
@@ -270,8 +269,10 @@ def excluded_figure(table: pd.DataFrame) -> Figure:
         bars = table[table["condition"] == condition]
         x = [i + 0.27 * (place - 1) for i in range(len(cells))]
         errors = [bars["accuracy"] - bars["low"], bars["high"] - bars["accuracy"]]
-        ax.bar(x, bars["accuracy"], width=0.25, color=colour, label=condition, yerr=errors, error_kw={"lw": 0.8})
-    ax.set_xticks(range(len(cells)), [f"{model}\n{dataset}" for model, dataset in cells])
+        ax.bar(x, bars["accuracy"], width=0.25, color=colour, label=canvas.name(condition), yerr=errors, error_kw={"lw": 0.8})
+    ax.set_xticks(
+        range(len(cells)), [f"{canvas.paragraph(model, 22)}\n{canvas.paragraph(dataset, 22)}" for model, dataset in cells]
+    )
     ax.set_ylabel("accuracy (%)")
     ax.set_ylim(0, 100)
     ax.legend(frameon=False, ncols=3, loc="upper center")
@@ -283,8 +284,10 @@ def error_figure(errors: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 1)
     ax = axes[0][0]
     for colour, (method, curve) in zip(OTHER_COLOURS, errors.groupby("method", sort=False), strict=False):
-        ax.plot(curve["tokens"], curve["squared_error"], color=colour, marker="o", markersize=3, label=method)
-    ax.set(xscale="log", yscale="log", xlabel="tokens per trajectory", ylabel="mean squared error of a score")
+        ax.plot(curve["tokens"], curve["squared_error"], color=colour, marker="o", markersize=3, label=canvas.name(method))
+    canvas.logarithmic(ax.xaxis)
+    canvas.logarithmic(ax.yaxis)
+    ax.set(xlabel="tokens per trajectory", ylabel="mean squared error of a score")
     ax.grid(**GRID)
     ax.legend(frameon=False)
     return figure
@@ -301,7 +304,3 @@ def growth_figure(costs: pd.DataFrame) -> Figure:
     ax.grid(**GRID)
     figure.colorbar(points, label="tokens of the trajectory")
     return figure
-
-
-def _visible(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "⏎").replace("$", r"\$")
