@@ -11,7 +11,7 @@ from snakemake.utils import update_config, validate
 PROJECT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
-from critical_tokens import released
+from critical_tokens import briefing, released
 from critical_tokens.configuration import check_config, register_sweeps
 from critical_tokens.token_weights import NEEDS
 from critical_tokens.workflow import code_version, flags, locate_files, on_hub, visible_gpus
@@ -28,6 +28,11 @@ validate(config, "schemas/config.schema.yaml")
 locate_files(config, PROJECT)
 SWEPT = register_sweeps(config)
 check_config(config, SWEPT)
+
+# Once per command: jobs of a cluster read this file too.
+if workflow.is_main_process:
+    for line in briefing.lines(config, load_configfile(PROJECT / "config.yaml")):
+        print(line, file=sys.stderr)
 
 
 wildcard_constraints:

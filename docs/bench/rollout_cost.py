@@ -42,7 +42,9 @@ class _Counted:
 
 @cache
 def _sampler() -> Sampler:
-    sampler = Sampler(ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], Prompt("gsm8k", blank="prompt"), EngineSettings(24_576))
+    sampler = Sampler(
+        ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], Prompt("gsm8k", blank="prompt"), EngineSettings(24_576)
+    )
     sampler.engine = _Counted(sampler.engine)
     return sampler
 

@@ -1,0 +1,167 @@
+"""What README.md and docs/ tell a reader to type works as it stands: every block of settings and every command of Snakemake."""
+
+import json
+import re
+import shlex
+import shutil
+
+import dry_runs
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from test_workflow import copy_repository, snakemake
+
+from critical_tokens import datasets
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What the examples name, and a reader has: a folder with a model, problems, annotations, the authors' files.
+MODEL = "/models/mine"
+PROBLEMS = ["mine/train.jsonl", "mine/test.jsonl", "data/gsm8k/train.jsonl", "data/gsm8k/test.jsonl"]
+OTHERS = [
+    "my/annotations.csv",
+    *(f"their/files/pocket-{size}/gsm8k/{kind}.json" for size in "sm" for kind in ("sft_pos", "dpo_top")),
+]
+
+
+def indented(text):
+    """Blocks of code of a page, without their indentation."""
+    blocks = re.findall(r"(?:^ {4}.*\n?(?:^\n(?= {4}))*)+", text, re.MULTILINE)
+    return [re.sub(r"^ {4}", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def settings_of(page):
+    """Blocks that are settings of the workflow, parsed."""
+    known = set(yaml.safe_load((ROOT / "config.yaml").read_text())) | {"pathvars"}
+    found = []
+    for block in indented(page.read_text()):
+        with_keys = re.match(r"[a-z_]+:", block)
+        settings = yaml.safe_load(block) if with_keys else None
+        if isinstance(settings, dict):
+            assert set(settings) <= known, f"{page.name}: {block}"
+            found.append(settings)
+    return found
+
+
+def commands_of(page):
+    """Commands of Snakemake in blocks and in the text, as lists of arguments."""
+    text = page.read_text()
+    lines = [line for block in indented(text) for line in block.splitlines()]
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^ {4}.*$", "", text, flags=re.MULTILINE))]
+    told = [shlex.split(line, comments=True) for line in (*lines, *spans) if re.match(r"snakemake( |$)", line)]
+    return [words[1:] for words in told]
+
+
+SETTINGS = [settings for page in PAGES for settings in settings_of(page)]
+COMMANDS = list(dict.fromkeys(tuple(command) for page in PAGES for command in commands_of(page)))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone in which the files that the examples name exist; the model's folder lies beside it."""
+    folder = tmp_path_factory.mktemp("reader") / "repository"
+    copy_repository(folder)
+    shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder.parent / "mine")
+    for name in (*PROBLEMS, *OTHERS):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    for name in PROBLEMS:
+        rows = datasets.generated("pocket-gsm", "test" if "test" in name else "train", 40, 0)
+        lines = [json.dumps({"question": row["question"], "answer": row["answer"]}) for row in rows]
+        (folder / name).write_text("\n".join(lines))
+    return folder
+
+
+def configfile(clone, name, settings):
+    """Settings of an example as a file of the reader's, who has the model elsewhere."""
+    path = clone / name
+    path.write_text(yaml.safe_dump(settings).replace(MODEL, str(clone.parent / "mine")))
+    return str(path)
+
+
+def example(section, name):
+    """The example that registers a name in a section."""
+    (found,) = [settings for settings in SETTINGS if name in settings.get(section, {})]
+    return found
+
+
+def dry_runs_of(clone, commands):
+    """What dry runs tell, all of which must succeed."""
+    told = []
+    for command, (status, output) in zip(
+        commands, dry_runs.run_all([["-n", *command] for command in commands], clone), strict=True
+    ):
+        assert status == 0, f"snakemake -n {shlex.join(command)}\n{output}"
+        told.append(output)
+    return told
+
+
+def test_every_block_of_settings_is_a_config(clone):
+    assert len(SETTINGS) >= 11
+    files = [configfile(clone, f"example{number}.yaml", settings) for number, settings in enumerate(SETTINGS)]
+    for output in dry_runs_of(clone, [["--configfile", file] for file in files]):
+        assert re.search(r"^total +\d+$", output, re.MULTILINE)
+
+
+def test_every_command_of_snakemake_is_understood(clone):
+    """The commands of a cluster without conda, as the pages say; mine.yaml is the example that the text speaks of."""
+    assert len(COMMANDS) >= 20
+    configfile(clone, "model.yaml", example("model_registry", "mine"))
+    configfile(clone, "study.yaml", example("studies", "mine"))
+    commands = []
+    for words in COMMANDS:
+        mine = "study.yaml" if "results/studies/mine.csv" in words else "model.yaml"
+        command = [{"conda": "env-modules", "mine.yaml": mine}.get(word, word) for word in words]
+        commands.append([*command, "--sdm", "env-modules"] if "slurm" in command else command)
+    dry_runs_of(clone, [command for command in commands if command and "--unlock" not in command])
+
+
+def outputs_of(told):
+    """Files that the jobs of a dry run would write."""
+    lines = re.findall(r"^    output: (.*)$", told, re.MULTILINE)
+    return {name for line in lines for name in line.split(", ")}
+
+
+def test_another_beta_leaves_the_first_ones_results_alone(clone):
+    """Both ways that README.md shows: a method of the sweep, and folders of its own."""
+    (beside,) = [settings for settings in SETTINGS if "cdpo-beta1.5" in settings.get("methods", ())]
+    (apart,) = [settings for settings in SETTINGS if settings.get("contrast") == {"beta": 1.5}]
+    files = [configfile(clone, f"{name}.yaml", settings) for name, settings in (("beside", beside), ("apart", apart))]
+    first, second, third = map(outputs_of, dry_runs_of(clone, [[], *(["--configfile", file] for file in files)]))
+    cell = "results/pocket-s/pocket-gsm"
+    scores, adapter = "contrast{}.parquet", "cdpo{}/seed1/adapter_model.safetensors"
+    for name in (scores, adapter):
+        assert {f"{cell}/{name.format('')}", f"{cell}/{name.format('-beta1.5')}"} <= second
+        assert f"{cell}/{name.format('-beta1.5')}" not in first
+    assert all(re.match(r"(results|figures)/beta1\.5/", name) for name in third)
+    assert len(third) == len(first)
+
+
+def test_the_settings_in_force_are_told_for_a_model_of_ones_own(clone):
+    file = configfile(clone, "model.yaml", example("model_registry", "mine"))
+    own = ["--configfile", "presets/own.yaml", file]
+    preset, plan, bare, pocket = dry_runs_of(clone, [own, ["plan", *own], ["--configfile", file], []])
+    (line,) = [line for line in preset.splitlines() if line.startswith("mine: ")]
+    assert "all train problems x 64 answers at temperature 0.7; few-shot prompts: sampling, evaluation" in line
+    assert "contrast 0.0003, sft 0.0003" in line
+    assert "cdpo 4e-05; gamma 1" in line
+    assert line in plan
+    assert "mine: 300 train problems x 16 answers at temperature 1; few-shot prompts: none" in bare
+    warning = "learning rates of contrast and alignment are those of config.yaml"
+    assert warning in bare
+    assert warning not in preset
+    assert "train problems x" not in pocket
+    assert warning not in pocket
+
+
+def test_a_model_and_a_dataset_of_ones_own_run_to_a_metric(clone):
+    """For real: a model in bfloat16 on a CPU, and a dataset with a column of answers, trained and evaluated."""
+    model, data = example("model_registry", "mine"), example("dataset_registry", "mine")
+    small = {"trajectories": {"problems": 24, "samples": 8}, "evaluation": {"problems": 12}, "alignment": {"epochs": 1}}
+    settings = {**model, **data, "figures": {"example": {"model": "mine", "dataset": "mine"}}, **small}
+    settings["dataset_registry"]["mine"]["max_new_tokens"] = 96
+    file = configfile(clone, "mine.yaml", settings)
+    metrics = "results/mine/mine/dpo/seed1/metrics.json"
+    snakemake("--cores", "2", "--configfile", file, "--", metrics, cwd=clone)
+    assert json.loads((clone / metrics).read_text())["n"] == 12
+    assert len(pd.read_csv(clone / metrics.replace("metrics.json", "history.csv"))) > 0
