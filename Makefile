@@ -4,7 +4,7 @@
 # make test-slurm  the smoke preset on a Slurm cluster of its own (installs Debian's packages if it may)
 # make check   lint and format checks only
 # make bench       what rollouts cost against the released procedure, generate and vLLM (results/bench.json)
-# make docs    the generated parts of README.md and docs/, from the last results
+# make docs    the generated parts of README.md and docs/, from the last results; it says which results it still needs
 # make clean   remove everything that was built, the environment excepted
 
 PYTHON ?= python3.11

@@ -11,7 +11,7 @@
 # results/studies/                                  methods over seeds, temperatures, other rules for critical tokens
 # figures/fig{1,2,3,5,6}.pdf                        figures, their numbers beside the tables in results/
 #
-# Every artifact has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
+# Every table and every adapter has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
 from snakemake.utils import min_version
 
 min_version("9.12")

@@ -17,9 +17,27 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 FIGURES = ROOT / "figures"
+MEASURED = ROOT / "docs" / "measured.json"
+
+STUDIES = ("table1", "controls", "switches", "beta", "temperatures", "agreement", "critical_rule", "replacement")
+# What the pages are written from, by the command that makes it.
+SOURCES = {
+    "snakemake": [
+        *(
+            RESULTS / f"{name}.csv"
+            for name in ("table1", "significance", "agreement", "critical_kinds", "fig2", "fig5", "cost")
+        ),
+        RESULTS / "table1.md",
+    ],
+    "snakemake studies": [RESULTS / "studies" / f"{name}.csv" for name in STUDIES],
+    "snakemake tuning": [RESULTS / "tuning.csv"],
+    "snakemake --configfile presets/released.yaml": [RESULTS / "released" / f"table1.{suffix}" for suffix in ("csv", "md")],
+    "python docs/measure.py": [MEASURED],
+}
 
 
 def main() -> None:
+    _require_sources()
     for picture in [*FIGURES.glob("*.png"), *FIGURES.glob("studies/*.png")]:
         copy = ROOT / "docs" / picture.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +51,19 @@ def main() -> None:
     _fill(ROOT / "docs" / "replication.md", parts)
     _fill(ROOT / "docs" / "cluster.md", {"slurm": _slurm})
     _fill(ROOT / "data" / "models" / "README.md", {"cards": _cards})
+
+
+def _require_sources() -> None:
+    """Ends with the commands that are still to be run, before anything is written."""
+    told = []
+    for command, paths in SOURCES.items():
+        missing = [str(path.relative_to(ROOT)) for path in paths if not path.is_file()]
+        if missing:
+            told.append(f"  {command}    (makes {', '.join(missing)})")
+    if told:
+        raise SystemExit(
+            "\n".join(["The generated parts of the documentation need the results of these commands first:", *told])
+        )
 
 
 def _fill(path: Path, parts: dict) -> None:
@@ -69,7 +100,7 @@ def _findings() -> str:
 
 
 def _cost() -> str:
-    measured = json.loads((ROOT / "docs" / "measured.json").read_text())
+    measured = json.loads(MEASURED.read_text())
     machine, startup = measured["machine"], measured["startup_seconds"]
     heaviest = max(startup, key=startup.get)
     rows = [("`snakemake` (the whole selection)", measured["make"]), ("`snakemake` again (nothing to do)", measured["again"])]
@@ -148,7 +179,7 @@ def _slurm() -> str:
     if (RESULTS / "slurm.json").is_file():
         shutil.copy(RESULTS / "slurm.json", ROOT / "docs" / "slurm.json")
     slurm = json.loads((ROOT / "docs" / "slurm.json").read_text())
-    measured = json.loads((ROOT / "docs" / "measured.json").read_text())
+    measured = json.loads(MEASURED.read_text())
     names = {"kill": "programs killed", "cancel": "jobs cancelled", "crash": "nodes down", "overrun": "jobs past their limit",
              "driver_dies": "drivers killed"}  # fmt: skip
     faults = ", ".join(f"{count} {names[kind]}" for kind, count in slurm["faults"].items())

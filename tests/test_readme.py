@@ -4,13 +4,14 @@ import json
 import re
 import shlex
 import shutil
+import sys
 
 import dry_runs
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from test_workflow import copy_repository, snakemake
+from test_workflow import copy_repository, run, snakemake
 
 from critical_tokens import datasets
 
@@ -152,6 +153,26 @@ def test_the_settings_in_force_are_told_for_a_model_of_ones_own(clone):
     assert warning not in preset
     assert "train problems x" not in pocket
     assert warning not in pocket
+
+
+def test_generating_the_docs_says_which_commands_are_still_to_be_run(clone):
+    """In a sentence, before anything is written."""
+    before = (clone / "README.md").read_text()
+    told = run(sys.executable, "docs/generate.py", cwd=clone, check=False)
+    assert told.returncode == 1
+    asked = re.findall(r"^  (.*?)    \(makes (.*)\)$", told.stderr, re.MULTILINE)
+    assert [command for command, _ in asked] == [
+        "snakemake", "snakemake studies", "snakemake tuning", "snakemake --configfile presets/released.yaml",
+    ]  # fmt: skip
+    assert "Traceback" not in told.stderr
+    for name in asked[0][1].split(", "):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).touch()
+    told = run(sys.executable, "docs/generate.py", cwd=clone, check=False)
+    assert re.findall(r"^  snakemake    ", told.stderr, re.MULTILINE) == []
+    assert "results/studies/critical_rule.csv" in told.stderr
+    assert (clone / "README.md").read_text() == before
+    shutil.rmtree(clone / "results")
 
 
 def test_a_model_and_a_dataset_of_ones_own_run_to_a_metric(clone):

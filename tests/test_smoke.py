@@ -11,6 +11,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from test_workflow import config_with, copy_repository, planned, run, snakemake
 
 from critical_tokens.records import read_table
@@ -46,7 +47,7 @@ def test_every_artifact_is_there_with_its_meta(built):
     for figure in ("fig1", "fig2", "fig6"):
         assert (built / "figures" / "smoke" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
         assert (built / "figures" / "smoke" / f"{figure}.png").stat().st_size > 10_000
-    for artifact in results.rglob("*.parquet"):
+    for artifact in (*results.rglob("*.parquet"), *results.rglob("*.safetensors")):
         meta = json.loads((artifact.with_name(artifact.stem + ".meta.json")).read_text())
         assert {"program", "settings", "inputs", "versions", "wall_seconds"} <= set(meta), artifact
     assert "cDPO" in (results / "table1.md").read_text()
@@ -123,21 +124,61 @@ def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
     assert "train_contrast" not in jobs
 
 
+def commands_told(page, *starts):
+    """Lines of code of a page that begin so, without their comments: what a reader is told to type."""
+    lines = re.findall(r"^    (\S.*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE)
+    return [next(line for line in lines if line.startswith(start)) for start in starts]
+
+
+def test_a_run_taken_along_has_nothing_to_do_in_a_fresh_clone(built, tmp_path):
+    """With the commands of README.md. A clone's files are newer than any results."""
+    target = tmp_path / "repository"
+    copy_repository(target)
+    now = time.time()
+    for path in target.rglob("*"):
+        os.utime(path, (now, now), follow_symlinks=False)
+    pack, unpack = commands_told("README.md", "tar cf run.tar", "tar xf run.tar")
+    run("bash", "-c", pack, cwd=built)
+    (built / "run.tar").rename(target / "run.tar")
+    run("bash", "-c", unpack, cwd=target)
+    assert smoke_planned(target) == {}
+    # What differs is still seen: a setting, and another model under the same name.
+    own = config_with(tmp_path, contrast={"beta": 1.5})[1]
+    assert planned("--configfile", "presets/smoke.yaml", own, cwd=target)["score_contrast"] == 1
+    weights = target / "data" / "models" / "pocket-s" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert smoke_planned(target)["sample"] == 1
+
+
+def end_jobs(driver):
+    """With the commands of docs/cluster.md: find the jobs of a driver that is dead, and end them and nothing else."""
+    listing, ending = commands_told("docs/cluster.md", "ps -u", "kill -- -GROUP")
+    listed = run("bash", "-c", f"USER=$(id -un); {listing}").stdout
+    assert driver in {int(line.split()[0]) for line in listed.splitlines()}, "no job lives on"
+    run("bash", "-c", ending.replace("GROUP", str(driver)))
+    time.sleep(0.5)
+    states = subprocess.run(["ps", "-o", "stat=", "-g", str(driver)], capture_output=True, text=True, check=False).stdout
+    assert {state[0] for state in states.split()} <= {"Z"}, "a job is still there"
+
+
 def test_a_killed_run_continues_to_the_same_table(built, tmp_path):
-    """SIGKILL to the driver and its jobs, once while sampling and once while training."""
+    """SIGKILL to the driver and its jobs while sampling, and to the driver alone while training, when its jobs live on."""
     target = tmp_path / "repository"
     copy_repository(target)
     metrics = f"{CELL}/sft/seed1/metrics.json"
     command = [sys.executable, "-m", "snakemake", *SMOKE, "--", metrics]
-    for log in ("sample/pocket-s/pocket-gsm.log", "align/pocket-s/pocket-gsm/sft/seed1.log"):
+    for log, alone in (("sample/pocket-s/pocket-gsm.log", False), ("align/pocket-s/pocket-gsm/sft/seed1.log", True)):
         with subprocess.Popen(command, cwd=target, stderr=subprocess.DEVNULL, start_new_session=True) as process:
             deadline = time.monotonic() + 120
             while not (target / "logs" / "smoke" / log).exists() and time.monotonic() < deadline:
                 time.sleep(0.1)
             time.sleep(1.5)
             assert process.poll() is None, "the run was over before it could be killed"
-            os.killpg(process.pid, signal.SIGKILL)
-        snakemake("--unlock", *SMOKE, cwd=target)
+            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
+        if alone:
+            end_jobs(process.pid)
+        assert "Directory cannot be locked" in run(*command, cwd=target, check=False).stderr
+        snakemake("--unlock", cwd=target)
     assert not (target / metrics).exists()
     run(*command, cwd=target)
     assert json.loads((target / metrics).read_text()) == json.loads((built / metrics).read_text())
