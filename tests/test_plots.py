@@ -160,7 +160,7 @@ def test_a_log_axis_has_plain_numbers():
 
 @pytest.mark.parametrize("draw", [trajectory, contrast])
 def test_a_long_answer_stays_on_the_page_and_its_critical_token_marked(draw, tmp_path):
-    figure = draw("So", length=600)
+    figure = draw("So", length=300)
     plots.save(figure, tmp_path / "figure.pdf")
     assert png_size(tmp_path / "figure.png")[0] < 150 * 45
     labels = figure.axes[0].get_xticklabels()

@@ -100,7 +100,10 @@ def dry_runs_of(clone, commands):
 def test_every_block_of_settings_is_a_config(clone):
     assert len(SETTINGS) >= 11
     files = [configfile(clone, f"example{number}.yaml", settings) for number, settings in enumerate(SETTINGS)]
-    for output in dry_runs_of(clone, [["--configfile", file] for file in files]):
+    real = [file for file, settings in zip(files, SETTINGS, strict=True) if "datasets" in settings]
+    assert len(real) >= 6
+    commands = [["--configfile", file] for file in files] + [["--configfile", "presets/own.yaml", file] for file in real]
+    for output in dry_runs_of(clone, commands):
         assert re.search(r"^total +\d+$", output, re.MULTILINE)
 
 
