@@ -263,7 +263,7 @@ def excluded_figure(table: pd.DataFrame) -> Figure:
     """Figure 5: accuracy by condition and cell, with intervals; columns model, dataset, condition, accuracy, low, high."""
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     conditions = list(dict.fromkeys(table["condition"]))
-    figure, axes = panels(1, 1, width=1.6 + 1.6 * len(cells))
+    figure, axes = panels(1, 1, width=max(5.2, 1.6 + 1.6 * len(cells)))  # at least as wide as the legend
     ax = axes[0][0]
     for place, (condition, colour) in enumerate(zip(conditions, ("0.6", COLOURS["kept"], COLOURS["cdpo"]), strict=True)):
         bars = table[table["condition"] == condition]
@@ -275,7 +275,7 @@ def excluded_figure(table: pd.DataFrame) -> Figure:
     )
     ax.set_ylabel("accuracy (%)")
     ax.set_ylim(0, 100)
-    ax.legend(frameon=False, ncols=3, loc="upper center")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
