@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -273,21 +272,6 @@ def _significance(root: Path) -> str:
     return "\n".join([*lines, "", "Better and worse: p below 0.05 after correction."])
 
 
-def _grading(root: Path) -> str:
-    """Agreement and speed of the graders, from docs/bench/grading.py."""
-    path = root / "docs" / "grading.json"
-    if not path.is_file():
-        return "Not measured yet."
-    grading = json.loads(path.read_text())
-    lines = ["| completions | grader | agreement | answers per second |", "|---|---|---:|---:|"]
-    for style, name in (("gsm8k", "GSM8K"), ("math", "MATH")):
-        g = grading[style]
-        for grader in ("released", "math_verify"):
-            share, speed = g[f"{grader}_agreement"], g[f"{grader}_per_second"]
-            lines.append(f"| {name} ({g['rows']:,}) | {grader} | {100 * share:.2f} % | {speed:,} |")
-    return "\n".join([*lines, "", f"On {grading['cores']} cores, workers started before, equal pairs graded once."])
-
-
 def _replacement(root: Path) -> str:
     """pass@k of Figure 2 by distribution of the replacements: means over the cells."""
     table = _study(root, "replacement")
@@ -323,5 +307,4 @@ PARTS = {
     "replacement": _replacement,
     "released": _released,
     "significance": _significance,
-    "grading": _grading,
 }

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import evidence
+import measurements
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,8 @@ SOURCES = {
 
 
 def main() -> None:
+    _fill(ROOT / "docs" / "grading.md", {"grading": measurements.grading})
+    _fill(ROOT / "docs" / "replication.md", {"blank": measurements.blank})
     _require_sources()
     for picture in [*FIGURES.glob("*.png"), *FIGURES.glob("studies/*.png")]:
         copy = ROOT / "docs" / picture.relative_to(ROOT)

@@ -45,7 +45,8 @@ def _released(rows: list[dict[str, Any]], style: str) -> dict[str, Any]:
     return {
         "released_per_second": round(len(rows) / seconds),
         "released_agreement": _share(found, [row["released_grader_antlr_4_13"] for row in rows]),
-        "released_agreement_by_source": _by_source(found, rows),
+        "released_agreement_by_source": _by_source(found, rows, "released_grader_antlr_4_13"),
+        "released_and_the_sources_graders": _by_source(found, rows, "verdict"),
         "unanswered": sum(known[pair].answer is None for pair in pairs),
     }
 
@@ -59,7 +60,7 @@ def _math_verify(rows: list[dict[str, Any]], workers: verify.Workers) -> dict[st
     return {
         "math_verify_per_second": round(len(rows) / seconds),
         "math_verify_agreement": _share(*zip(*asked, strict=True)),
-        "math_verify_agreement_by_source": _by_source(found, rows),
+        "math_verify_and_the_sources_graders": _by_source(found, rows, "verdict"),
         "timed_out": sum(verdict is None for verdict in found),
     }
 
@@ -69,11 +70,11 @@ def _share(found: Any, expected: Any) -> float:
     return round(sum(a == b for a, b in pairs) / len(pairs), 5)
 
 
-def _by_source(found: list[bool | None], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Agreement with the verdicts of the sources' own graders."""
+def _by_source(found: list[bool | None], rows: list[dict[str, Any]], expected: str) -> dict[str, float]:
+    """Agreement with the verdicts of a column, by source of the completions."""
     sources: dict[str, list[bool]] = {}
     for verdict, row in zip(found, rows, strict=True):
-        sources.setdefault(row["source"], []).append(verdict == row["verdict"])
+        sources.setdefault(row["source"], []).append(verdict == row[expected])
     return {name: round(sum(same) / len(same), 4) for name, same in sorted(sources.items())}
 
 

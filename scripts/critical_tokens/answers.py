@@ -30,8 +30,18 @@ class Grade:
 def grade(completion: str, gold: str, style: str) -> Grade:
     """Grade a completion of a prompt style (see `prompts.STYLES`) by the released code's rules."""
     answer = released.extract(completion, style)
-    gold = gold.replace(",", "") if style == "gsm8k" else released.strip(gold)
+    gold = gold if style == "gsm8k" else released.strip(gold)
     return Grade(answer, answer is not None and released.equal(answer, gold))
+
+
+def gold_is_gradable(gold: str, style: str) -> bool:
+    """Whether a completion that states a gold answer is right by the released rules.
+
+    Where it is not (a unit behind a number, say), no answer could ever be right. A gold answer that
+    goes over several lines is stated on one.
+    """
+    forms = ("The answer is {}.",) if style == "gsm8k" else (r"So $\boxed{{{}}}$.", "Final Answer: The final answer is ${}$.")
+    return any(grade(form.format(" ".join(gold.split())), gold, style).correct for form in forms)
 
 
 def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str) -> list[dict[str, Any]]:

@@ -1,25 +1,31 @@
-r"""Whether two mathematical expressions are equal, decided by evaluating both at the same random points.
+"""Whether two texts are the same arithmetic expression, without executing anything.
 
-Model output is hostile: nothing of it is executed and no symbolic engine sees it. A small grammar (numbers, letters, + - * / ^,
-\frac, \sqrt, \pi, a few functions) is read into a tree of bounded size; two trees that agree at several random points are
-equal but for an unlikely accident, as polynomials are (Schwartz, Zippel). Whatever the grammar does not know is no expression.
+Model output is hostile, so no interpreter and no symbolic engine sees it. A small grammar reads a text
+as sympy reads Python-like text: numbers, names, + - * / ** ^ !, brackets and a few functions. The tree
+has a bounded size. Two trees that agree at several random points are equal but for an unlikely accident,
+as polynomials are (Schwartz, Zippel). Whatever the grammar does not know is no expression: LaTeX,
+tuples, and products without a sign (2x), which are not Python either.
 """
 
 from __future__ import annotations
 
 import cmath
 import hashlib
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from fractions import Fraction
 
 # Longer expressions are none, and so are deeper ones.
 _MOST_TOKENS, _MOST_DEPTH = 300, 40
+# Numbers stay exact up to this size, in bits.
+_MOST_BITS = 10_000
 _POINTS = 3
-# Of the larger value; and of zero, which rounding misses by this much.
-_TOLERANCE, _ZERO = 1e-11, 1e-13
+# Of the larger value, for what is not exact; and of two constants, as in the released grader (grader.py:96).
+_TOLERANCE, _CLOSE = 1e-11, 1e-3
 
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|\\([A-Za-z]+)|([A-Za-z])|(\*\*|[-+*/^(){}\[\]!|,=]))")
-_FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
+_TOKEN = re.compile(r"\s*(?:((?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()!]))", re.ASCII)
+_FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin,
     "cos": cmath.cos,
     "tan": cmath.tan,
@@ -28,10 +34,11 @@ _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
     "exp": cmath.exp,
     "sqrt": cmath.sqrt,
 }
-_CONSTANTS = {"pi": cmath.pi, "e": cmath.e, "i": 1j}
-_PRODUCTS = {"cdot", "times"}
+_CONSTANTS = {"pi": cmath.pi, "E": cmath.e, "I": 1j}
 
-Node = Callable[[Mapping[str, complex]], complex]
+Number = Fraction | complex
+Node = Callable[[int], Number]
+"""The value of an expression at the point of that number."""
 
 
 class NotAnExpressionError(ValueError):
@@ -39,36 +46,54 @@ class NotAnExpressionError(ValueError):
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two texts are expressions with the same value at random points of their letters."""
+    """Whether two texts are expressions of equal value: at random points of their names, or nearly so for two constants."""
     try:
-        first, second = parse(left), parse(right)
-    except NotAnExpressionError:
+        first, second = _read(left), _read(right)
+        if not (first.names or second.names):
+            return _close(first.value(0), second.value(0))
+        if first.powers or second.powers:
+            return False
+        return all(_equal(first.value(point), second.value(point)) for point in range(_POINTS))
+    except (NotAnExpressionError, ArithmeticError, ValueError):
         return False
-    for point in range(_POINTS):
-        values = _Letters(point)
-        try:
-            a, b = first(values), second(values)
-        except (ArithmeticError, ValueError, OverflowError):
-            return False
-        if not (cmath.isfinite(a) and cmath.isfinite(b)) or abs(a - b) > max(_ZERO, _TOLERANCE * max(abs(a), abs(b))):
-            return False
-    return True
 
 
-class _Letters(dict[str, complex]):
-    """A number between 1 and 2 for every letter, the same in every process."""
-
-    def __init__(self, point: int) -> None:
-        super().__init__()
-        self._point = point
-
-    def __missing__(self, letter: str) -> complex:
-        digest = hashlib.sha256(f"{self._point}/{letter}".encode()).digest()
-        return 1 + int.from_bytes(digest[:6], "big") / 2**48
+def _equal(a: Number, b: Number) -> bool:
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return a == b
+    a, b = complex(a), complex(b)
+    return cmath.isfinite(a) and cmath.isfinite(b) and abs(a - b) <= _TOLERANCE * max(1.0, abs(a), abs(b))
 
 
-def parse(text: str) -> Node:
-    """The expression that a text is. Raises NotAnExpressionError."""
+def _close(a: Number, b: Number) -> bool:
+    if _equal(a, b):
+        return True
+    a, b = complex(a), complex(b)
+    return not a.imag and not b.imag and math.isclose(a.real, b.real, rel_tol=_CLOSE)
+
+
+class _Expression:
+    """A text read: its value, whether it has names, and whether its ^ had to be read as powers."""
+
+    def __init__(self, text: str, powers: bool) -> None:
+        parser = _Parser(_tokens(text), powers)
+        self.value = parser.whole()
+        self.names, self.powers = parser.names, powers
+
+
+def _read(text: str) -> _Expression:
+    """sympy reads ^ as Python does, bit by bit, which only whole numbers allow; and as a power where that fails."""
+    if "^" not in text:
+        return _Expression(text, False)
+    try:
+        found = _Expression(text, False)
+        found.value(0)
+    except (NotAnExpressionError, ArithmeticError):
+        return _Expression(text, True)
+    return found
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
     tokens, at = [], 0
     text = text.rstrip()
     while at < len(text):
@@ -77,118 +102,181 @@ def parse(text: str) -> Node:
             raise NotAnExpressionError(text[:40])
         tokens.append(match)
         at = match.end()
-    parser = _Parser(tokens)
-    node = parser.sum(0)
-    if parser.at != len(tokens):
-        raise NotAnExpressionError(text[:40])
-    return node
+    return tokens
 
 
 class _Parser:
-    """Recursive descent over the tokens of an expression."""
+    """Recursive descent over the tokens of an expression, with Python's precedence."""
 
-    def __init__(self, tokens: list[re.Match[str]]) -> None:
-        self._tokens = tokens
-        self.at = 0
+    def __init__(self, tokens: list[re.Match[str]], powers: bool) -> None:
+        self._tokens, self._powers = tokens, powers
+        self._at = 0
+        self.names = False
+
+    def whole(self) -> Node:
+        node = self._xor(0)
+        if self._at != len(self._tokens):
+            raise NotAnExpressionError("goes on")
+        return node
 
     def _symbol(self) -> str | None:
-        return self._tokens[self.at][4] if self.at < len(self._tokens) else None
+        return self._tokens[self._at][3] if self._at < len(self._tokens) else None
 
-    def _command(self) -> str | None:
-        return self._tokens[self.at][2] if self.at < len(self._tokens) else None
-
-    def _take(self, symbol: str) -> None:
-        if self._symbol() != symbol:
-            raise NotAnExpressionError(f"{symbol} expected")
-        self.at += 1
-
-    def sum(self, depth: int) -> Node:
+    def _xor(self, depth: int) -> Node:
         if depth > _MOST_DEPTH:
             raise NotAnExpressionError("too deep")
-        terms = [self._signed(depth)]
-        while self._symbol() in ("+", "-"):
-            terms.append(self._signed(depth))
-        return lambda letters: sum((term(letters) for term in terms), 0j)
+        node = self._sum(depth)
+        while self._symbol() == "^" and not self._powers:
+            self._at += 1
+            node = _both(_exclusive_or, node, self._sum(depth))
+        return node
+
+    def _sum(self, depth: int) -> Node:
+        node = self._product(depth)
+        while (symbol := self._symbol()) in ("+", "-"):
+            self._at += 1
+            node = _both(_plus if symbol == "+" else _minus, node, self._product(depth))
+        return node
+
+    def _product(self, depth: int) -> Node:
+        node = self._signed(depth)
+        while (symbol := self._symbol()) in ("*", "/"):
+            self._at += 1
+            node = _both(_times if symbol == "*" else _over, node, self._signed(depth))
+        return node
 
     def _signed(self, depth: int) -> Node:
         negative = False
         while self._symbol() in ("+", "-"):
             negative ^= self._symbol() == "-"
-            self.at += 1
-        product = self._product(depth)
-        return (lambda letters: -product(letters)) if negative else product
-
-    def _product(self, depth: int) -> Node:
-        factors = [(self._power(depth), False)]
-        while self.at < len(self._tokens):
-            symbol, command = self._symbol(), self._command()
-            if symbol in ("*", "/") or command in _PRODUCTS or command == "div":
-                self.at += 1
-                factors.append((self._power(depth), symbol == "/" or command == "div"))
-            elif symbol is None or symbol in ("(", "{"):
-                factors.append((self._power(depth), False))
-            else:
-                break
-
-        def value(letters: Mapping[str, complex]) -> complex:
-            result = 1 + 0j
-            for factor, divides in factors:
-                result = result / factor(letters) if divides else result * factor(letters)
-            return result
-
-        return value
+            self._at += 1
+        node = self._power(depth)
+        return (lambda point: -node(point)) if negative else node
 
     def _power(self, depth: int) -> Node:
-        base = self._atom(depth)
-        if self._symbol() in ("^", "**"):
-            self.at += 1
-            negative = self._symbol() == "-"
-            self.at += negative
-            exponent = self._power(depth + 1) if depth < _MOST_DEPTH else self.sum(depth + 1)
-            return lambda letters: base(letters) ** (-exponent(letters) if negative else exponent(letters))
-        return base
-
-    def _atom(self, depth: int) -> Node:
-        if self.at >= len(self._tokens):
-            raise NotAnExpressionError("ends early")
-        number, command, letter, symbol = self._tokens[self.at].groups()
-        self.at += 1
-        if number is not None:
-            if len(number) > 60:
-                raise NotAnExpressionError("long number")
-            constant = complex(float(number))
-            return lambda letters: constant
-        if letter is not None:
-            known = _CONSTANTS.get(letter)
-            return (lambda letters: letters[letter]) if known is None else (lambda letters: known)
-        if symbol in ("(", "{"):
-            inner = self.sum(depth + 1)
-            self._take({"(": ")", "{": "}"}[symbol])
-            return inner
-        if command is not None:
-            return self._commanded(command, depth)
-        raise NotAnExpressionError(str(symbol))
-
-    def _commanded(self, command: str, depth: int) -> Node:
-        if command in _CONSTANTS:
-            constant = _CONSTANTS[command]
-            return lambda letters: constant
-        if command == "frac":
-            above, below = self._argument(depth), self._argument(depth)
-            return lambda letters: above(letters) / below(letters)
-        if command == "sqrt" and self._symbol() == "[":
-            self.at += 1
-            degree = self.sum(depth + 1)
-            self._take("]")
-            radicand = self._argument(depth)
-            return lambda letters: radicand(letters) ** (1 / degree(letters))
-        if command in _FUNCTIONS:
-            function, argument = _FUNCTIONS[command], self._argument(depth)
-            return lambda letters: function(argument(letters))
-        raise NotAnExpressionError(command)
-
-    def _argument(self, depth: int) -> Node:
-        """A group in braces or the next factor."""
         if depth > _MOST_DEPTH:
             raise NotAnExpressionError("too deep")
-        return self._power(depth + 1)
+        base = self._atom(depth)
+        while self._symbol() == "!":
+            self._at += 1
+            base = _factorial(base)
+        if self._symbol() == "**" or (self._powers and self._symbol() == "^"):
+            self._at += 1
+            return _both(_raise, base, self._exponent(depth + 1))
+        return base
+
+    def _exponent(self, depth: int) -> Node:
+        if self._symbol() in ("+", "-"):
+            negative = self._symbol() == "-"
+            self._at += 1
+            node = self._exponent(depth + 1) if depth < _MOST_DEPTH else self._xor(depth + 1)
+            return (lambda point: -node(point)) if negative else node
+        return self._power(depth)
+
+    def _atom(self, depth: int) -> Node:
+        if self._at >= len(self._tokens):
+            raise NotAnExpressionError("ends early")
+        number, name, symbol = self._tokens[self._at].groups()
+        self._at += 1
+        if number is not None:
+            if len(number) > 300 or re.fullmatch(r"0+[1-9]\d*", number):
+                raise NotAnExpressionError("a number that is too long, or begins with zeros")
+            constant = Fraction(number)
+            return lambda point: constant
+        if name is not None and self._symbol() != "(":
+            return self._named(name)
+        if name is not None:
+            return self._function(name, self._bracketed(depth))
+        if symbol == "(":
+            self._at -= 1
+            return self._bracketed(depth)
+        raise NotAnExpressionError(str(symbol))
+
+    def _named(self, name: str) -> Node:
+        if name in _CONSTANTS:
+            constant = _CONSTANTS[name]
+            return lambda point: constant
+        self.names = True
+        return lambda point: _letter(name, point)
+
+    def _function(self, name: str, argument: Node) -> Node:
+        if name in _FUNCTIONS:
+            function = _FUNCTIONS[name]
+            return lambda point: function(complex(argument(point)))
+        # Of an unknown function nothing is known but that equal arguments have equal values.
+        self.names = True
+        return lambda point: _letter(f"{name}({argument(point)})", point)
+
+    def _bracketed(self, depth: int) -> Node:
+        self._at += 1
+        node = self._xor(depth + 1)
+        if self._symbol() != ")":
+            raise NotAnExpressionError(") expected")
+        self._at += 1
+        return node
+
+
+def _letter(name: str, point: int) -> Fraction:
+    """A number between 1 and 2 for every name, the same in every process."""
+    digest = hashlib.sha256(f"{point}/{name}".encode()).digest()
+    return 1 + Fraction(int.from_bytes(digest[:3], "big"), 1 << 24)
+
+
+def _both(operation: Callable[[Number, Number], Number], left: Node, right: Node) -> Node:
+    return lambda point: _bounded(operation(left(point), right(point)))
+
+
+def _bounded(value: Number) -> Number:
+    if isinstance(value, Fraction) and max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_BITS:
+        raise OverflowError("large number")
+    return value
+
+
+def _alike(a: Number, b: Number) -> tuple[Number, Number]:
+    """Two numbers of one kind: exact where both are."""
+    return (a, b) if isinstance(a, Fraction) and isinstance(b, Fraction) else (complex(a), complex(b))
+
+
+def _plus(a: Number, b: Number) -> Number:
+    a, b = _alike(a, b)
+    return a + b
+
+
+def _minus(a: Number, b: Number) -> Number:
+    a, b = _alike(a, b)
+    return a - b
+
+
+def _times(a: Number, b: Number) -> Number:
+    a, b = _alike(a, b)
+    return a * b
+
+
+def _over(a: Number, b: Number) -> Number:
+    a, b = _alike(a, b)
+    return a / b
+
+
+def _raise(a: Number, b: Number) -> Number:
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and b.denominator == 1:
+        size = max(a.numerator.bit_length(), a.denominator.bit_length(), 1)
+        if abs(b.numerator) * size <= _MOST_BITS:
+            return a**b.numerator
+        raise OverflowError("large power")
+    return complex(a) ** complex(b)
+
+
+def _exclusive_or(a: Number, b: Number) -> Number:
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and a.denominator == b.denominator == 1:
+        return Fraction(a.numerator ^ b.numerator)
+    raise NotAnExpressionError("^ of what is no whole number")
+
+
+def _factorial(argument: Node) -> Node:
+    def value(point: int) -> Number:
+        found = argument(point)
+        if not isinstance(found, Fraction) or found.denominator != 1 or not 0 <= found <= 500:
+            raise NotAnExpressionError("factorial")
+        return Fraction(math.factorial(found.numerator))
+
+    return value

@@ -1,8 +1,10 @@
-r"""The released code's grader, without its unsafe parts: what it extracts, and what it takes for equal.
+r"""The released code's grader without its unsafe part: what it extracts, and what it takes for equal.
 
-The released grader hands model output to sympy's `parse_expr`, which executes it, and gives up on a pair after a second of wall
-time, so its verdicts depend on the machine's load. Here expressions are compared by `expressions.same`. The rest follows the
-released parser.py and grader.py rule by rule, wrong ones included (a factor of 100 is accepted, grader.py:42-43).
+The rules are those of the released parser.py and grader.py, in their order, faults included
+(docs/grading.md lists them). One part is replaced: the released grader hands model output to sympy's
+`parse_expr`, which executes it, and gives up after a second of wall time, so its verdicts depend on the
+machine's load. Here `expressions.same` reads the same texts without executing anything. LaTeX is compared
+as text, because the versions that the released code pins cannot read it.
 """
 
 from __future__ import annotations
@@ -12,55 +14,65 @@ import re
 
 from critical_tokens.grading import expressions
 
-_LONGEST_COMPLETION = 20_000
+# No gold answer is nearly as long, so a longer answer counts as none.
 _LONGEST_ANSWER = 1_000
 _NUMBER = re.compile(r"-?\d*\.?\d+")
-_UNITS = re.compile(
-    r"(?<![A-Za-z\\])(?:degrees?|cm|dm|mm|km|m|kg|g|lb|lbs|inch(?:es)?|ft|feet|foot|miles?|mph|hours?|hrs?|hr|minutes?|mins?|seconds?|secs?"
-    r"|days?|weeks?|months?|years?|dollars?|cents?|points?|units?|square|cubic|people|students?|times|sq|ml|l|meters?|yards?)(?![A-Za-z])"
-)
+_MBOX = re.compile(r"\\mbox\{([^}]*)\}")
+_NEXT_QUESTION = ("\n\nQuestion:", "\n\nProblem:")
 
 
 def extract(completion: str, style: str) -> str | None:
-    r"""The answer that the released code would find; None where it finds none.
+    r"""The answer that the released code finds in a completion; None where it finds none.
 
-    gsm8k: the first number behind the first "he answer is ", else the last number (parser.py:219-225). math: what stands behind
-    "Final Answer: The final answer is", else the last \boxed, else behind the last "he answer is", else the last number.
+    gsm8k (parser.py:218-234): the first number behind the first "he answer is ", or the last number
+    of a completion without those words.
+    math (parser.py:126-170): the text in dollars behind the last "Final Answer:", else the last \boxed,
+    else the line behind the last "he answer is", else the last number.
+    A completion ends where it goes on to another question (utils.py:64).
     """
-    completion = completion[:_LONGEST_COMPLETION]
-    if style == "gsm8k":
-        _, stated, rest = completion.partition("he answer is ")
-        if stated:
-            first = _NUMBER.search(rest.replace(",", ""))
-            if first:
-                return first.group(0)
-        return _last_number(completion)
-    answer = _stated(completion)
-    if answer is None or len(answer) > _LONGEST_ANSWER:
+    for heading in _NEXT_QUESTION:
+        completion = completion.split(heading, 1)[0]
+    answer = _number(completion) if style == "gsm8k" else _expression(completion)
+    return answer if answer and len(answer) <= _LONGEST_ANSWER else None
+
+
+def _number(completion: str) -> str | None:
+    _, stated, rest = completion.partition("he answer is ")
+    # Behind a second statement nothing is read.
+    found = _NUMBER.findall(_without(rest.split("he answer is ", 1)[0] if stated else completion, "$€£,"))
+    return (found[0] if stated else found[-1]) if found else None
+
+
+def _expression(completion: str) -> str | None:
+    answer = _in_dollars(completion)
+    if answer is None:
+        if "boxed" in completion:
+            answer = _boxed(completion.rsplit("boxed", 1)[1])
+        elif "he answer is" in completion:
+            answer = completion.rsplit("he answer is", 1)[1].strip()
+        else:
+            found = _NUMBER.findall(_without(completion, "$€,\\"))
+            answer = found[-1] if found else ""
+    answer = answer.split("\n", 1)[0]
+    if len(answer) > 2 * _LONGEST_ANSWER:
         return None
-    answer = re.sub(r"\n\s*", "", answer).lstrip(":").rstrip(".").rstrip("/")
-    answer = strip(answer)
-    return answer if 0 < len(answer) <= _LONGEST_ANSWER else None
+    return strip(answer.removeprefix(":").removesuffix(".").removesuffix("/"))
 
 
-def _stated(completion: str) -> str | None:
-    if "final answer is $" in completion and "$. I hope" in completion:
-        return completion.split("final answer is $", 1)[1].split("$. I hope", 1)[0].strip()
-    if "Final Answer:" in completion:
-        tail = completion.split("Final Answer:", 1)[1]
-        tail = tail.split("I hope it is correct", 1)[0].strip()
-        if "boxed" not in tail:
-            return re.sub(r"^[Tt]he final answer is:?\s*", "", tail).strip().strip("$").rstrip(".").strip("$")
-    if "boxed" in completion:
-        return _boxed(completion.rsplit("boxed", 1)[1])
-    if "he answer is" in completion:
-        return completion.rsplit("he answer is", 1)[1].strip().split("\n")[0]
-    return _last_number(completion)
+def _in_dollars(completion: str) -> str | None:
+    """What stands between the first and the last dollar sign behind the last "Final Answer:"; None where nothing does."""
+    if "Final Answer:" not in completion:
+        return None
+    # A completion that hopes before it answers loses the heading, and all that is left of it is searched.
+    tail = completion.split("I hope it is correct", 1)[0].rsplit("Final Answer:", 1)[-1]
+    first, last = tail.find("$"), tail.rfind("$")
+    return tail[first + 1 : last] if first < last else None
 
 
 def _boxed(tail: str) -> str:
+    """The content of a box whose opening stands in front of `tail`: up to the brace that closes it, or the dollar sign."""
     if not tail.startswith("{"):
-        return tail.split("$")[0].strip()
+        return tail.split("$", 1)[0].strip()
     depth = 0
     for index, char in enumerate(tail):
         depth += (char == "{") - (char == "}")
@@ -69,95 +81,104 @@ def _boxed(tail: str) -> str:
     return tail[1:]
 
 
-def _last_number(completion: str) -> str | None:
-    numbers = _NUMBER.findall(completion.replace(",", ""))
-    return numbers[-1] if numbers else None
+def _without(text: str, characters: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, characters)))
 
 
 def strip(text: str) -> str:
-    """An answer without what the released code takes for typography, units and words (parser.py:80-119)."""
-    text = text[: 2 * _LONGEST_ANSWER].strip().replace("\n", "").rstrip(".")
-    text = text.replace("\\!", "").replace("\\\\", "\\")
-    text = re.sub(r"\\begin\{[a-z]*matrix\}", r"\\begin{pmatrix}", text)
-    text = re.sub(r"\\end\{[a-z]*matrix\}", r"\\end{pmatrix}", text)
-    text = text.replace("tfrac", "frac").replace("dfrac", "frac")
-    text = text.replace("\\neq", "\\ne").replace("\\leq", "\\le").replace("\\geq", "\\ge")
-    text = text.replace("\\left", "").replace("\\right", "").replace("\\{", "{").replace("\\}", "}")
-    text = (
-        re.sub(r"\\text\{\s*([^{}]*?)\s*\}$", r"\1", text) if text.startswith("\\text") else re.sub(r"\\text\{.*?\}$", "", text)
-    )
-    text = text.replace("^{\\circ}", "").replace("^\\circ", "")
-    text = _UNITS.sub("", text)
-    text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
-    text = re.sub(r"\\(?:textbf|text|mbox|mathrm|mathbf)\s*(?:\{([^{}]*)\})?", r"\1", text)
-    for word in ("x=", "y=", "z=", "x\\in", "y\\in", "z\\in", "\\cdot", "\\%", "%", "infinity"):
-        text = text.replace(word, "\\infty" if word == "infinity" else "")
-    text = text.replace("and", "").replace(" .", " 0.").replace("{.", "{0.")
-    text = re.sub(r"(\d+)\.0*([^\d]|$)", r"\1\2", text)
-    text = re.sub(r"\bj\b", "i", text)
-    if len(text.split("=")) == 2 and len(text.split("=")[0].strip()) <= 2:
-        text = text.split("=")[1]
-    text = re.sub(r"\\sqrt(\w)", r"\\sqrt{\1}", text)
-    text = text.replace(" ", "")
-    text = _braced(text)
-    return re.sub(r"^(-?\d+)/(-?\d+)$", r"\\frac{\1}{\2}", text)
+    r"""An answer without what the released code takes for typography, units and words (parser.py:58-123).
+
+    A unit goes only where \text{…} ends the answer or \mbox{…} marks it. A left side goes only where it
+    has at most two characters.
+    """
+    text = text.strip().replace("\n", "").rstrip(".")
+    text = text.replace("\\!", "").replace("\\ ", "").replace("\\\\", "\\").replace("\\\\", "\\")
+    text = text.replace("tfrac", "frac").replace("dfrac", "frac").replace("\\left", "").replace("\\right", "")
+    text = _without_unit(text)
+    for word in ("^{\\circ}", "^\\circ", "\\$", "$", "\\text", "x\\in", "\\%", "%"):
+        text = text.replace(word, "")
+    text = text.replace(" .", " 0.").replace("{.", "{0.").replace("\\cdot", "").replace("infinity", "\\infty")
+    if "\\infty" not in text:
+        text = text.replace("inf", "\\infty")
+    text = text.replace("and", "").replace("\\mathbf", "")
+    text = _MBOX.sub("", text) or _MBOX.sub(r"\1", text)
+    if "i" not in text:
+        text = text.replace("j", "i")
+    text = re.sub(r"(\d)\.0+(?!\d)", r"\1", text)
+    if text.startswith("."):
+        text = "0" + text
+    left, equals, right = text.partition("=")
+    if equals and "=" not in right and len(left) <= 2:
+        text = right
+    text = re.sub(r"\\sqrt(\w+)", r"\\sqrt{\1}", text).replace(" ", "")
+    return _slash(_braced(text))
+
+
+def _without_unit(text: str) -> str:
+    r"""Without the words from the first \text{ to the end, where they end the answer and something stands in front of them."""
+    start = text.find("\\text{")
+    if start < 0 or not text.endswith("}"):
+        return text
+    return text[:start].strip() or text
 
 
 def _braced(text: str) -> str:
-    r"""\frac12 and \frac1{2} as \frac{1}{2}."""
-    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac(\d)\{", r"\\frac{\1}{", text)
-    return re.sub(r"(\\frac\{[^{}]*\})(\d)", r"\1{\2}", text)
+    r"""\frac12 and \frac1{2} as \frac{1}{2}; as it is where a \frac ends too early."""
+    head, *tails = text.split("\\frac")
+    for tail in tails:
+        if tail.startswith("{"):
+            head += f"\\frac{tail}"
+        elif len(tail) < 2:
+            return text
+        else:
+            below = tail[1] if tail[1] == "{" else f"{{{tail[1]}}}"
+            head += f"\\frac{{{tail[0]}}}{below}{tail[2:]}"
+    return head
+
+
+def _slash(text: str) -> str:
+    r"""A quotient of whole numbers as \frac{…}{…}; a root may stand above or below."""
+    parts = text.split("/")
+    if len(parts) != 2:
+        return text
+    whole = all("sqrt" in part or re.fullmatch(r"0|-?[1-9]\d{0,300}", part) for part in parts)
+    return f"\\frac{{{parts[0]}}}{{{parts[1]}}}" if whole else text
 
 
 def equal(answer: str, gold: str) -> bool:
-    """Whether the released code takes two extracted answers for equal (grader.py: math_equal)."""
-    answer, gold = answer[:_LONGEST_ANSWER], gold[:_LONGEST_ANSWER]
-    if answer.strip().lower() == gold.strip().lower():
+    """Whether the released code takes an extracted answer for a gold answer (grader.py:28-78)."""
+    if answer in (gold, strip(gold)):
         return True
-    left, right = _digits(answer), _digits(gold)
+    if len(answer) > _LONGEST_ANSWER or len(gold) > _LONGEST_ANSWER:
+        return False
+    left, right = _float(answer), _float(gold)
     if left is not None and right is not None:
         return any(math.isclose(left, value, rel_tol=1e-4) for value in (right / 100, right, right * 100))
-    left_bare, right_bare = _bare(answer), _bare(gold)
-    if left_bare == right_bare:
-        return bool(left_bare)
-    parts = _parts(answer), _parts(gold)
-    if parts[0] and parts[1]:
-        return len(parts[0]) == len(parts[1]) and all(equal(a, b) for a, b in zip(*parts, strict=True))
+    if not answer:
+        return False
     if answer.count("=") == 1 and gold.count("=") == 1:
-        sides = [f"({a})-({b})" for a, b in (answer.split("="), gold.split("="))]
-        return expressions.same(*sides) or expressions.same(sides[0], f"-({sides[1]})")
-    for one, other in ((answer, gold), (gold, answer)):
-        if one.count("=") == 1 and "=" not in other and len(one.split("=")[0].strip()) <= 2:
-            return equal(one.split("=")[1], other)
+        one, other = (_difference(text) for text in (answer, gold))
+        if expressions.same(one, other) or expressions.same(f"-({one})", other):
+            return True
+    elif answer.count("=") == 1 and "=" not in gold and _short(answer):
+        if equal(answer.split("=")[1], gold):
+            return True
+    elif gold.count("=") == 1 and "=" not in answer and _short(gold) and equal(answer, gold.split("=")[1]):
+        return True
     return expressions.same(answer, gold)
 
 
-def _digits(text: str) -> float | None:
-    text = text.replace(",", "").strip()
-    percent = text.endswith("%")
-    text = text.removesuffix("%").removesuffix("\\")
-    if not re.fullmatch(r"[-+]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})(e[-+]?\d{1,2})?", text):
+def _short(equation: str) -> bool:
+    return len(equation.split("=")[0].strip()) <= 2
+
+
+def _difference(equation: str) -> str:
+    left, right = equation.split("=")
+    return f"{left.strip()} - ({right.strip()})"
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text.replace(",", "").replace("%", ""))
+    except ValueError:
         return None
-    return float(text) / (100 if percent else 1)
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"[{}()\[\] ]", "", text).lower()
-
-
-def _parts(text: str) -> list[str]:
-    """Members of a tuple, an interval, a set or a matrix; nothing for anything else."""
-    matrix = re.fullmatch(r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", text)
-    if matrix:
-        return [cell.strip() for row in re.split(r"\\+(?![A-Za-z])", matrix[1]) if row.strip() for cell in row.split("&")]
-    bracketed = re.fullmatch(r"[(\[](.+)[)\]]", text)
-    inner = bracketed[1] if bracketed else text
-    members, depth, start = [], 0, 0
-    for index, char in enumerate(inner):
-        depth += (char in "([{") - (char in ")]}")
-        if char == "," and depth == 0:
-            members.append(inner[start:index].strip())
-            start = index + 1
-    members.append(inner[start:].strip())
-    return members if len(members) > 1 and all(members) else []

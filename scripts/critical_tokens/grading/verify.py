@@ -2,7 +2,8 @@
 
 The library hands LaTeX to its own parser and to sympy, which may take any time and memory. So it runs in workers of which each
 has a limit on memory, and on processor time for every answer: processor time and not wall time, so that a verdict does not
-depend on the machine's load. An answer that reaches a limit has no verdict (None) and is counted as such.
+depend on the machine's load. What is paid once (imports, a gold answer's parsing) counts for no answer, so that a verdict does
+not depend on the answers before it. An answer that reaches a limit has no verdict (None) and is counted as such.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from critical_tokens.records import Failure
 
 SECONDS = 5.0
 MEMORY_GB = 2.0
@@ -29,6 +32,10 @@ _VALUE = rf"({_DECIMAL}|-?\\frac\{{\d{{1,12}}\}}\{{\d{{1,12}}\}})"
 _STATED = re.compile(rf"(?:[Tt]he answer is {_VALUE}\.?|final answer is \$?{_VALUE}\$?\. I hope it is correct\.?)\s*\Z")
 _BOXED = re.compile(rf"\\boxed\{{{_VALUE}\}}")
 _GOLD = re.compile(_VALUE)
+
+
+class GraderError(Failure):
+    """The library cannot be used: without it no answer would have a verdict, and nobody would be told."""
 
 
 class _OutOfTimeError(BaseException):
@@ -88,6 +95,7 @@ class _Worker:
     process: Any
     connection: Connection
     share: deque[tuple[str, str]]
+    ready: bool = False
 
 
 class Workers:
@@ -109,7 +117,7 @@ class Workers:
         self._idle.clear()
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
-        """The verdict of each pair, see `verdicts`."""
+        """The verdict of each pair, see `verdicts`. Raises GraderError where a worker cannot start."""
         known: dict[tuple[str, str], bool | None] = {}
         ordered = sorted(pairs, key=lambda pair: pair[1])  # neighbours have the same gold answer, which is parsed once
         ends = [k * len(ordered) // self.count for k in range(self.count + 1)]
@@ -122,10 +130,17 @@ class Workers:
             for connection in wait(list(running)):
                 worker = running[connection]
                 try:
-                    known[worker.share.popleft()] = connection.recv()
+                    said = connection.recv()
+                    if not worker.ready:
+                        _check_start(said)
+                        worker.ready = True
+                        continue
+                    known[worker.share.popleft()] = said
                     if not worker.share:
                         self._idle.append(running.pop(connection))
                 except (EOFError, OSError):  # dead: of its limit on memory, or on a time that Python could not act on
+                    if not worker.ready:
+                        _check_start("its process died")
                     known[worker.share[0]] = None
                     worker.share.popleft()
                     del running[connection]
@@ -153,30 +168,55 @@ class Workers:
         return _Worker(process, ours, share)
 
 
+def _check_start(said: str) -> None:
+    """The first word of a worker: none where it is ready, else what is wrong."""
+    if said:
+        what = f"the grader math_verify cannot start ({said})"
+        raise GraderError(f"{what}; `pip install -r envs/requirements.txt` installs the versions that it runs with")
+
+
 def _work(connection: Connection, seconds: float) -> None:
     import logging
     import resource
     import sys
 
-    from math_verify import parse, verify
+    try:
+        from math_verify import parse, verify
 
-    logging.disable(logging.CRITICAL)
+        logging.disable(logging.CRITICAL)
+        # What is imported or built at first use is none of an answer's time.
+        first, second = (parse(text, parsing_timeout=None) for text in (r"$\frac{1}{2}$", r"so \boxed{0.5}"))
+        verify(first, second, timeout_seconds=None)
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}")
+        return
+    connection.send("")
     sys.setrecursionlimit(1000)
     limit = int(MEMORY_GB * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGPROF, _out_of_time)
-    parsed = lru_cache(lambda gold: parse(f"${gold}$", parsing_timeout=None))
+    # In dollars a gold answer is read as LaTeX, whatever it is.
+    parsed = lru_cache(lambda gold: _limited(lambda: parse(f"${gold}$", parsing_timeout=None), seconds))
     while True:
         try:
             pairs = connection.recv()
         except EOFError:
             return
         for completion, gold in pairs:
-            connection.send(_limited(completion, gold, seconds, parse, parsed, verify))
+            connection.send(_verdict(completion, parsed(gold), seconds, parse, verify))
 
 
-def _limited(completion: str, gold: str, seconds: float, parse: Any, parsed: Any, verify: Any) -> bool | None:
+def _verdict(completion: str, gold: Any, seconds: float, parse: Any, verify: Any) -> bool | None:
     """The library's verdict on one pair, or None where it takes too long or too much."""
+    if gold is None or gold is False:
+        return gold
+    # The answer stands at the end of a completion.
+    tail = completion[-_LONGEST_COMPLETION:]
+    return _limited(lambda: bool(verify(gold, parse(tail, parsing_timeout=None), timeout_seconds=None)), seconds)
+
+
+def _limited(work: Callable[[], Any], seconds: float) -> Any:
+    """What the work returns; None where it takes too long or too much, False where the library fails."""
     import resource
 
     # The timer acts at the next instruction of Python; should none come, the limit ends the process.
@@ -184,9 +224,7 @@ def _limited(completion: str, gold: str, seconds: float, parse: Any, parsed: Any
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * seconds) + 1, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        answer = parse(completion[:_LONGEST_COMPLETION], parsing_timeout=None)
-        # In dollars a gold answer is read as LaTeX, whatever it is.
-        return bool(verify(parsed(gold), answer, timeout_seconds=None))
+        return work()
     except (_OutOfTimeError, MemoryError):
         return None
     except Exception:
