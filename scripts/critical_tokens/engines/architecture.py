@@ -36,6 +36,8 @@ _OTHER = re.compile(r"layers|pattern|feed_forward|lm_head|^num_|_num_|_dim$|head
 _WIDTHS = ("sliding_window", "attention_chunk_size")
 # Rotary embeddings whose frequencies do not depend on the length of the text.
 _FIXED = ("default", "linear", "llama3", "yarn", "proportional")
+# What is refused differs by more than rounding can explain: by so many times the tolerance of the shared buffer.
+_REFUSED = 4.0
 _WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture"
 
 
@@ -47,9 +49,9 @@ def shared_reach(host: Host) -> tuple[int, int]:
     if host.model.config.is_encoder_decoder or not host.model.can_generate():
         raise Failure(f"{host.name} is not a causal language model; {_WAY_OUT}")
     rehearsal = _Rehearsal(host)
-    if rehearsal.is_right(_RehearsedBatch):
+    if rehearsal.is_right(_RehearsedBatch, 1.0):
         return config_reach(host.model.config), rehearsal.vocabulary
-    if rehearsal.is_right(_RehearsedPlain):
+    if rehearsal.is_right(_RehearsedPlain, _REFUSED):
         return 0, rehearsal.vocabulary
     raise Failure(f"{host.name} cannot be decoded by the transformers engine: {rehearsal.trouble}; {_WAY_OUT}")
 
@@ -128,14 +130,14 @@ class _Rehearsal:
         if truth.isnan().any():
             what = f"its weights are broken, or its dtype {self.host.dtype} is too narrow"
             raise Failure(f"{self.host.name} gives logits that are not numbers: {what}")
-        if not self._close(truth[:, 0, 0], truth[:, 1, 0]):
+        if not self._close(truth[:, 0, :1], truth[:, 1, :1], _REFUSED):
             raise Failure(
                 f"{self.host.name} is not a causal language model as it is configured: what it predicts depends on later tokens"
                 f" (encoders need is_decoder); {_WAY_OUT}"
             )
         return truth
 
-    def is_right(self, decoder: type[_RehearsedBatch | _RehearsedPlain]) -> bool:
+    def is_right(self, decoder: type[_RehearsedBatch | _RehearsedPlain], tolerance: float) -> bool:
         """Whether a decoder that is made to draw the tokens of the rehearsal has the logits of the plain forward pass."""
         ends = Ends(frozenset(), None, self.vocabulary, self.host.device)
         try:
@@ -148,13 +150,17 @@ class _Rehearsal:
             self.trouble = _told(error)
             return False
         self.trouble = "token by token it has other logits than in one pass"
-        return self._close(rehearsed.seen, self._truth)
+        return self._close(rehearsed.seen.flatten(1, 2), self._truth.flatten(1, 2), tolerance)
 
-    def _close(self, found: torch.Tensor, truth: torch.Tensor) -> bool:
-        """Whether rows of logits agree up to rounding, to half of the digits that the model computes with."""
+    def _close(self, found: torch.Tensor, truth: torch.Tensor, tolerance: float) -> bool:
+        """Whether logits (prefixes, rows, vocabulary) agree: most rows of every prefix, to half of the digits of the dtype.
+
+        Not all rows, because rounding may send a token of a mixture of experts to another expert.
+        """
         found, truth = (t.masked_fill(t.isinf(), 0.0) for t in (found, truth))
         size = (truth - truth.mean(-1, keepdim=True)).norm(dim=-1)
-        return bool(((found - truth).norm(dim=-1) <= torch.finfo(self.host.dtype).eps ** 0.5 * size).all())
+        bound = tolerance * torch.finfo(self.host.dtype).eps ** 0.5 * size
+        return bool(((found - truth).norm(dim=-1) <= bound).float().mean(-1).gt(0.5).all())
 
 
 def _told(error: Exception) -> str:
