@@ -58,7 +58,7 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     """The ids of all tokens that end an answer: the tokenizer's EOS, then those of the generation config and of the config.
 
     Configs have the EOS of their class where nobody set one (2 for Llama's), and generation configs may be copies of them. So
-    an id that comes from a config counts only if it is a special token of the tokenizer. Raises Failure where none is left.
+    such an id counts only if it is a special token of the tokenizer. Raises Failure where none is left.
     """
     config = load_config(source)
     text = config.get_text_config(decoder=True)
@@ -69,7 +69,8 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     if generation.get("_from_model_config"):
         stated, copied = [], [*stated, *copied]
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    found = [*_ids(tokenizer.eos_token_id), *stated, *(i for i in copied if i in special)]
+    defaults = {i for c in (config, text) for i in _ids(getattr(type(c), "eos_token_id", None))}
+    found = [*_ids(tokenizer.eos_token_id), *stated, *(i for i in copied if i in special or i not in defaults)]
     ends = tuple(dict.fromkeys(i for i in found if 0 <= i < text.vocab_size))
     if not ends:
         raise _no_end(source)
