@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("exclude_critical", args)
 
-    from critical_tokens import branching, checkpoints, prompts, scoring
+    from critical_tokens import branching, checkpoints, examination, prompts, scoring
     from critical_tokens.engines.opening import EngineSettings
     from critical_tokens.sampler import Sampler, seed_of
     from critical_tokens.sampling import GREEDY
@@ -58,7 +58,7 @@ def main() -> None:
     lowest = [
         min(range(len(t.answer)), key=contrast.scores.__getitem__) for t, contrast in zip(trajectories, contrasts, strict=True)
     ]
-    budget = branching.Budget(GREEDY, args.max_new_tokens, eos)
+    budget = examination.budget(sampler, GREEDY, args.max_new_tokens)
     others = branching.replace_token(sampler.engine, trajectories, lowest, 1, budget, GREEDY)
     rows = [
         {

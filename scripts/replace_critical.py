@@ -40,7 +40,7 @@ def main() -> None:
     where = [positions[p["problem_id"]] for p in pairs]
     sampling = arguments.distribution(args)
     replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
-    budget = branching.Budget(sampling, args.max_new_tokens, sampler.tokenizer.eos_token_id)
+    budget = examination.budget(sampler, sampling, args.max_new_tokens)
     examined = (sampler.engine, trajectories, where, args.draws, budget)
     arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
     rows = [

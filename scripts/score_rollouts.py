@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
 
-    from critical_tokens import branching, critical, examination, rollouts
+    from critical_tokens import critical, examination, rollouts
     from critical_tokens.progress import Progress
     from critical_tokens.sampler import Sampler
 
@@ -47,7 +47,7 @@ def main() -> None:
         "independent": lambda: rollouts.independent(args.rollouts),
         "stratified": lambda: rollouts.stratified(args.branches),
     }[args.method]()
-    budget = branching.Budget(arguments.distribution(args), args.max_new_tokens, sampler.tokenizer.eos_token_id)
+    budget = examination.budget(sampler, arguments.distribution(args), args.max_new_tokens)
     settled = None
     if args.until_critical:
         later, zero = args.until_critical

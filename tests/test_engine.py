@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from critical_tokens.engines.protocol import Request
+from critical_tokens.engines import opening
+from critical_tokens.engines.protocol import Request, RequestError
 from critical_tokens.engines.transformers import TransformersEngine
+from critical_tokens.records import Failure
 from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
 
 EOS = 2
@@ -131,10 +133,13 @@ def test_the_context_bounds_an_answer(tiny_model):
 
 def test_bad_requests_are_refused(tiny_model):
     engine = TransformersEngine(tiny_model, EOS)
-    with pytest.raises(ValueError, match="empty prefix"):
+    with pytest.raises(RequestError, match="empty prefix"):
         engine.generate([Request((), 1, 0, 5)], GREEDY)
-    with pytest.raises(ValueError, match="fills the context of 128"):
+    with pytest.raises(RequestError, match="a prefix of 128 tokens fills the model's context of 128"):
         engine.generate([Request((5,) * 128, 1, 0, 5)], GREEDY)
+    with pytest.raises(RequestError, match="a prompt and an answer of 129 tokens exceed the model's context of 128"):
+        engine.path_logits((5,) * 100, (6,) * 30)
+    assert len(engine.path_logits((5,) * 100, (6,) * 29)) == 29
     assert engine.generate([], GREEDY) == []
 
 
@@ -150,3 +155,29 @@ def test_path_logits_are_those_of_the_whole_sequence(tiny_model):
     logits = TransformersEngine(tiny_model, EOS).path_logits((5, 6, 7), (8, 9, 10, 2))
     whole = tiny_model(input_ids=torch.tensor([[5, 6, 7, 8, 9, 10, 2]])).logits[0].detach()
     torch.testing.assert_close(logits, whole[2:6])
+
+
+def test_every_eos_id_ends_an_answer(tiny_model):
+    request = Request((5, 6, 7), 30, 3, 12)
+    alone = TransformersEngine(tiny_model, EOS).generate([request], Distribution())[0]
+    other = next(c.token_ids[2] for c in alone if len(c.token_ids) > 2)
+    both = TransformersEngine(tiny_model, [EOS, other]).generate([request], Distribution())[0]
+    for before, after in zip(alone, both, strict=True):
+        cut = other in before.token_ids
+        kept = before.token_ids[: before.token_ids.index(other)] if cut else before.token_ids
+        assert (after.token_ids, after.finished) == (kept, cut or before.finished)
+
+
+@pytest.mark.parametrize("ends", [None, (), [None], -1])
+def test_an_engine_without_an_end_is_refused(tiny_model, ends):
+    with pytest.raises(Failure, match="must be at least one token id"):
+        TransformersEngine(tiny_model, ends)
+
+
+def test_an_engine_that_is_not_there_is_refused_in_words(monkeypatch):
+    opening.check_installed("transformers")
+    with pytest.raises(Failure, match="the engine is 'tgi', must be one of transformers, vllm"):
+        opening.check_installed("tgi")
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(Failure, match=r"vllm is not installed for .*--sdm conda.*envs/vllm.yaml"):
+        opening.check_installed("vllm")

@@ -49,6 +49,32 @@ def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
     assert len(drawn.unique()) > 10 * sampling._NUCLEUS_CANDIDATES
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("scale", [2.0, 5.0])
+def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
+    """Logits of half precision are often equal, at the edge of the nucleus and at the last of its candidates, too."""
+    distribution = Distribution(1.0, top_p)
+    logits = (torch.randn(40, 3000, generator=torch.Generator().manual_seed(3)) * scale).bfloat16()
+    probabilities = distribution.probabilities(logits)
+    rows = torch.arange(40).repeat_interleave(500)
+    drawn = distribution.sample(logits, torch.linspace(0, 0.99999, 500).repeat(40), rows)
+    assert (probabilities[rows, drawn] > 0).all()
+    for row in range(40):
+        allowed = probabilities[row].nonzero().squeeze(-1)
+        few = allowed[probabilities[row, allowed] > 0.01]
+        assert set(few.tolist()) <= set(drawn[rows == row].tolist())  # and what is probable is drawn
+        assert all(distribution.allows(logits[row].expand(len(allowed), -1), allowed.tolist()))
+
+
+def test_of_equal_tokens_the_smaller_id_is_in_the_nucleus():
+    logits = torch.full((1, 200), -1e9)
+    logits[0, [150, 7, 90, 30]] = 0.0
+    distribution = Distribution(1.0, 0.5)
+    assert distribution.probabilities(logits)[0].nonzero().squeeze(-1).tolist() == [7, 30]
+    drawn = distribution.sample(logits, torch.linspace(0, 0.999, 50), torch.zeros(50, dtype=torch.long))
+    assert drawn.unique().tolist() == [7, 30]
+
+
 def test_greedy_takes_the_largest():
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
     assert GREEDY.sample(logits, torch.tensor([0.9, 0.1]), torch.arange(2)).tolist() == [1, 0]

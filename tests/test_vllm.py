@@ -14,7 +14,7 @@ from critical_tokens import datasets, prompts
 from critical_tokens.branching import Budget, Trajectory
 from critical_tokens.checkpoints import ModelSource, load_model
 from critical_tokens.engines.opening import EngineSettings, open_engine
-from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.protocol import Request, RequestError
 from critical_tokens.engines.stopping import Stop
 from critical_tokens.engines.transformers import TransformersEngine
 from critical_tokens.hub import HubError
@@ -60,7 +60,7 @@ def test_an_answer_stops_at_its_limit(ours, vllm, asked):
     assert vllm.generate(requests, GREEDY) == ours.generate(requests, GREEDY)
 
 
-def test_samples_follow_the_same_distribution(ours, vllm, asked):
+def test_samples_follow_the_same_distribution(ours, vllm, asked, eos):
     """Chi-square of the next token where the most of them are possible."""
     distribution = Distribution(2.0, 0.95)
     answers = ours.generate([Request(p, 1, 0, 60) for p in asked], GREEDY)
@@ -74,7 +74,7 @@ def test_samples_follow_the_same_distribution(ours, vllm, asked):
     drawn = vllm.generate([Request(prefix, n, 7, 1)], distribution)[0]
     counts = torch.zeros(len(probabilities))
     for completion in drawn:
-        counts[completion.token_ids[0] if completion.token_ids else vllm._eos] += 1
+        counts[completion.token_ids[0] if completion.token_ids else eos] += 1
     assert counts[probabilities == 0].sum() <= n / 1000  # the edge of the nucleus, by rounding
     common = probabilities * n >= 5
     degrees = int(common.sum()) - 1
@@ -101,7 +101,7 @@ def test_path_logits_are_log_probabilities(ours, vllm, asked):
 
 def test_positions_too_flat_are_refused(vllm, asked, monkeypatch):
     monkeypatch.setattr(vllm, "_kept", 1)
-    with pytest.raises(ValueError, match=r"the 1 most probable tokens at position \d+ hold \d+% of the mass"):
+    with pytest.raises(RequestError, match=r"the 1 most probable tokens at position \d+ hold \d+% of the mass"):
         vllm.path_logits(asked[0], (5, 6, 7))
 
 
@@ -125,9 +125,9 @@ def test_scores_agree(ours, vllm, asked, eos, planner):
 
 
 def test_bad_requests_are_refused(vllm):
-    with pytest.raises(ValueError, match="empty prefix"):
+    with pytest.raises(RequestError, match="empty prefix"):
         vllm.generate([Request((), 1, 0, 5)], GREEDY)
-    with pytest.raises(ValueError, match=f"fills the context of {vllm.context}"):
+    with pytest.raises(RequestError, match=f"fills the model's context of {vllm.context}"):
         vllm.generate([Request((5,) * vllm.context, 1, 0, 5)], GREEDY)
     assert vllm.generate([], GREEDY) == []
 
@@ -157,6 +157,15 @@ def adapter(source, folder, seed):
 
 
 # Those below close engines of their own, and with them what the engine above shares: they come last.
+
+
+def test_every_eos_id_ends_an_answer(pocket_source, eos, vllm, asked, monkeypatch):
+    requests = [Request(p, 1, i, 40) for i, p in enumerate(asked[:6])]
+    other = vllm.generate(requests, GREEDY)[0][0].token_ids[3]
+    expected = TransformersEngine(load_model(pocket_source), [eos, other], TOKENS).generate(requests, GREEDY)
+    monkeypatch.setattr(vllm, "_eos", frozenset([eos, other]))
+    assert vllm.generate(requests, GREEDY) == expected
+    assert expected[0][0].finished
 
 
 def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, asked):

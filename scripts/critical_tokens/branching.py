@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from critical_tokens.engines.protocol import Engine, Request
+from critical_tokens.engines.protocol import Engine, Request, about
 from critical_tokens.records import Failure
 from critical_tokens.sampling import GREEDY, Distribution, draw, stream_keys, uniforms
 
@@ -48,11 +48,19 @@ def require_tokens(trajectory: Trajectory) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """How samples are drawn and how long they may get: `max_new_tokens` is the longest whole answer, prefix included."""
+    """How samples are drawn and how long they may get: `max_new_tokens` is the longest whole answer, prefix included.
+
+    Finished answers are scored with `eos_token_id`; the engine ends them at any of `ends`, by default at that one only.
+    """
 
     distribution: Distribution
     max_new_tokens: int
     eos_token_id: int
+    ends: frozenset[int] = frozenset()
+
+    def is_end(self, token: int | None) -> bool:
+        """Whether a token ends an answer."""
+        return token == self.eos_token_id or token in self.ends
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,10 @@ def branch(
         trajectory = trajectories[fork.index]
         require_tokens(trajectory)
         kept = trajectory.answer[: fork.length]
-        start = kept if fork.token in (None, budget.eos_token_id) else (*kept, fork.token)
+        start = kept if fork.token is None or budget.is_end(fork.token) else (*kept, fork.token)
         results.append([Continuation(start, fork.n)] if weighted else [Continuation(start, 1.0)] * int(fork.n))
         left = budget.max_new_tokens - len(start)
-        if fork.token == budget.eos_token_id or left <= 0:
+        if budget.is_end(fork.token) or left <= 0:
             continue
         prefix = trajectory.prompt + start
         if len(prefix) >= engine.context:
@@ -173,7 +181,8 @@ def replace_token(
     forks: list[Fork] = []
     numbers = torch.arange(n)
     for index, (trajectory, position) in enumerate(zip(trajectories, positions, strict=True)):
-        logits = engine.path_logits(trajectory.prompt, trajectory.answer[: position + 1])[-1].cpu().clone()
+        with about(f"trajectory {trajectory.name}"):
+            logits = engine.path_logits(trajectory.prompt, trajectory.answer[: position + 1])[-1].cpu().clone()
         logits[trajectory.answer[position]] = -torch.inf
         keys = stream_keys(torch.full_like(numbers, trajectory.seed), numbers)
         draws = uniforms(keys, torch.full_like(numbers, 2**20 + position))
@@ -205,7 +214,7 @@ def counterfactuals(
         for position, (own, order) in enumerate(zip(trajectory.answer, top, strict=True)):
             others = [token for token in order if token != own]
             forks += [Fork(index, position, others[rank - 2], 1, 0) for rank in ranks]
-    greedy = Budget(GREEDY, budget.max_new_tokens, budget.eos_token_id)
+    greedy = replace(budget, distribution=GREEDY)
     branches = iter(_graded(engine, trajectories, forks, greedy))
     return [[[next(branches)[0] for _ in ranks] for _ in t.answer] for t in trajectories]
 
@@ -231,7 +240,7 @@ def first_tokens(engine: Engine, prompts: Sequence[Sequence[int]], k: int, budge
         Request((*prompt, token), 1, 0, budget.max_new_tokens - 1)
         for prompt, tokens in zip(prompts, starts, strict=True)
         for token in tokens
-        if token != budget.eos_token_id
+        if not budget.is_end(token)
     ]
     answers = iter(engine.generate(requests, GREEDY))
     results = []
@@ -239,7 +248,7 @@ def first_tokens(engine: Engine, prompts: Sequence[Sequence[int]], k: int, budge
         results.append([])
         for token in tokens:
             ids, finished = (), True
-            if token != budget.eos_token_id:
+            if not budget.is_end(token):
                 completion = next(answers)[0]
                 ids, finished = (token, *completion.token_ids), completion.finished
             top = engine.path_logits(prompt, ids).softmax(-1).topk(2, -1).values.tolist() if ids else []

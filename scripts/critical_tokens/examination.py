@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from critical_tokens.branching import Trajectory
+from critical_tokens.branching import Budget, Trajectory
 from critical_tokens.records import Row
 from critical_tokens.sampler import Sampler, seed_of
+from critical_tokens.sampling import Distribution
 
 
 def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
@@ -36,3 +37,8 @@ def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequ
         )
         for pair, problem, ids in zip(pairs, asked, sampler.prompt_ids(asked), strict=True)
     ]
+
+
+def budget(sampler: Sampler, distribution: Distribution, max_new_tokens: int) -> Budget:
+    """How branches of a model's answers are drawn: they end where its answers end."""
+    return Budget(distribution, max_new_tokens, sampler.tokenizer.eos_token_id, frozenset(sampler.ends))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from critical_tokens.records import Row
+from critical_tokens.records import Failure, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,8 +120,19 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def token_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """ends[t]: length of the text of the tokens up to and including t."""
-    return [len(decode(tokenizer, ids[: t + 1])) for t in range(len(ids))]
+    """ends[t]: how many characters of the whole text are complete with token t.
+
+    A character of several tokens is complete with the last of them. Until then the text of the beginning ends with replacement
+    characters, and some tokenizers put them in the place of all multi-byte characters in a row. So the characters count that
+    a beginning has in common with the whole text, and later beginnings take none of them back.
+    """
+    whole, ends = decode(tokenizer, ids), []
+    for t in range(len(ids)):
+        text = decode(tokenizer, ids[: t + 1])
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(text, whole, strict=False))
+        shared = len(text) if whole.startswith(text) else sum(1 for _ in same)
+        ends.append(max(shared, ends[-1] if ends else 0))
+    return ends
 
 
 def prompts_by_problem(
@@ -133,6 +145,11 @@ def prompts_by_problem(
     return {p["problem_id"]: ids for p, ids in zip(asked, encoded, strict=True)}
 
 
-def with_eos(ids: Sequence[int], finished: bool, eos_token_id: int) -> list[int]:
-    """Answer token ids as they are trained on and scored: EOS at the end of a finished answer."""
+def with_eos(ids: Sequence[int], finished: bool, eos_token_id: int | None) -> list[int]:
+    """Answer token ids as they are trained on and scored: EOS at the end of a finished answer.
+
+    Raises Failure where a finished answer needs an EOS and there is none.
+    """
+    if finished and eos_token_id is None:
+        raise Failure("the tokenizer has no EOS token, so a finished answer cannot end: set eos_token in tokenizer_config.json")
     return [*ids, eos_token_id] if finished else list(ids)

@@ -133,7 +133,9 @@ def scores(
         own, last = [], of_char.get(len(prompt) - 1, 0.0)
         for start, end in pairwise([0, *prompts.token_ends(tokenizer, row["rejected"])]):
             # Some tokenizers count no blanks: then the token's first character that is counted.
-            last = next((of_char[c] for c in range(len(prompt) + start, len(prompt) + end) if c in of_char), last)
+            # One of several tokens of a character has that character's.
+            span = range(len(prompt) + start, len(prompt) + max(end, start + 1))
+            last = next((of_char[c] for c in span if c in of_char), last)
             own.append(last)
         out.append({
             "problem_id": row["problem_id"], "sample_id": row["rejected_id"],

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens import answers, prompts
-from critical_tokens.checkpoints import ModelSource, load_tokenizer
+from critical_tokens.checkpoints import ModelSource, end_ids, load_tokenizer
 from critical_tokens.engines.opening import EngineSettings, open_engine
-from critical_tokens.engines.protocol import Engine, Request
+from critical_tokens.engines.protocol import Engine, Request, about, check
 from critical_tokens.engines.stopping import Stop
 from critical_tokens.grading import verify
 from critical_tokens.progress import Progress
@@ -36,7 +36,8 @@ class Sampler:
         self._workers = verify.Workers() if grader == "math_verify" else None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
         stop = Stop(self.tokenizer, prompt.stop)
-        self.engine: Engine = open_engine(engine, source, adapters, self.tokenizer.eos_token_id, stop)
+        self.ends = end_ids(source, self.tokenizer)
+        self.engine: Engine = open_engine(engine, source, adapters, self.ends, stop)
 
     def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
         """Token ids of the problems' prompts."""
@@ -45,11 +46,15 @@ class Sampler:
     def sample(
         self, problems: Sequence[Row], n: int, distribution: Distribution, max_new_tokens: int, seed: int, label: str
     ) -> list[dict[str, Any]]:
-        """`n` samples of each problem as rows of the table "trajectories". `label` names the work in progress lines."""
-        requests = [
-            Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens)
-            for problem, ids in zip(problems, self.prompt_ids(problems), strict=True)
-        ]
+        """`n` samples of each problem as rows of the table "trajectories". `label` names the work in progress lines.
+
+        Raises RequestError, before anything is sampled, for a problem whose prompt fills the model's context.
+        """
+        requests = []
+        for problem, ids in zip(problems, self.prompt_ids(problems), strict=True):
+            with about(f"problem {problem['problem_id']}"):
+                requests.append(Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens))
+                check(requests[-1:], self.engine.context)
         progress = Progress(label, n * len(requests), "answers")
         results = self.engine.generate(requests, distribution, progress.update)
         progress.close()

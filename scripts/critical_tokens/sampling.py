@@ -46,7 +46,7 @@ class Distribution:
             return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
         probabilities = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p < 1:
-            ordered, order = probabilities.sort(-1, descending=True)
+            ordered, order = _ordered(probabilities)
             ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= self.top_p, 0.0)
             probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
@@ -55,7 +55,8 @@ class Distribution:
     def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
         """Whether each token could have been drawn from its row of logits (tokens, vocabulary).
 
-        A token at the very edge counts as possible: rounding differs between a batch and a single pass.
+        A token at the very edge counts as possible, and so does one as probable as the last of the nucleus: rounding differs
+        between a batch and a single pass, and with it which of them comes first.
         """
         import torch
 
@@ -85,14 +86,26 @@ class Distribution:
         candidates = min(_NUCLEUS_CANDIDATES, logits.shape[-1])
         ordered, order = probabilities.topk(candidates, -1)
         cumulative = ordered.cumsum(-1)
-        if bool((cumulative[:, -1] < self.top_p).any()):
-            ordered, order = probabilities.sort(-1, descending=True)
+        within = cumulative - ordered < self.top_p
+        if bool((within & (ordered == ordered[:, -1:])).any()):
+            # It goes on behind the candidates, or other tokens are as probable as the last of them.
+            ordered, order = _ordered(probabilities)
             cumulative = ordered.cumsum(-1)
+        elif bool((within[:, :-1] & (ordered[:, :-1] == ordered[:, 1:])).any()):
+            # topk takes equally probable tokens as they come.
+            order = order.sort(-1).values
+            ordered, places = _ordered(probabilities.gather(-1, order))
+            order = order.gather(-1, places)
         # The nucleus ends with the first token whose cumulative mass reaches top_p; its mass is the range to draw from.
         mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1)[rows]
         last = ((cumulative - ordered < self.top_p).sum(-1) - 1)[rows]
         rank = torch.searchsorted(cumulative[rows], (uniforms * mass).unsqueeze(-1), right=True).squeeze(-1)
         return order[rows, torch.minimum(rank, last)]
+
+
+def _ordered(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities in falling order and their tokens; of equally probable tokens the smaller id comes first."""
+    return probabilities.sort(dim=-1, descending=True, stable=True)
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:

@@ -111,12 +111,12 @@ def contrast(
 ) -> list[Contrast]:
     """Contrastive scores of every answer token, in the order of the items. Low means: likely critical."""
     out: list[Contrast | None] = [None] * len(items)
-    size = positive.config.vocab_size
 
     def both(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return torch.cat([model_forward(positive)(ids, mask), model_forward(negative)(ids, mask)], -1)
 
     for i, logits in answer_logits(both, items, positive.device, max_tokens):
+        size = logits.shape[-1] // 2
         first, second = logits[..., :size].float().log_softmax(-1), logits[..., size:].float().log_softmax(-1)
         scores = contrastive_logps(first, second, beta).exp()
         answer = items[i].answer

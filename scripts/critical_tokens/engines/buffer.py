@@ -38,7 +38,7 @@ class Buffer:
         tokens = (torch.arange(width, device=lengths.device) - (width - lengths[:, None])).clamp_min(0)
         for index, filled in enumerate(cache.layers):
             if index == len(self.layers):
-                self.layers.append(_Layer(self, filled.keys))
+                self.layers.append(_Layer(self, filled.keys, filled.values))
             layer = self.layers[index]
             layer.keys[rows, :, columns] = filled.keys[source[:, None], :, tokens].transpose(1, 2)
             layer.values[rows, :, columns] = filled.values[source[:, None], :, tokens].transpose(1, 2)
@@ -49,12 +49,11 @@ class Buffer:
 class _Layer(CacheLayerMixin):
     """One layer of the buffer, as the library's attention asks for it."""
 
-    def __init__(self, buffer: Buffer, like: torch.Tensor) -> None:
+    def __init__(self, buffer: Buffer, *like: torch.Tensor) -> None:
         super().__init__()
         self._buffer = buffer
-        _, heads, _, size = like.shape
-        self.keys = like.new_zeros((buffer.rows, heads, buffer.columns, size))
-        self.values = torch.zeros_like(self.keys)
+        # Values may be of another width than keys (DeepSeek's latent attention).
+        self.keys, self.values = (t.new_zeros((buffer.rows, t.shape[1], buffer.columns, t.shape[3])) for t in like)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

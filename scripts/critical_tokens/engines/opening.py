@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
 from critical_tokens.engines.protocol import Engine
 from critical_tokens.engines.stopping import Stop
+from critical_tokens.records import Failure
 
 NAMES = ("transformers", "vllm")
 
@@ -24,17 +27,30 @@ class EngineSettings:
     context: int | None = None
 
 
+def check_installed(name: str) -> None:
+    """Raise Failure for an engine that is unknown, or whose package the running Python does not have."""
+    if name not in NAMES:
+        raise Failure(f"the engine is {name!r}, must be one of {', '.join(NAMES)}")
+    if find_spec(name) is None:
+        raise Failure(
+            f"the engine {name} is not installed for {sys.executable}: type `snakemake --sdm conda …`, which makes the "
+            f"environment of envs/{name}.yaml, or set `engine: transformers`"
+        )
+
+
 def open_engine(
     settings: EngineSettings,
     source: ModelSource,
     adapters: Sequence[Path],
-    eos_token_id: int,
+    eos_token_id: int | Collection[int],
     stop: Stop | None = None,
 ) -> Engine:
-    """An engine for a base model with adapters, the one nearest to the base first; answers end at EOS or at `stop`.
+    """An engine for a base model with adapters, the one nearest to the base first; answers end at an EOS id or at `stop`.
 
     vLLM applies a single adapter as it is; several are merged into a copy of the weights that is gone once they are loaded.
+    Raises Failure for an unknown engine, or one that is not installed.
     """
+    check_installed(settings.name)
     if settings.name == "transformers":
         from critical_tokens.engines.transformers import TransformersEngine
 

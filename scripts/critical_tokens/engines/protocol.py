@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from critical_tokens.records import Failure
 from critical_tokens.sampling import Distribution
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ class Request:
     seed: int
     max_new_tokens: int
 
+    def longest(self, context: int) -> int:
+        """The most tokens that the prefix and its continuation may have together."""
+        return min(len(self.prefix) + self.max_new_tokens, context)
+
 
 @dataclass(frozen=True, order=True)
 class Completion:
@@ -35,13 +41,33 @@ class Completion:
     weight: float = 1.0
 
 
+class RequestError(Failure):
+    """A request that no engine can answer."""
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say what a RequestError is about."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{what}: {error}") from error
+
+
 def check(requests: Sequence[Request], context: int) -> None:
-    """Raise ValueError for an empty prefix, or one that leaves no room for a new token in the context."""
+    """Raise RequestError for an empty prefix, or one that leaves no room for a new token in the context."""
     for request in requests:
         if not request.prefix:
-            raise ValueError("a request has an empty prefix")
+            raise RequestError("a request has an empty prefix")
         if len(request.prefix) >= context:
-            raise ValueError(f"a prefix of {len(request.prefix)} tokens fills the context of {context}")
+            raise RequestError(f"a prefix of {len(request.prefix)} tokens fills the model's context of {context}")
+
+
+def check_path(prompt: Sequence[int], path: Sequence[int], context: int) -> None:
+    """Raise RequestError where the tokens that predict the path do not fit into the context."""
+    read = len(prompt) + len(path) - 1
+    if read > context:
+        raise RequestError(f"a prompt and an answer of {read} tokens exceed the model's context of {context}")
 
 
 class Engine(Protocol):
@@ -68,10 +94,13 @@ class Engine(Protocol):
         average: the weights of the completions with any property are on average `n` times its probability. Weights above 1
         belong to completions that every seed gives; an engine that knows nothing better gives ceil(n) equal samples.
 
-        Raises ValueError for a bad request, see `check`.
+        Raises RequestError for a bad request, see `check`.
         """
         ...
 
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
-        """Raw logits (len(path), vocabulary) that predict each token of `path` after `prompt`, in one teacher-forced pass."""
+        """Raw logits (len(path), vocabulary) that predict each token of `path` after `prompt`, in one teacher-forced pass.
+
+        Raises RequestError where they exceed the context.
+        """
         ...

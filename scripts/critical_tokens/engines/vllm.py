@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from critical_tokens.checkpoints import ModelSource, folder_of, load_config
-from critical_tokens.engines.protocol import Completion, Request, check
-from critical_tokens.engines.stopping import Stop
+from critical_tokens.checkpoints import ModelSource, context_of, folder_of, load_config
+from critical_tokens.engines.protocol import Completion, Request, RequestError, check, check_path
+from critical_tokens.engines.stopping import Stop, eos_set
+from critical_tokens.records import Failure
 from critical_tokens.sampling import Distribution
 
 if TYPE_CHECKING:
@@ -36,13 +37,14 @@ class VllmEngine:
     """Sampling with vLLM. `max_tokens` bounds the key-value cache on a CPU; a GPU's cache takes the memory that is left.
 
     At most one `adapter` (a folder) is applied, without merging; `context` cuts the model's own context, whose keys and values
-    have to fit into the cache. Answers end at EOS or, unless it is None, at `stop`.
+    have to fit into the cache. Answers end at any of the EOS ids or, unless it is None, at `stop`.
+    Raises Failure without an EOS id or a context.
     """
 
     def __init__(
         self,
         source: ModelSource,
-        eos_token_id: int,
+        eos_token_id: int | Collection[int],
         max_tokens: int,
         adapter: Path | None = None,
         tensor_parallel: int = 1,
@@ -57,12 +59,15 @@ class VllmEngine:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
-        config = load_config(source)
+        config = load_config(source).get_text_config(decoder=True)
         self._vocabulary: int = config.vocab_size
         self._kept = min(self._vocabulary, _KEPT)
-        self._eos, self._stop = eos_token_id, stop
+        self._eos, self._stop = eos_set(eos_token_id), stop
         self._adapter = adapter
-        self.context: int = min(config.max_position_embeddings, context or config.max_position_embeddings)
+        bounds = [bound for bound in (context_of(config), context) if bound]
+        if not bounds:
+            raise Failure(f"{source.path}: its config bounds no context; set `context` in the model's entry for engine vllm")
+        self.context: int = min(bounds)
         self.device = "cuda" if gpu else "cpu"
         self.tokens_generated = 0
         own: dict[str, Any] = (
@@ -123,7 +128,7 @@ class VllmEngine:
             top_p=1.0 if greedy else distribution.top_p,
             seed=None if greedy else _spread(request.seed),
             max_tokens=min(request.max_new_tokens, self.context - len(request.prefix)),
-            stop_token_ids=[self._eos],
+            stop_token_ids=sorted(self._eos),
             stop=[self._stop.text] if self._stop else None,
             detokenize=self._stop is not None,
         )
@@ -137,7 +142,7 @@ class VllmEngine:
 
     def _completion(self, request: Request, output: Any) -> Completion:
         ids = tuple(output.token_ids)
-        ended = bool(ids) and ids[-1] == self._eos
+        ended = bool(ids) and ids[-1] in self._eos
         kept = self._stop.first(request.prefix, ids) if self._stop else None
         if kept is not None:
             return Completion(ids[:kept], True)
@@ -146,13 +151,14 @@ class VllmEngine:
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
         """See engines.protocol.Engine. Log-probabilities, which are logits too; -inf for all but the most probable tokens.
 
-        Raises ValueError where those hold less than 95 % of the mass: too little for a nucleus.
+        Raises RequestError, too, where those hold less than 95 % of the mass: too little for a nucleus.
         """
         import torch
         from vllm import SamplingParams
 
+        check_path(prompt, path, self.context)
         if self._adapter is not None:
-            raise ValueError("path_logits with an adapter is not supported by vLLM's CPU build; merge the adapter")
+            raise RequestError("path_logits with an adapter is not supported by vLLM's CPU build; merge the adapter")
         # The last token is asked for as a sample: it would need room behind the context otherwise.
         asked = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=self._kept, logprobs=self._kept, detokenize=False)
         output = self._run([[*prompt, *path[:-1]]], asked)[0]
@@ -163,7 +169,7 @@ class VllmEngine:
         least, position = logits.exp().sum(-1).min(0)
         if least < _ENOUGH:
             what = f"the {self._kept} most probable tokens at position {int(position)} hold {float(least):.0%} of the mass"
-            raise ValueError(f"{what}: too flat for vLLM's path_logits, use the transformers engine")
+            raise RequestError(f"{what}: too flat for vLLM's path_logits, use the transformers engine")
         return logits
 
 

@@ -1,0 +1,199 @@
+"""How a model has to be decoded: found out from its config, and by trying it when an engine is opened.
+
+The buffer of `batch` holds keys and values of every token in every layer and puts one mask over them. That is right for most
+models, but not for layers that see a window, keep a recurrent state or compute position biases from the mask. So the shared
+buffer is tried on a few random tokens, and its logits have to be those of the plain forward pass. Where they are not, `plain`
+is tried in the same way, and a model that fails there, too, is refused. What so few tokens cannot show is read from the config:
+the length from which on a window cuts something off, or a rotary embedding changes.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from critical_tokens.engines.batch import Batch
+from critical_tokens.engines.host import Host
+from critical_tokens.engines.plain import Place, Plain
+from critical_tokens.engines.protocol import Request
+from critical_tokens.engines.stopping import Ends
+from critical_tokens.records import Failure
+from critical_tokens.sampling import GREEDY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# Tokens of the prefixes that are tried, new tokens of each, and samples, which differ from their first token on.
+_LENGTHS, _STEPS, _SAMPLES = (4, 11, 23), 3, 2
+# Keys of a config that bound what a layer sees, in tokens, and those that look like them and do not.
+_BOUND = re.compile(r"window|chunk|local_att|block_size|^index_")
+_OTHER = re.compile(r"layers|pattern|feed_forward|lm_head|^num_|_num_|_dim$|heads")
+# The window's width is what these say; other keys may mean both sides together (ModernBERT's local_attention).
+_WIDTHS = ("sliding_window", "attention_chunk_size")
+# Rotary embeddings whose frequencies do not depend on the length of the text.
+_FIXED = ("default", "linear", "llama3", "yarn", "proportional")
+# What is refused differs by more than rounding can explain: by so many times the tolerance of the shared buffer.
+_REFUSED = 4.0
+_WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture"
+
+
+def shared_reach(host: Host) -> tuple[int, int]:
+    """The longest sequence that the shared buffer decodes rightly (0: none, sys.maxsize: all), and the size of the vocabulary.
+
+    Raises Failure for a model that is no causal language model, or that cannot be decoded here.
+    """
+    if host.model.config.is_encoder_decoder or not host.model.can_generate():
+        raise Failure(f"{host.name} is not a causal language model; {_WAY_OUT}")
+    rehearsal = _Rehearsal(host)
+    if rehearsal.is_right(_RehearsedBatch, 1.0):
+        return config_reach(host.model.config), rehearsal.vocabulary
+    if rehearsal.is_right(_RehearsedPlain, _REFUSED):
+        return 0, rehearsal.vocabulary
+    raise Failure(f"{host.name} cannot be decoded by the transformers engine: {rehearsal.trouble}; {_WAY_OUT}")
+
+
+def config_reach(config: PreTrainedConfig) -> int:
+    """The longest sequence, in tokens, in which no layer's window cuts anything off and the rotary embedding stays the same.
+
+    sys.maxsize where the config bounds nothing.
+    """
+    text = config.get_text_config(decoder=True).to_dict()
+    bounds = [sys.maxsize]
+    full = set(text.get("layer_types") or ()) == {"full_attention"}
+    for key, value in _integers(text):
+        if value > 0 and _BOUND.search(key) and not _OTHER.search(key) and not (full and key == "sliding_window"):
+            bounds.append(value if key in _WIDTHS else value // 2)
+    for rope in _ropes(text):
+        original = rope.get("original_max_position_embeddings", text.get("original_max_position_embeddings"))
+        scaled = rope.get("llama_4_scaling_beta") or rope.get("rope_type", rope.get("type", "default")) not in _FIXED
+        if scaled and original:
+            bounds.append(original)
+    return min(bounds)
+
+
+def _integers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """All whole numbers in a config with their keys, those in nested sections included."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _integers(inner, str(name))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _integers(inner, key)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield key, value
+
+
+def _ropes(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All settings of rotary embeddings in a config: some models have one for each type of layer."""
+    if isinstance(value, Mapping):
+        if "rope_type" in value or "type" in value:
+            yield value
+        for inner in value.values():
+            yield from _ropes(inner)
+
+
+class _Rehearsal:
+    """Random prefixes with random continuations, and the logits that the plain forward pass has for them."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.trouble = host, ""
+        room = host.context - _STEPS
+        if room < 1:
+            raise Failure(f"{host.name} has a context of {host.context} tokens, must have at least {_STEPS + 1}")
+        ids = _ordinary_ids(host.model.config)
+        generator = torch.Generator().manual_seed(0)
+        draw = lambda n: ids[torch.randint(len(ids), (n,), generator=generator)]  # noqa: E731
+        self.prefixes = [draw(min(length, room)) for length in _LENGTHS]
+        self.tokens = torch.stack([draw(_SAMPLES * _STEPS).view(_SAMPLES, _STEPS) for _ in _LENGTHS])
+        # Samples differ from their first token on.
+        self.tokens[:, 1, 0] = ids[(torch.searchsorted(ids, self.tokens[:, 0, 0].contiguous()) + 1) % len(ids)]
+        self.requests = [Request(tuple(p.tolist()), _SAMPLES, i, _STEPS) for i, p in enumerate(self.prefixes)]
+        self._truth = self._plain_forward()
+        self.vocabulary = self._truth.shape[-1]
+
+    def _plain_forward(self) -> torch.Tensor:
+        """Logits (prefixes, samples, steps, vocabulary). Raises Failure where the model has none, or sees what comes later."""
+        found = []
+        for prefix, tokens in zip(self.prefixes, self.tokens, strict=True):
+            ids = torch.cat([prefix.expand(_SAMPLES, -1), tokens[:, :-1]], 1).to(self.host.device)
+            try:
+                found.append(self.host.logits(_STEPS, input_ids=ids, use_cache=False).float())
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                raise Failure(f"{self.host.name} does not run on token ids alone ({_told(error)}); {_WAY_OUT}") from error
+        truth = torch.stack(found)
+        if truth.isnan().any():
+            what = f"its weights are broken, or its dtype {self.host.dtype} is too narrow"
+            raise Failure(f"{self.host.name} gives logits that are not numbers: {what}")
+        if not self._close(truth[:, 0, :1], truth[:, 1, :1], _REFUSED):
+            raise Failure(
+                f"{self.host.name} is not a causal language model as it is configured: what it predicts depends on later tokens"
+                f" (encoders need is_decoder); {_WAY_OUT}"
+            )
+        return truth
+
+    def is_right(self, decoder: type[_RehearsedBatch | _RehearsedPlain], tolerance: float) -> bool:
+        """Whether a decoder that is made to draw the tokens of the rehearsal has the logits of the plain forward pass."""
+        ends = Ends(frozenset(), None, self.vocabulary, self.host.device)
+        try:
+            rehearsed = decoder(self.host, ends, sys.maxsize, self.requests, GREEDY, False)
+            rehearsed.prepare(self.tokens.to(self.host.device), self.vocabulary)
+            rehearsed.run()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever it is, this decoder is not for this model
+            self.trouble = _told(error)
+            return False
+        self.trouble = "token by token it has other logits than in one pass"
+        return self._close(rehearsed.seen.flatten(1, 2), self._truth.flatten(1, 2), tolerance)
+
+    def _close(self, found: torch.Tensor, truth: torch.Tensor, tolerance: float) -> bool:
+        """Whether logits (prefixes, rows, vocabulary) agree: most rows of every prefix, to half of the digits of the dtype.
+
+        Not all rows, because rounding may send a token of a mixture of experts to another expert.
+        """
+        found, truth = (t.masked_fill(t.isinf(), 0.0) for t in (found, truth))
+        size = (truth - truth.mean(-1, keepdim=True)).norm(dim=-1)
+        bound = tolerance * torch.finfo(self.host.dtype).eps ** 0.5 * size
+        return bool(((found - truth).norm(dim=-1) <= bound).float().mean(-1).gt(0.5).all())
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+def _ordinary_ids(config: PreTrainedConfig) -> torch.Tensor:
+    """Token ids in order, without those that a config names: BOS, EOS, padding, places of images."""
+    named = {value for key, value in _integers(config.to_dict()) if "token" in key}
+    vocabulary = config.get_text_config(decoder=True).vocab_size
+    return torch.tensor([i for i in range(vocabulary) if i not in named])
+
+
+class _RehearsedBatch(Batch):
+    """The shared buffer, told what to draw."""
+
+    def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
+        self._told, self.seen = tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32)
+
+    def _draw(self, logits: torch.Tensor) -> torch.Tensor:
+        where = (self._request[self._row], self._samples.number, self._step[self._row])
+        self.seen[where] = logits[self._row].float()
+        return self._told[where]
+
+
+class _RehearsedPlain(Plain):
+    """The plain way, told what to draw."""
+
+    def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
+        self._told, self.seen = tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32)
+
+    def draw(self, logits: torch.Tensor, places: Sequence[Place], step: int) -> torch.Tensor:
+        where = tuple(torch.tensor(column, device=logits.device) for column in zip(*places, strict=True))
+        self.seen[(*where, step)] = logits.float()
+        return self._told[(*where, step)]

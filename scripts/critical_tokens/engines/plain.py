@@ -1,0 +1,143 @@
+"""The plain way to decode: the library's own `generate`, with the model's own cache, masks and positions.
+
+It is right for whatever `generate` can run: attention windows, recurrent layers, position biases. It is slower than `batch`:
+prefixes share a batch only where they are equally long, nothing is shared between samples, and a batch ends with its last row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from critical_tokens.engines.host import Host
+from critical_tokens.engines.protocol import Completion, Request
+from critical_tokens.engines.stopping import Ends
+from critical_tokens.sampling import Distribution, stream_keys, uniforms
+
+
+class Place(NamedTuple):
+    """A sample: the index of its request, and its number among the request's samples."""
+
+    request: int
+    number: int
+
+
+class Plain:
+    """One call of `generate` of the engine. Samples draw from the same streams as in `batch`; weighted ones are all equal."""
+
+    def __init__(
+        self,
+        host: Host,
+        ends: Ends,
+        max_tokens: int,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        weighted: bool,
+    ) -> None:
+        self._host, self._ends, self._max_tokens, self._distribution = host, ends, max_tokens, distribution
+        self._requests, self._weighted = requests, weighted
+        self.tokens = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs are."""
+        return self._host.device
+
+    def run(self, told: Callable[[int], None] | None = None) -> list[list[Completion]]:
+        """Each request's completions in the order of its samples. `told` hears how many are done."""
+        found: dict[Place, Completion] = {}
+        for places in self._batches():
+            rows = _Rows(self, places, [self._requests[p.request] for p in places], self._ends, self._host.context)
+            with _own_settings(self._host.model):
+                self._host.model.generate(**rows.inputs())
+            found |= zip(places, rows.completions(), strict=True)
+            self.tokens += sum(map(len, rows.generated))
+            if told is not None:
+                told(len(found))
+        return [
+            [self._weighed(found[Place(index, number)], request) for number in range(math.ceil(request.n))]
+            for index, request in enumerate(self._requests)
+        ]
+
+    def _weighed(self, completion: Completion, request: Request) -> Completion:
+        return replace(completion, weight=request.n / math.ceil(request.n)) if self._weighted else completion
+
+    def _batches(self) -> Iterator[list[Place]]:
+        """Samples whose prefixes are equally long, as many as the bound on tokens lets in, and at least one."""
+        order = sorted(range(len(self._requests)), key=lambda i: len(self._requests[i].prefix))
+        for _, group in groupby(order, key=lambda i: len(self._requests[i].prefix)):
+            alike = list(group)
+            places = [Place(i, number) for i in alike for number in range(math.ceil(self._requests[i].n))]
+            longest = max(self._requests[i].longest(self._host.context) for i in alike)
+            size = max(1, self._max_tokens // longest)
+            yield from (places[start : start + size] for start in range(0, len(places), size))
+
+    def draw(self, logits: torch.Tensor, places: Sequence[Place], step: int) -> torch.Tensor:
+        """The next token of every sample, from logits (samples, vocabulary)."""
+        seeds = torch.tensor([self._requests[p.request].seed for p in places], device=logits.device)
+        numbers = torch.tensor([p.number for p in places], device=logits.device)
+        draws = uniforms(stream_keys(seeds, numbers), torch.full_like(numbers, step))
+        return self._distribution.sample(logits, draws, torch.arange(len(places), device=logits.device))
+
+
+class _Rows:
+    """The rows of one batch, and what has been drawn for them."""
+
+    def __init__(self, plain: Plain, places: Sequence[Place], requests: Sequence[Request], ends: Ends, context: int) -> None:
+        self._plain, self._places, self._requests, self._ends = plain, places, requests, ends
+        self._width = len(requests[0].prefix)
+        self._limits = [r.longest(context) - self._width for r in requests]
+        self._kept: list[int | None] = [None] * len(requests)
+        self._done = [False] * len(requests)
+        self.generated: list[list[int]] = [[] for _ in requests]
+
+    def inputs(self) -> dict[str, object]:
+        """Arguments of the library's `generate`."""
+        ids = torch.tensor([r.prefix for r in self._requests], device=self._plain.device)
+        settings = GenerationConfig(max_new_tokens=max(self._limits), do_sample=False, use_cache=True, pad_token_id=0)
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "generation_config": settings,
+            "logits_processor": [self._choose],
+            "stopping_criteria": [self._finished],
+        }
+
+    def completions(self) -> list[Completion]:
+        """What has come of every row."""
+        rows = zip(self.generated, self._kept, strict=True)
+        return [Completion(tuple(ids[:kept]), kept is not None) for ids, kept in rows]
+
+    def _choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Scores that leave no other token than the one that is drawn."""
+        drawn = self._plain.draw(logits, self._places, ids.shape[1] - self._width)
+        for row, token in enumerate(drawn.tolist()):
+            if not self._done[row]:
+                self._add(row, token)
+        return torch.full_like(logits, -torch.inf).scatter_(1, drawn.unsqueeze(1), 0.0)
+
+    def _add(self, row: int, token: int) -> None:
+        generated = self.generated[row]
+        generated.append(token)
+        self._kept[row] = self._ends.kept(self._requests[row].prefix, generated)
+        self._done[row] = self._kept[row] is not None or len(generated) >= self._limits[row]
+
+    def _finished(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self._done, device=ids.device)
+
+
+@contextmanager
+def _own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Leave out what a checkpoint's generation config adds to its logits, e.g. a penalty on repetitions, and its EOS."""
+    stated, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = stated
