@@ -290,7 +290,7 @@ def _replacement(root: Path) -> str:
 
 def _released(root: Path) -> str:
     """Table 1 of the released code's preset."""
-    return (root / "results" / "released" / "table1.md").read_text()
+    return (root / "results" / "released" / "table1.md").read_text(encoding="utf-8")
 
 
 PARTS = {

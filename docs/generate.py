@@ -70,24 +70,24 @@ def _require_sources() -> None:
 
 
 def _fill(path: Path, parts: dict) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for name, make in parts.items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         if not re.search(pattern, text, re.DOTALL):
             raise SystemExit(f"{path}: has no part {name}")
         text = re.sub(pattern, lambda m, make=make: m[1] + make().rstrip() + "\n" + m[2], text, flags=re.DOTALL)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def _table1() -> str:
-    return (RESULTS / "table1.md").read_text()
+    return (RESULTS / "table1.md").read_text(encoding="utf-8")
 
 
 def _findings() -> str:
     lines = []
     curves = pd.read_csv(RESULTS / "fig2.csv")
     for (model, dataset), cell in curves.groupby(["model", "dataset"], sort=False):
-        meta = json.loads((RESULTS / model / dataset / "critical.meta.json").read_text())
+        meta = json.loads((RESULTS / model / dataset / "critical.meta.json").read_text(encoding="utf-8"))
         at = cell.set_index(["arm", "k"])["pass_at_k"]
         lines.append(
             f"| {model} | {dataset} | {meta['found'] - meta['zero_only']} of {meta['trajectories']} "
@@ -103,7 +103,7 @@ def _findings() -> str:
 
 
 def _cost() -> str:
-    measured = json.loads(MEASURED.read_text())
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     machine, startup = measured["machine"], measured["startup_seconds"]
     heaviest = max(startup, key=startup.get)
     rows = [("`snakemake` (the whole selection)", measured["make"]), ("`snakemake` again (nothing to do)", measured["again"])]
@@ -140,7 +140,7 @@ def _bench() -> str:
     path = ROOT / "docs" / "bench.json"
     if not path.is_file():
         return "Not measured yet."
-    bench = json.loads(path.read_text())
+    bench = json.loads(path.read_text(encoding="utf-8"))
     against = {
         "rollout_tokens": "scores and Figure 2, tokens: coupled against the released procedure",
         "rollout_tokens_backward": "the same, scored as far as the critical token needs",
@@ -181,8 +181,8 @@ def _slurm() -> str:
     """What the last `make test-slurm` did, and what a dry run of the paper's scale takes."""
     if (RESULTS / "slurm.json").is_file():
         shutil.copy(RESULTS / "slurm.json", ROOT / "docs" / "slurm.json")
-    slurm = json.loads((ROOT / "docs" / "slurm.json").read_text())
-    measured = json.loads(MEASURED.read_text())
+    slurm = json.loads((ROOT / "docs" / "slurm.json").read_text(encoding="utf-8"))
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     names = {"kill": "programs killed", "cancel": "jobs cancelled", "crash": "nodes down", "overrun": "jobs past their limit",
              "driver_dies": "drivers killed"}  # fmt: skip
     faults = ", ".join(f"{count} {names[kind]}" for kind, count in slurm["faults"].items())
@@ -216,7 +216,7 @@ def _cards() -> str:
     for folder in sorted((ROOT / "data" / "models").iterdir()):
         if not (folder / "card.json").is_file():
             continue
-        card = json.loads((folder / "card.json").read_text())
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         recipe = card["recipe"]
         lines += [f"### {folder.name}", ""]
         lines.append(

@@ -40,8 +40,8 @@ def main() -> None:
         for copy in (whole, single):
             _copy(copy)
         if args.paper:
-            measured = json.loads(args.output.read_text()) | {"paper_dry_run": _paper(single)}
-            args.output.write_text(json.dumps(measured, indent=2) + "\n")
+            measured = json.loads(args.output.read_text(encoding="utf-8")) | {"paper_dry_run": _paper(single)}
+            args.output.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
             return
         whole_run = {"make": _timed(["snakemake"], whole), "again": _timed(["snakemake"], whole)}
         for folder in ("results", "figures", "benchmarks", ".snakemake/metadata"):  # so that nothing is up for a rerun here
@@ -56,13 +56,13 @@ def main() -> None:
         }
         if args.gsm8k:
             measured["gsm8k"] = _gsm8k(whole, args.gsm8k.resolve())
-    args.output.write_text(json.dumps(measured, indent=2) + "\n")
-    print(args.output.read_text())
+    args.output.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    print(args.output.read_text(encoding="utf-8"))
 
 
 def _copy(target: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True
     )
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file() or (ROOT / name).is_symlink():
@@ -94,9 +94,11 @@ def _paper(folder: Path) -> dict[str, float]:
     """A dry run of the paper's scale on a cluster; conda is left out, which may not be at hand."""
     command = ["snakemake", "-n", "--profile", "slurm", "--sdm", "env-modules", "--", "results/table1.csv"]
     cost = _timed(command, folder)
-    shown = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True
+    )
     jobs = int(re.search(r"^total +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE)[1])
-    shards = yaml.safe_load((folder / "presets" / "paper.yaml").read_text())["trajectories"]["shards"]
+    shards = yaml.safe_load((folder / "presets" / "paper.yaml").read_text(encoding="utf-8"))["trajectories"]["shards"]
     return cost | {"jobs": jobs, "shards": shards}
 
 
@@ -109,7 +111,7 @@ def _startup(folder: Path) -> dict[str, float]:
     }
     seconds = {}
     for program in sorted((folder / "scripts").glob("*.py")):
-        text = program.read_text()
+        text = program.read_text(encoding="utf-8")
         imports = sorted(set(re.findall(r"^ *((?:from critical_tokens|import pandas).*)$", text, re.MULTILINE)))
         names = (
             "from critical_tokens.checkpoints import ModelSource\nfrom critical_tokens.engines.opening import EngineSettings\n"
@@ -129,10 +131,10 @@ def _startup(folder: Path) -> dict[str, float]:
 def _gsm8k(folder: Path, path: Path) -> dict[str, float]:
     """A pocket model on the real test set."""
     own = folder / "gsm8k.yaml"
-    own.write_text(yaml.safe_dump({"dataset_registry": {"gsm8k": {"test": {"path": str(path)}}}}))
+    own.write_text(yaml.safe_dump({"dataset_registry": {"gsm8k": {"test": {"path": str(path)}}}}), encoding="utf-8")
     target = "results/pocket-s/gsm8k/baseline/seed1/metrics.json"
     cost = _timed(["snakemake", "--configfile", str(own), "--", target], folder)
-    return cost | json.loads((folder / target).read_text())
+    return cost | json.loads((folder / target).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

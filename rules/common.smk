@@ -112,6 +112,13 @@ def source_files(wildcards):
     return [path] if path else []
 
 
+def train_problems(wildcards):
+    """The train split that a test split of real problems must not repeat; a pocket world's splits never do."""
+    entry = config["dataset_registry"][wildcards.dataset]
+    real = wildcards.split == "test" and "world" not in entry.get("test", {}) and "train" in entry
+    return ["<results>/data/{dataset}/train.parquet"] if real else []
+
+
 def source_flags(wildcards):
     source = config["dataset_registry"][wildcards.dataset].get(wildcards.split)
     if source is None:
@@ -144,7 +151,10 @@ def released_files(wildcards):
 
 def scored_by_authors(dataset):
     """Whether the authors' files have contrastive scores: for all selected models, or for none."""
-    found = {model: any(Path(released_folder(model, dataset)).glob(released.PATTERNS["scores"])) for model in config["models"]}
+    found = {
+        model: "scores" in released.files(Path(released_folder(model, dataset)), config["dataset_registry"][dataset]["style"])
+        for model in config["models"]
+    }
     if len(set(found.values())) > 1:
         missing = ", ".join(model for model, has in found.items() if not has)
         raise ValueError(

@@ -54,6 +54,7 @@ if SCORED:
         input:
             files=released_files,
             model=model_files,
+            shots=shots_for("pairs"),
             problems="<results>/data/{dataset}/train.parquet",
             pairs="<results>/{model}/{dataset}/pairs.parquet",
         output:
@@ -70,14 +71,14 @@ if SCORED:
             code=code_version("import_scores"),
             model=model_flags,
             folder=lambda wildcards: released_folder(**wildcards),
-            style=style,
+            prompt=prompt_for("pairs"),
         shell:
             f"python {SCRIPTS}/import_scores.py"
             " {params.model}"
             " --folder {params.folder:q}"
             " --problems {input.problems:q}"
             " --pairs {input.pairs:q}"
-            " --style {params.style}"
+            " {params.prompt}"
             " --output {output:q}"
             " 2>&1 | tee {log:q}"
 

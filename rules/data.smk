@@ -11,6 +11,7 @@ rule prepare_dataset:
     """One split of a dataset as a table of problems."""
     input:
         source_files,
+        train=train_problems,
     output:
         "<results>/data/{dataset}/{split}.parquet",
     log:
@@ -22,10 +23,14 @@ rule prepare_dataset:
     params:
         code=code_version("prepare_dataset"),
         source=source_flags,
+        style=style,
+        against=lambda wildcards, input: flags(against=input.train or None),
     shell:
         f"python {SCRIPTS}/prepare_dataset.py"
         " --split {wildcards.split}"
         " {params.source}"
+        " --style {params.style}"
+        " {params.against}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 

@@ -109,6 +109,7 @@ if RELEASED:
         input:
             files=released_files,
             model=model_files,
+            shots=shots_for("pairs"),
             problems="<results>/data/{dataset}/train.parquet",
         output:
             positive="<results>/{model}/{dataset}/positive.parquet",
@@ -126,13 +127,15 @@ if RELEASED:
             code=code_version("import_released"),
             model=model_flags,
             folder=lambda wildcards: released_folder(**wildcards),
-            style=style,
+            prompt=prompt_for("pairs"),
+            answers_template=config["prompts"]["answers"]["template"],
         shell:
             f"python {SCRIPTS}/import_released.py"
             " {params.model}"
             " --folder {params.folder:q}"
             " --problems {input.problems:q}"
-            " --style {params.style}"
+            " {params.prompt}"
+            " --answers-template {params.answers_template}"
             " --positive {output.positive:q}"
             " --negative {output.negative:q}"
             " --pairs {output.pairs:q}"

@@ -36,7 +36,7 @@ def main() -> None:
     source, prompt = arguments.model_source(args), arguments.prompt(args)
     tokenizer = checkpoints.load_tokenizer(source)
     eos = tokenizer.eos_token_id
-    problems = {p["problem_id"]: p for p in records.read_table(args.problems, "problems")[: args.limit]}
+    problems = records.ByProblem(records.read_table(args.problems, "problems")[: args.limit], args.problems)
     answered = [r for r in records.read_table(args.answers, "trajectories") if r["token_ids"]]
     asked = [problems[r["problem_id"]] for r in answered]
     encoded = prompts.encode_prompts(tokenizer, [p["question"] for p in asked], prompt)

@@ -23,8 +23,8 @@ def main() -> None:
     run = provenance.Run("find_critical", args)
 
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
-    problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
-    pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
+    problems = records.ByProblem(records.read_table(args.problems, "problems"), args.problems)
+    pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
     annotated = annotations.read(args.annotations) if args.annotations else {}
     rows = []
     for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):
@@ -35,9 +35,8 @@ def main() -> None:
         truth = None
         ids = pair["rejected"]
         text = prompts.decode(tokenizer, ids)
-        if (problem_id, text) in annotated:
-            offset, kind = annotated[problem_id, text]
-            truth = critical.token_at(offset, prompts.token_ends(tokenizer, ids)), kind
+        if (annotation := annotations.of_answer(annotated, problem_id, text)) is not None:
+            truth = critical.token_at(annotation.offset, prompts.token_ends(tokenizer, ids)), annotation.error_kind
         elif problem["language"]:
             truth = critical.first_wrong_token(
                 text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records, released
+from critical_tokens import arguments, cli, prompts, provenance, records, released
 
 
 def main() -> None:
@@ -12,7 +12,8 @@ def main() -> None:
     arguments.add_model(parser)
     parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
     parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--style", required=True, help="of their prompts")
+    arguments.add_prompt(parser)
+    parser.add_argument("--answers-template", choices=tuple(prompts.TEMPLATES), default="usual", help="--template of the sets")
     parser.add_argument("--positive", type=Path, required=True)
     parser.add_argument("--negative", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
@@ -21,18 +22,22 @@ def main() -> None:
 
     from critical_tokens import checkpoints
 
-    files = released.files(args.folder)
+    files = released.files(args.folder, args.style)
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
-    problems = released.Problems(records.read_table(args.problems, "problems"), args.style)
+    known = records.read_table(args.problems, "problems")
+    problems = released.Problems(known, args.style, prompts.Prompt(args.style, args.answers_template, (), args.blank))
+    paired = released.Problems(known, args.style, arguments.prompt(args))
     tables = [
         (args.positive, "answers", released.answers(files["answers"], "pos", problems, tokenizer)),
         (args.negative, "answers", released.answers(files["answers"], "neg", problems, tokenizer)),
-        (args.pairs, "pairs", released.pairs(files["pairs"], problems, tokenizer)),
+        (args.pairs, "pairs", released.pairs(files["pairs"], paired, tokenizer)),
     ]
     sources = {kind: provenance.checksum(path) for kind, path in files.items()}
     for path, kind, rows in tables:
         records.write_table(path, kind, rows)
-        run.describe(path, rows=len(rows), released=sources)
+        run.describe(path, rows=len(rows), released=sources, left_out=problems.left_out + paired.left_out)
+    for name, count in sorted((problems.left_out + paired.left_out).items()):
+        print(f"{args.folder / name}: {count} rows left out, without a train problem or the second of theirs")
 
 
 if __name__ == "__main__":

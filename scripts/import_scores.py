@@ -13,15 +13,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="the imported pairs")
-    parser.add_argument("--style", required=True, help="of their prompts")
+    arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("import_scores", args)
 
     from critical_tokens import checkpoints
 
-    path = released.files(args.folder)["scores"]
-    problems = released.Problems(records.read_table(args.problems, "problems"), args.style)
+    path = released.files(args.folder, args.style)["scores"]
+    problems = released.Problems(records.read_table(args.problems, "problems"), args.style, arguments.prompt(args))
     pairs = records.read_table(args.pairs, "pairs")
     rows = released.scores(path, pairs, problems, checkpoints.load_tokenizer(arguments.model_source(args)))
     records.write_table(args.output, "contrast", rows)

@@ -22,8 +22,8 @@ def main() -> None:
 
     from critical_tokens import plots
 
-    problems = {r["problem_id"]: r for r in records.read_table(args.problems, "problems")}
-    pairs = {r["problem_id"]: r for r in records.read_table(args.pairs, "pairs")}
+    problems = records.ByProblem(records.read_table(args.problems, "problems"), args.problems)
+    pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
     rollouts: dict[str, dict[int, float]] = {}
     for row in records.read_table(args.rollouts, "rollouts"):
         rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["score"]

@@ -21,7 +21,7 @@ def main() -> None:
 
     from critical_tokens import plots
 
-    name = records.read_json(args.example)["problem_id"]
+    name = records.read_object(args.example, ["problem_id"])["problem_id"]
     problem = next(r for r in records.read_table(args.problems, "problems") if r["problem_id"] == name)
     scored = next(r for r in records.read_table(args.contrast, "contrast") if r["problem_id"] == name)
     found = next(r for r in records.read_table(args.critical, "critical") if r["problem_id"] == name)

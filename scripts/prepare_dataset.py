@@ -6,6 +6,9 @@ from pathlib import Path
 
 from critical_tokens import cli, datasets, provenance, records
 
+# MATH's own splits share one question of 5,000.
+MOST_SHARED = 0.01
+
 
 def main() -> None:
     parser = cli.parser(__doc__)
@@ -23,6 +26,8 @@ def main() -> None:
     parser.add_argument("--solution", default=None, help="column of the worked solution")
     parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
     parser.add_argument("--unanswered", choices=("error", "skip"), default="error", help="problems without a gold answer")
+    parser.add_argument("--style", help="whose grader must find the gold answers right")
+    parser.add_argument("--against", type=Path, help="problems of the train split, which these must not repeat")
     parser.add_argument("--seed", type=int, default=0, help="of generated problems")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -35,14 +40,22 @@ def main() -> None:
         skip = args.unanswered == "skip"
         columns = {name: column for name, column in named.items() if column}
         if args.path:
-            rows = datasets.from_json_lines(args.path, args.split, columns, skip)
+            rows = datasets.from_json_lines(args.path, args.split, columns, skip, args.style)
         else:
-            rows = datasets.from_hub(args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip)
+            rows = datasets.from_hub(
+                args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip, args.style
+            )
         if args.rows not in (None, len(rows)):
             raise records.ArtifactError(f"{args.path or args.hub}: has {len(rows)} problems, must have {args.rows}")
         rows = rows[: args.problems]
+    shared = datasets.shared_questions(records.read_table(args.against, "problems"), rows) if args.against else 0
+    if shared > MOST_SHARED * len(rows):
+        what = f"{shared} of its {len(rows)} questions are in {args.against}, too"
+        raise records.ArtifactError(f"{args.path or args.hub}: {what}; a model must not be tested on what it was trained on")
+    if shared:
+        print(f"{args.output}: {shared} of {len(rows)} questions are in {args.against}, too")
     records.write_table(args.output, "problems", rows)
-    run.describe(args.output, problems=len(rows))
+    run.describe(args.output, problems=len(rows), shared_with_train=shared)
 
 
 if __name__ == "__main__":

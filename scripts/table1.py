@@ -18,7 +18,7 @@ def main() -> None:
 
     table = tables.read_cells(args.cells)
     with records.replacing(args.markdown) as temporary:
-        temporary.write_text(tables.markdown(table))
+        temporary.write_text(tables.markdown(table), encoding="utf-8")
     records.write_csv(args.output, table)
 
 

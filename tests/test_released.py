@@ -17,7 +17,7 @@ PROBLEMS = [{"problem_id": f"train-0000{i}", "question": q, "answer": "2"} for i
 def write(folder, tokenizer, bos=True):
     """The three files of a cell, as the released pipeline writes them."""
     folder.mkdir(exist_ok=True)
-    prompted = [Prompt("gsm8k").text(q) for q in QUESTIONS]
+    prompted = [f"Question: {q}\nAnswer: " for q in QUESTIONS]
     sft = {
         "config": {},
         "pos": {
@@ -50,24 +50,55 @@ def test_answers_and_pairs_are_those_of_the_files(folder, pocket_tokenizer):
     files, problems = released.files(folder), released.Problems(PROBLEMS, "gsm8k")
     positive = released.answers(files["answers"], "pos", problems, pocket_tokenizer)
     negative = released.answers(files["answers"], "neg", problems, pocket_tokenizer)
-    assert [prompts.decode(pocket_tokenizer, r["token_ids"]) for r in positive] == RIGHT
+    assert [prompts.decode(pocket_tokenizer, r["token_ids"]) for r in positive] == [f" {text}" for text in RIGHT]
     assert [(r["problem_id"], r["sample_id"]) for r in negative] == [("train-00000", 0), ("train-00000", 1)]
     pairs = released.pairs(files["pairs"], problems, pocket_tokenizer)
     assert [r["problem_id"] for r in pairs] == ["train-00000", "train-00001"]
-    assert [prompts.decode(pocket_tokenizer, r["rejected"]) for r in pairs] == WRONG
+    assert [prompts.decode(pocket_tokenizer, r["rejected"]) for r in pairs] == [f" {text}" for text in WRONG]
 
 
-def test_a_token_has_the_score_of_theirs_at_its_first_character(folder, pocket_tokenizer):
-    files, problems = released.files(folder), released.Problems(PROBLEMS, "gsm8k")
+@pytest.mark.parametrize("blank", prompts.BLANKS)
+@pytest.mark.parametrize("stripped", [False, True])
+def test_a_token_has_the_score_of_theirs_at_its_first_character(folder, pocket_tokenizer, blank, stripped):
+    files, problems = released.files(folder), released.Problems(PROBLEMS, "gsm8k", Prompt("gsm8k", blank=blank))
+    if stripped:  # a file whose prompts have lost their blank, and whose answers have one
+        content = json.loads(files["scores"].read_text())
+        content["prompt"] = [text.rstrip() for text in content["prompt"]]
+        content["rejected"] = [f" {text}" for text in content["rejected"]]
+        files["scores"].write_text(json.dumps(content))
     pairs = released.pairs(files["pairs"], problems, pocket_tokenizer)
     rows = released.scores(files["scores"], pairs, problems, pocket_tokenizer)
     for row, pair, question in zip(rows, pairs, QUESTIONS, strict=True):
-        prompt, text = Prompt("gsm8k").text(question), prompts.decode(pocket_tokenizer, pair["rejected"])
-        spans = pocket_tokenizer(prompt + text, return_offsets_mapping=True)["offset_mapping"]
-        starts = [0, *prompts.token_ends(pocket_tokenizer, pair["rejected"])[:-1]]
-        expected = [next(i / 1000 for i, (a, b) in enumerate(spans) if a <= len(prompt) + start < b) for start in starts]
+        whole, text = f"Question: {question}\nAnswer: ", prompts.decode(pocket_tokenizer, pair["rejected"])
+        spans = pocket_tokenizer(whole + text.strip(), return_offsets_mapping=True)["offset_mapping"]
+        lead = len(text) - len(text.lstrip())
+        assert lead == (blank == "answer")
+        starts = [len(whole) - lead + start for start in (0, *prompts.token_ends(pocket_tokenizer, pair["rejected"])[:-1])]
+        expected = [next(i / 1000 for i, (a, b) in enumerate(spans) if a <= start < b) for start in starts]
         assert row["scores"] == pytest.approx([*expected, 0.0])
         assert len(row["token_ids"]) == len(row["scores"]) == len(pair["rejected"]) + 1
+
+
+def test_a_folder_is_read_as_the_authors_pipeline_leaves_it(tmp_path, pocket_tokenizer):
+    """Both datasets side by side, unfinished scores, a question twice, and questions that are no train problems."""
+    folder = write(tmp_path / "released", pocket_tokenizer)
+    for path in list(folder.glob("gsm8k.*")):
+        (folder / path.name.replace("gsm8k.", "MATH.")).write_text("{}")
+        path.rename(folder / path.name.replace("gsm8k.", "GSM8K."))
+    scored = next(folder.glob("GSM8K.*CE_scored.json"))
+    scored.with_name(scored.name.replace(".json", "_unfinished.json")).write_text("{")
+    files = released.files(folder, "gsm8k")
+    assert {path.name.split(".")[0] for path in files.values()} == {"GSM8K"}
+    with pytest.raises(ArtifactError, match=r"has 2 files \*sft_pos\*.json \(GSM8K"):
+        released.files(folder)
+    content = json.loads(files["pairs"].read_text())
+    for name in ("prompt", "chosen", "rejected"):
+        content[name] += [content[name][1]] * 2
+    content["prompt"][0] = "Question: What has no gold answer?\nAnswer: "
+    files["pairs"].write_text(json.dumps(content))
+    problems = released.Problems([*PROBLEMS, {"problem_id": "train-00009", "question": QUESTIONS[1]}], "gsm8k")
+    assert [row["problem_id"] for row in released.pairs(files["pairs"], problems, pocket_tokenizer)] == ["train-00001"]
+    assert problems.left_out == {files["pairs"].name: 3}
 
 
 def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
@@ -87,7 +118,6 @@ def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
         ({"prompt": [7]}, "row 0: its question is none"),
         ({"rejected": [None]}, "row 0: rejected is no text"),
         ({"rejected": ["\ud800"]}, "row 0: rejected is no text"),
-        ({"prompt": [Prompt("gsm8k").text(QUESTIONS[0])] * 2, "chosen": ["a"] * 2, "rejected": ["b"] * 2}, "several pairs"),
     ):
         with pytest.raises(ArtifactError, match=message):
             pairs(**changed)
@@ -122,8 +152,11 @@ def test_a_cell_from_the_authors_files(clone, tmp_path, pocket_tokenizer):
     folder = write(tmp_path / "released", pocket_tokenizer)
     lines = [json.dumps({"question": q, "answer": f"… #### {i + 2}"}) for i, q in enumerate(QUESTIONS)]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    source = {"path": str(tmp_path / "train.jsonl"), "question": "question", "solution": "answer"}
-    entry = {"style": "gsm8k", "max_new_tokens": 96, "train": source, "test": source, "released_pairs": str(folder)}
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "Ann has 9 pens. How many?", "answer": "#### 9"}))
+    train, test = (
+        {"path": str(tmp_path / f"{s}.jsonl"), "question": "question", "solution": "answer"} for s in ("train", "test")
+    )
+    entry = {"style": "gsm8k", "max_new_tokens": 96, "train": train, "test": test, "released_pairs": str(folder)}
     own = config_with(tmp_path, dataset_registry={"theirs": entry}, datasets=["theirs"], models=["pocket-s"])
     cell = "results/pocket-s/theirs"
     shown = snakemake(

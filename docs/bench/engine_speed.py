@@ -57,7 +57,9 @@ def _median(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _side(python: str, side: str, model: str) -> dict[str, float]:
-    done = subprocess.run([python, __file__, side, "--model", model], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, __file__, side, "--model", model], capture_output=True, text=True, encoding="utf-8", check=False
+    )
     if done.returncode:
         raise SystemExit(f"bench: {side} failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -127,7 +129,7 @@ class _Peak:
             torch.cuda.reset_peak_memory_stats()
         else:
             # What getrusage calls the peak may be the parent's; Linux counts anew from here on.
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         self._before = self._now()
 
     def _now(self) -> float:
@@ -141,7 +143,7 @@ class _Peak:
 
         if self._gpu:
             return torch.cuda.max_memory_allocated() / 2**20 - self._before
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 2**10 - self._before
 
 

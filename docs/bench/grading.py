@@ -29,7 +29,7 @@ def main() -> None:
     with verify.Workers() as workers:
         workers.grade([(r"so \boxed{\frac{1}{2}}", "0.5"), (r"so \boxed{\frac{1}{3}}", "x")] * workers.count)
         for style in ("gsm8k", "math"):
-            with gzip.open(folder / f"{style}.jsonl.gz", "rt") as lines:
+            with gzip.open(folder / f"{style}.jsonl.gz", "rt", encoding="utf-8") as lines:
                 rows = [json.loads(line) for line in lines]
             report[style] = {"rows": len(rows)} | _released(rows, style) | _math_verify(rows, workers)
     records.write_json(ROOT / "docs" / "grading.json", report)

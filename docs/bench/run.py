@@ -56,7 +56,7 @@ def main() -> None:
         shutil.copy(args.output, ROOT / "docs" / "bench.json")
         for picture in pictures.glob("*.png"):
             shutil.copy(picture, ROOT / "docs" / "figures" / picture.name)
-    print(args.output.read_text())
+    print(args.output.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from critical_tokens.grading import released, verify
-from critical_tokens.records import Row
+from critical_tokens.records import ByProblem, Row
 
 GRADERS = ("released", "math_verify")
 _BOXED = re.compile(r"\\boxed(?: *\{| +([^\s{}\\$]))")
@@ -46,8 +46,8 @@ def gold_is_gradable(gold: str, style: str) -> bool:
 
 def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str) -> list[dict[str, Any]]:
     """Grades of samples as rows of the table "grades"; `grader` decides what is correct."""
-    gold = {p["problem_id"]: p["answer"] for p in problems}
-    pairs = [(sample["text"], gold[sample["problem_id"]]) for sample in samples]
+    asked = ByProblem(problems, "the table of problems")
+    pairs = [(sample["text"], asked[sample["problem_id"]]["answer"]) for sample in samples]
     known = {pair: grade(*pair, style) for pair in dict.fromkeys(pairs)}
     rows = []
     for sample, pair, verified in zip(samples, pairs, verify.verdicts(pairs), strict=True):

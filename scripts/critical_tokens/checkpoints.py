@@ -27,7 +27,7 @@ def folder_of(source: ModelSource) -> Path:
 
     Raises HubError where there is neither.
     """
-    folder = Path(source.path)
+    folder = Path(source.path).expanduser()
     return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from critical_tokens import answers, hub
 from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
-from critical_tokens.records import ArtifactError
+from critical_tokens.records import ArtifactError, Row
+
+# A file that unfolds to more than this is no set of problems: text compresses five- to tenfold, a gzip bomb a thousandfold.
+_MOST_UNFOLDED, _LONGEST_LINE, _ALWAYS = 200, 1 << 24, 1 << 26
+_OTHER_FORMATS = (".parquet", ".csv", ".tsv", ".xlsx", ".arrow", ".zip")
+# A plain number with words behind it: no answer is extracted with its unit.
+_WITH_UNIT = re.compile(r"[-+$€£]*\s*\d[\d.,]*\s*(\([A-Za-z ]+\)|[A-Za-z]{2,}[A-Za-z. ]*)")
 
 
 def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]:
@@ -33,16 +42,23 @@ def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]
     return rows
 
 
-def from_json_lines(path: Path, split: str, columns: Mapping[str, str], skip_unanswered: bool = False) -> list[dict[str, Any]]:
-    """Problems of a (gzipped) JSON-lines file. Raises ArtifactError naming file and row for a row that is no problem.
+def from_json_lines(
+    path: Path, split: str, columns: Mapping[str, str], skip_unanswered: bool = False, style: str | None = None
+) -> list[dict[str, Any]]:
+    """Problems of a (gzipped) JSON-lines file, encoded in UTF-8.
 
-    `skip_unanswered` leaves out problems without a gold answer instead (MATH's train split has two with an empty box).
+    columns: the names of the file's columns for question, solution and, if it stands apart, answer.
+    skip_unanswered: leave out problems without a gold answer (MATH's train split has two with an empty box).
+    style: whose grader must find the gold answers right where they are stated; None for any.
+    Raises ArtifactError naming file and row for a row that is no problem, and for a file without any.
     """
+    path = path.expanduser()
     if not path.is_file():
         raise ArtifactError(f"{path}: does not exist")
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-        rows = [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _numbered(lines, path)]
-    return _answered(rows, str(path), skip_unanswered)
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise ArtifactError(f"{path}: is not read; problems come from JSON lines (.jsonl), which may be gzipped (.gz)")
+    rows = [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _lines(path)]
+    return _answered(rows, str(path), skip_unanswered, style)
 
 
 def from_hub(
@@ -53,8 +69,9 @@ def from_hub(
     split: str,
     columns: Mapping[str, str],
     skip_unanswered: bool = False,
+    style: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Problems of a fetched hub dataset at a pinned revision; errors and `skip_unanswered` as `from_json_lines`.
+    """Problems of a fetched hub dataset at a pinned revision; arguments and errors as of `from_json_lines`.
 
     Raises HubError where it was not fetched.
     """
@@ -64,42 +81,99 @@ def from_hub(
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
     source = load_dataset(str(folder), subset, split=hub_split)
     rows = [_row(row, split, i, columns, f"{where}, row {i + 1}") for i, row in enumerate(source)]
-    return _answered(rows, where, skip_unanswered)
+    return _answered(rows, where, skip_unanswered, style)
 
 
-def _answered(rows: list[dict[str, Any]], where: str, skip: bool) -> list[dict[str, Any]]:
-    """The rows that have an answer; ArtifactError for the first that has none, unless they may be skipped."""
+def shared_questions(first: Sequence[Row], second: Sequence[Row]) -> int:
+    """How many of the second problems ask a question of the first ones, but for blanks."""
+    known = {_plain(row["question"]) for row in first}
+    return sum(_plain(row["question"]) in known for row in second)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _answered(rows: list[dict[str, Any]], where: str, skip: bool, style: str | None) -> list[dict[str, Any]]:
+    """The rows that have an answer.
+
+    Raises ArtifactError for the first without one, unless they may be skipped, and for the first
+    whose answer nobody could give.
+    """
     for row in rows:
-        if row["answer"] is None and not skip:
-            number = int(row["problem_id"].rsplit("-", 1)[1]) + 1
-            raise ArtifactError(f"{where}, row {number}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
-    return [row for row in rows if row["answer"] is not None]
+        number = int(row["problem_id"].rsplit("-", 1)[1]) + 1
+        if row["answer"] is None:
+            if not skip:
+                raise ArtifactError(f"{where}, row {number}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
+        elif not _gradable(row["answer"], style):
+            what = f"the gold answer {row['answer'][:80]!r} is found wrong by its own grader where an answer states it"
+            raise ArtifactError(f"{where}, row {number}: {what}; leave units and sentences out of that column")
+    found = [row for row in rows if row["answer"] is not None]
+    if not found:
+        raise ArtifactError(f"{where}: has no problems")
+    return found
 
 
-def _numbered(lines: Iterable[str], path: Path) -> Iterable[tuple[int, str]]:
+def _gradable(gold: str, style: str | None) -> bool:
+    if style is None:
+        style = "gsm8k" if _WITH_UNIT.fullmatch(gold) else "math"
+    return answers.gold_is_gradable(gold, style)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold something, with their numbers.
+
+    Raises ArtifactError for a file that cannot be read to its end or unfolds too far.
+    """
+    most = _ALWAYS + _MOST_UNFOLDED * path.stat().st_size
+    read = 0
     try:
-        for i, line in enumerate(lines):
-            if line.strip():
-                yield i, line
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        with _opened(path) as file:
+            for number in count():
+                line = file.readline(_LONGEST_LINE + 1)
+                read += len(line)
+                if len(line) > _LONGEST_LINE or read > most:
+                    raise ArtifactError(f"{path}, row {number + 1}: is too long, or the file unfolds to more than text does")
+                if not line:
+                    return
+                if number == 0:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # the byte-order mark of editors on Windows
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError) as error:
         raise ArtifactError(f"{path}: cannot be read to its end ({error})") from error
 
 
-def _parsed(line: str, path: Path, index: int) -> Any:
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def _parsed(line: bytes, path: Path, index: int) -> Any:
+    where = f"{path}, row {index + 1}"
+    if line.lstrip()[:1] == b"[":
+        raise ArtifactError(f"{where}: is a JSON array; one object a line is read, which `jq -c '.[]' FILE` makes of an array")
     try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ArtifactError(f"{path}, row {index + 1}: is not JSON ({error})") from error
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{where}: is not UTF-8 ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{where}: is not JSON ({error})") from error
 
 
 def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: str) -> dict[str, Any]:
     """A source row as a problem: `columns` maps question, solution and, if it stands apart, answer to its columns."""
+    if not isinstance(row, Mapping):
+        raise ArtifactError(f"{where}: is no JSON object with columns")
     values = {}
     for name, column in columns.items():
-        value = row.get(column) if isinstance(row, dict) else None
-        if not isinstance(value, str) or not value.strip():
-            raise ArtifactError(f"{where}: has no {name} (column {column!r})")
-        values[name] = value
+        value = row.get(column)
+        text = _gold_text(value) if name == "answer" else value
+        if not isinstance(text, str) or not text.strip():
+            stands = f"its value is {str(value)[:60]!r}" if column in row else f"it has {', '.join(map(str, row))[:120]}"
+            raise ArtifactError(f"{where}: has no {name} in column {column!r}; {stands}")
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise ArtifactError(f"{where}: {name} has half a character (a lone surrogate)")
+        values[name] = text
     return {
         "problem_id": f"{split}-{index:05d}",
         "question": values["question"],
@@ -109,8 +183,25 @@ def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: st
     }
 
 
+def _gold_text(value: Any) -> Any:
+    """A gold answer as text: a number, or the only member of a list, is one, too."""
+    if isinstance(value, list) and len(value) == 1:
+        return _gold_text(value[0])
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
 def gold_answer(solution: str) -> str | None:
-    r"""The gold answer of a worked solution: after "####" (GSM8K), else the last \boxed{…} (MATH)."""
+    r"""The gold answer of a worked solution: after "####" (GSM8K), else the last \boxed{…} (MATH).
+
+    A number of GSM8K has neither commas nor a currency sign, as the released grader reads numbers (parser.py:221).
+    """
     if "####" in solution:
-        return solution.rsplit("####", 1)[1].strip().replace(",", "") or None
+        return solution.rsplit("####", 1)[1].strip().translate(_NO_SIGNS) or None
     return answers.last_boxed(solution)
+
+
+_NO_SIGNS = dict.fromkeys(map(ord, ",$€£"))

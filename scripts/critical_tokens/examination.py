@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from critical_tokens.branching import Budget, Trajectory
-from critical_tokens.records import Row
+from critical_tokens.records import ByProblem, Row
 from critical_tokens.sampler import Sampler, seed_of
 from critical_tokens.sampling import Distribution
 
@@ -25,7 +25,7 @@ def rejected_answers(pairs: Sequence[Row], limit: int | None, seed: int) -> list
 
 def examined_trajectories(sampler: Sampler, pairs: Sequence[Row], problems: Sequence[Row], seed: int) -> list[Trajectory]:
     """The rejected answers of pairs as trajectories for `branching`."""
-    by_id = {p["problem_id"]: p for p in problems}
+    by_id = ByProblem(problems, "the table of problems")
     asked = [by_id[pair["problem_id"]] for pair in pairs]
     return [
         Trajectory(

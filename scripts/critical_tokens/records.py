@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,20 @@ def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     return _read(path, kind).to_pylist()
 
 
+class ByProblem(dict[str, Row]):
+    """Rows by problem id. Raises ArtifactError, naming where they are from, for an id that they lack or have twice."""
+
+    def __init__(self, rows: Iterable[Row], where: object) -> None:
+        super().__init__()
+        self._where = where
+        for row in rows:
+            if self.setdefault(row["problem_id"], row) != row:
+                raise ArtifactError(f"{where}: has problem {row['problem_id']} twice, with different contents")
+
+    def __missing__(self, problem_id: str) -> Row:
+        raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
+
+
 def read_frame(path: Path, kind: str) -> pd.DataFrame:
     """A table as a data frame, for summaries and figures; errors as `read_table`."""
     return _read(path, kind).to_pandas()
@@ -159,18 +173,29 @@ def _read(path: Path, kind: str) -> pa.Table:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys and a final newline."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises ArtifactError naming file and line where it does not parse."""
+    """Read JSON in UTF-8. Raises ArtifactError naming the file, and the line where it does not parse."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: is not JSON ({error})") from error
+
+
+def read_object(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it lacks."""
+    found = read_json(path)
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
+    return found
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a tidy table of numbers as CSV, floats with six significant digits."""
     with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g")
+        frame.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")

@@ -200,7 +200,7 @@ def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tupl
             parts = file.relative_to(cell).with_suffix("").parts
             names = [p for p in parts[1:-1] if p != "shards" and "-of-" not in p]
             name = " ".join([rule.name, *names[:1]])
-            lines = [line.split("\t") for line in file.read_text().splitlines()]
+            lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
             known, jobs = hours.get(name, (0.0, 0))
             hours[name] = (known + float(lines[-1][lines[0].index("s")]) / 3600, jobs + 1)
     return hours

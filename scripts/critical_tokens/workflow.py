@@ -39,7 +39,7 @@ def code_version(program: str) -> str:
 @lru_cache
 def _essence(path: Path) -> str:
     """The syntax tree of a module without docstrings."""
-    tree = ast.parse(path.read_text(), filename=str(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node.body):
             node.body = node.body[1:]
@@ -55,7 +55,7 @@ def _has_docstring(body: list[ast.stmt]) -> bool:
 def _imports(path: Path) -> frozenset[Path]:
     """Library modules that a module imports anywhere, those in function bodies included."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -103,5 +103,5 @@ def visible_gpus() -> int:
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)  # noqa: S603
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

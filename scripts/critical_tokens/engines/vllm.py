@@ -191,7 +191,7 @@ def _rank(adapter: Path) -> int:
     """The rank of an adapter, rounded up to one that vLLM has kernels for."""
     import json
 
-    rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
     return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
 
 
