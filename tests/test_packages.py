@@ -79,6 +79,9 @@ def hostile(tmp_path, name, data=b"x", checksum=None, listed=True, kind=tarfile.
         ({"name": "m/d/link.json", "kind": tarfile.SYMTYPE}, "does not belong"),
         ({"name": "m/d/more.json", "listed": False}, "does not belong"),
         ({"name": "m/d/pairs.parquet", "checksum": "0" * 64}, "does not have the checksum"),
+        ({"name": "m/" + "d/" * 40 + "deep.json"}, "does not belong"),
+        ({"name": "m/d/" + "x" * 300 + ".json"}, "does not belong"),
+        ({"name": "m/d/é.json"}, "does not belong"),
     ],
 )
 def test_nothing_of_a_hostile_package_is_written(tmp_path, options, words):
@@ -87,6 +90,20 @@ def test_nothing_of_a_hostile_package_is_written(tmp_path, options, words):
         packages.unpack(hostile(tmp_path, **options), results)
     assert not list(results.rglob("*")) if results.exists() else True
     assert not (tmp_path / "outside.json").exists()
+
+
+@pytest.mark.parametrize("names", [("m/d/pairs.json", "m/d/Pairs.json"), ("m/d/a.json", "m/d/a.json/b.json")])
+def test_names_that_collide_are_refused(tmp_path, names):
+    manifest = json.dumps({"model": "m", "dataset": "d", "files": {name: {"sha256": "0" * 64} for name in names}}).encode()
+    package = tmp_path / "cell.tar"
+    with tarfile.open(package, "w") as tar:
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(manifest)
+        tar.addfile(info, io.BytesIO(manifest))
+    with pytest.raises(packages.PackageError, match="collides with"):
+        packages.unpack(package, tmp_path / "results")
+    with pytest.raises(packages.PackageError, match="is no file"):
+        packages.unpack(tmp_path / "missing.tar", tmp_path / "results")
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar file", b"\0" * 2048])

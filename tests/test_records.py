@@ -56,7 +56,7 @@ GOOD = json.dumps({"question": "How many?", "answer": "Two and two.\n#### 4"})
     ("line", "complaint"),
     [
         ('{"question": "x"', "row 2: is not JSON"),
-        ("[1, 2]", "row 2: has no question"),
+        ("[1, 2]", "row 2: is no JSON object"),
         ('{"question": "", "answer": "#### 4"}', "row 2: has no question"),
         ('{"question": "x", "answer": 5}', "row 2: has no solution"),
         ('{"question": "x", "answer": "no gold"}', "row 2: has no answer"),

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
+import os
 import sys
 from collections.abc import Callable
 
 from critical_tokens.records import Failure
+
+# What is wrong with the machine and not with the program, and what helps.
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
+    errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
+    errno.EACCES: "its folder must be readable, and writable for what is made there",
+    errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -20,11 +31,21 @@ def run(main: Callable[[], None]) -> None:
     # Importing torch and transformers makes a million objects, and looking for garbage among them takes a fifth of the
     # start-up time. The collector goes on, three hundred times more rarely.
     gc.set_threshold(200_000, 50, 100)
+    # A terminal that knows few characters shows the others as their numbers.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
         # Or else it looks through all of them once more at exit, for most of a second.
         gc.freeze()
     except Failure as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read the output is gone; there is nobody to tell, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; {_OF_THE_MACHINE[error.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -17,7 +17,8 @@ from critical_tokens.pocket.problems import distinct_problems
 from critical_tokens.records import ArtifactError, Row
 
 # A file that unfolds to more than this is no set of problems: text compresses five- to tenfold, a gzip bomb a thousandfold.
-_MOST_UNFOLDED, _LONGEST_LINE, _ALWAYS = 200, 1 << 24, 1 << 26
+_MOST_UNFOLDED, _ALWAYS = 100, 1 << 24
+_LONGEST_LINE, _MOST_LINES = 1 << 24, 5_000_000
 _OTHER_FORMATS = (".parquet", ".csv", ".tsv", ".xlsx", ".arrow", ".zip")
 # A plain number with words behind it: no answer is extracted with its unit.
 _WITH_UNIT = re.compile(r"[-+$€£]*\s*\d[\d.,]*\s*(\([A-Za-z ]+\)|[A-Za-z]{2,}[A-Za-z. ]*)")
@@ -132,7 +133,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             for number in count():
                 line = file.readline(_LONGEST_LINE + 1)
                 read += len(line)
-                if len(line) > _LONGEST_LINE or read > most:
+                if len(line) > _LONGEST_LINE or read > most or number > _MOST_LINES:
                     raise ArtifactError(f"{path}, row {number + 1}: is too long, or the file unfolds to more than text does")
                 if not line:
                     return
@@ -150,7 +151,7 @@ def _opened(path: Path) -> BinaryIO:
 
 def _parsed(line: bytes, path: Path, index: int) -> Any:
     where = f"{path}, row {index + 1}"
-    if line.lstrip()[:1] == b"[":
+    if index == 0 and line.lstrip()[:1] == b"[":
         raise ArtifactError(f"{where}: is a JSON array; one object a line is read, which `jq -c '.[]' FILE` makes of an array")
     try:
         return json.loads(line.decode("utf-8"))

@@ -17,6 +17,8 @@ from critical_tokens.records import Failure
 
 # What a model needs to run here: no pickled weights, no code.
 _MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
+# The same weights once more: in the format of their makers, in the folders of other runtimes, or as somebody's adapter.
+_TWICE = ("consolidated*.safetensors", "*/*.safetensors")
 _DATASET_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "README.md")
 
 
@@ -95,23 +97,46 @@ def _what(repository: Repository) -> dict[str, Any]:
     """What is fetched of a repository, and looked for in the cache."""
     patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
     identity = {"repo_id": repository.id, "repo_type": repository.kind, "revision": repository.revision}
-    return {**identity, "allow_patterns": list(patterns)}
+    twice = _TWICE if repository.kind == "model" else ()
+    return {**identity, "allow_patterns": list(patterns), "ignore_patterns": list(twice)}
 
 
 def _facts(repository: Repository) -> dict[str, Any]:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
+
+    if constants.is_offline_mode():
+        # The hub is switched off (HF_HUB_OFFLINE): what lies in the cache is all that is known.
+        snapshot(repository)
+        return {**asdict(repository), "commit": repository.revision, "files": []}
 
     with _explained(repository):
         info = HfApi().repo_info(
             repository.id, repo_type=repository.kind, revision=repository.revision, files_metadata=True, timeout=30
         )
-        # A gated repository shows its list of files to everyone.
-        HfApi().auth_check(repository.id, repo_type=repository.kind)
         names = [f.rfilename for f in info.siblings]
+        if names:
+            _ask_for(repository, names[0])
     if repository.kind == "model" and not any(name.endswith(".safetensors") for name in names):
         raise HubError(f"{repository}: has no safetensors; other weights are not loaded, because they may run code")
     files = [{"name": f.rfilename, "size": f.size, "sha256": f.lfs.sha256 if f.lfs else None} for f in info.siblings]
     return {**asdict(repository), "commit": info.sha, "files": files}
+
+
+def _ask_for(repository: Repository, name: str) -> None:
+    """Whether a file may be read: a gated repository shows its list of files to everyone.
+
+    Proxies of companies know the addresses of files, but not that of the hub's own check of rights.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository.id, name, repo_type=repository.kind, revision=repository.revision)
+    try:
+        get_hf_file_metadata(url, timeout=30)
+    except (errors.GatedRepoError, errors.RepositoryNotFoundError):
+        raise
+    except errors.HTTPError:
+        # A proxy that answers no questions about files; whether they can be had shows when they are fetched.
+        return
 
 
 @contextmanager

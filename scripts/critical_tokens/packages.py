@@ -18,7 +18,7 @@ from critical_tokens.records import Failure, replacing
 
 MANIFEST = "manifest.json"
 # Paths below the results folder; nothing of a package is written anywhere else.
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)+\.(parquet|json|csv|safetensors)")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(/[A-Za-z0-9][\w.-]{0,99}){1,7}\.(parquet|json|csv|safetensors)", re.ASCII)
 
 
 class PackageError(Failure):
@@ -60,6 +60,8 @@ def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any
     Raises PackageError for a file that is no package, whose checksum is wrong, that would lie outside `results`, or that is
     there already with other bytes (unless `replace`).
     """
+    if not package.is_file():
+        raise PackageError(f"{package}: is no file")
     folder = results / f".{package.name}.unpacked"
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -70,11 +72,11 @@ def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any
                 if member.name == MANIFEST:
                     continue
                 if member.name not in listed or not member.isfile() or not _NAME.fullmatch(member.name):
-                    raise PackageError(f"{package}: {member.name!r} does not belong into a package")
+                    raise PackageError(f"{package}: {member.name[:200]!r} does not belong into a package")
                 _extract(tar, member, folder / member.name, listed[member.name], package)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, (tarfile.TarError, EOFError)):
+        if isinstance(error, (tarfile.TarError, EOFError, UnicodeError)):
             raise PackageError(f"{package}: is no complete tar file ({error})") from error
         raise
     missing = [name for name in listed if not (folder / name).is_file()]
@@ -101,9 +103,21 @@ def _manifest(tar: tarfile.TarFile, package: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(tar.extractfile(first).read())
         files = {str(name): {"sha256": str(facts["sha256"])} for name, facts in manifest["files"].items()}
-        return {"model": str(manifest["model"]), "dataset": str(manifest["dataset"]), "files": files}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = {"model": str(manifest["model"]), "dataset": str(manifest["dataset"]), "files": files}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackageError(f"{package}: its manifest cannot be read ({error})") from error
+    _check_names(list(files), package)
+    return found
+
+
+def _check_names(names: Sequence[str], package: Path) -> None:
+    """Raise PackageError for names that some file system takes for one another, or a file that is a folder, too."""
+    folders = {parent.as_posix().lower() for name in names for parent in Path(name).parents}
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name or name.lower() in folders:
+            raise PackageError(f"{package}: {name[:200]!r} collides with {other[:200]!r} or a folder of its name")
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, stated: dict[str, Any], package: Path) -> None:

@@ -1,0 +1,182 @@
+"""Problems from files as people have them: gold answers of every form, encodings, and files that are something else."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from critical_tokens import annotations, datasets, records
+from critical_tokens.records import ArtifactError
+
+STATED = {"question": "question", "answer": "answer"}
+WORKED = {"question": "question", "solution": "answer"}
+
+
+def problems(tmp_path, content, columns=WORKED, name="a.jsonl", **options):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return datasets.from_json_lines(path, "train", columns, **options)
+
+
+def row(answer, question="How many?"):
+    return json.dumps({"question": question, "answer": answer})
+
+
+@pytest.mark.parametrize(
+    ("answer", "columns", "gold"),
+    [
+        (18, STATED, "18"),
+        (27.0, STATED, "27"),
+        (2.5, STATED, "2.5"),
+        (-3, STATED, "-3"),
+        (["18"], STATED, "18"),
+        ([7], STATED, "7"),
+        ("1,234", STATED, "1,234"),
+        ("9+9=18\n#### $18", WORKED, "18"),
+        ("so\n#### -€1,200", WORKED, "-1200"),
+        (r"so $\boxed{x \in [-2,7]}$", WORKED, r"x \in [-2,7]"),
+        (r"so $\boxed{\mbox{four}}$", WORKED, r"\mbox{four}"),
+    ],
+)
+def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
+    assert [p["answer"] for p in problems(tmp_path, row(answer), columns)] == [gold]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "complaint"),
+    [
+        (row("9 (apples)"), STATED, "row 1: the gold answer '9 (apples)' is found wrong by its own grader"),
+        (row("45 cm"), STATED, "'45 cm' is found wrong"),
+        (row("a" * 1500), STATED, "is found wrong"),
+        (row(True), STATED, "row 1: has no answer in column 'answer'; its value is 'True'"),
+        (row(None), STATED, "its value is 'None'"),
+        (row([1, 2]), STATED, r"its value is '\[1, 2\]'"),
+        (row({"value": 3}), STATED, "has no answer in column"),
+        (row(float("nan")), STATED, "its value is 'nan'"),
+        (row("5", question="  "), STATED, "has no question in column 'question'; its value is '  '"),
+        (row("5", question=7), STATED, "has no question"),
+        ('{"problem": "a", "answer": "5"}', STATED, "has no question in column 'question'; it has problem, answer"),
+        (row("no answer here"), WORKED, "row 1: has no answer"),
+        ('{"question": "\\ud800", "answer": "5"}', STATED, "half a character"),
+        ("", STATED, "has no problems"),
+        ("\n\n", STATED, "has no problems"),
+        ('[{"question": "a", "answer": "5"}]', STATED, "is a JSON array; one object a line"),
+        ("5", STATED, "is no JSON object"),
+        ("[" * 100_000, STATED, "is a JSON array"),
+        ('{"a":' * 100_000, STATED, "row 1: is not JSON"),
+        (b'{"question": "Zo\xeb", "answer": "5"}', STATED, "row 1: is not UTF-8"),
+        (b"PAR1\x15\x04", STATED, "row 1: is not"),
+    ],
+)
+def test_what_is_no_problem_is_named_with_its_row(tmp_path, content, columns, complaint):
+    complaint = complaint.replace("(apples)", r"\(apples\)")
+    with pytest.raises(ArtifactError, match=rf"a\.jsonl.*{complaint}"):
+        problems(tmp_path, content, columns)
+
+
+def test_the_grader_is_that_of_the_style(tmp_path):
+    fraction = row(r"so $\boxed{\frac{1}{2}}$")
+    assert len(problems(tmp_path, fraction, style="math")) == 1
+    with pytest.raises(ArtifactError, match="is found wrong"):
+        problems(tmp_path, fraction, style="gsm8k")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.XLSX"])
+def test_other_formats_are_named(tmp_path, name):
+    with pytest.raises(ArtifactError, match=r"problems come from JSON lines"):
+        problems(tmp_path, "x", name=name)
+
+
+def test_editors_and_systems_leave_their_marks(tmp_path):
+    """A byte-order mark, line ends of Windows, line separators inside strings, letters of everybody."""
+    lines = [row("#### 5", "Zoë has 5 \u2028 pens. 😀?"), row("#### 6", "多少?")]
+    found = problems(tmp_path, b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    assert [p["question"] for p in found] == ["Zoë has 5 \u2028 pens. 😀?", "多少?"]
+    assert [p["answer"] for p in found] == ["5", "6"]
+
+
+def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
+    for content in (b" " * (1 << 27), b"\n" * (1 << 27)):
+        with pytest.raises(ArtifactError, match="unfolds to more than text does"):
+            problems(tmp_path, gzip.compress(content, 1), name="a.jsonl.gz")
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jsonl").write_text(row("#### 5"))
+    assert len(datasets.from_json_lines(records.Path("~/a.jsonl"), "train", WORKED)) == 1
+
+
+def prepare(tmp_path, *options, environment=None):
+    command = [
+        sys.executable,
+        ROOT / "scripts" / "prepare_dataset.py",
+        "--question",
+        "question",
+        "--solution",
+        "answer",
+        *options,
+    ]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert b"Traceback" not in result.stderr, result.stderr
+    return result
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
+def test_no_locale_changes_a_letter(tmp_path, locale):
+    (tmp_path / "a.jsonl").write_text(row("#### 5", "Zoë has 5 pens."), encoding="utf-8")
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    prepare(tmp_path, "--path", "a.jsonl", "--split", "train", "--output", "zoe.parquet", environment=environment)
+    assert records.read_table(tmp_path / "zoe.parquet", "problems")[0]["question"] == "Zoë has 5 pens."
+
+
+def test_a_test_split_must_not_repeat_the_train_split(tmp_path):
+    train = [row(f"#### {i}", f"What is {i}?") for i in range(200)]
+    (tmp_path / "train.jsonl").write_text("\n".join(train))
+    assert prepare(tmp_path, "--path", "train.jsonl", "--split", "train", "--output", "train.parquet").returncode == 0
+    fresh = [row(f"#### {i}", f"What is {i}?") for i in range(300, 500)]
+    against = ("--against", "train.parquet", "--split", "test", "--output", "test.parquet")
+    for shared, refused in ((2, False), (3, True)):
+        (tmp_path / "test.jsonl").write_text("\n".join([*train[:shared], *fresh[shared:]]))
+        result = prepare(tmp_path, "--path", "test.jsonl", *against)
+        assert (result.returncode != 0) is refused
+        told = (result.stderr if refused else result.stdout).decode()
+        assert f"{shared} of " in told and "200 questions are in train.parquet, too" in told
+
+
+# --- annotations, and rows by problem
+
+
+def test_annotations_are_read_as_spreadsheets_save_them(tmp_path):
+    text = 'problem_id,answer,offset,error_kind\r\ntrain-1,"So 5, then 6",3,calculation\r\n'
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = annotations.read(tmp_path / "a.csv")
+    assert annotations.of_answer(found, "train-1", "So 5, then 6") == (3, "calculation")
+    # The blank that an answer begins with may have been lost on the way to the annotators.
+    assert annotations.of_answer(found, "train-1", " So 5, then 6") == (4, "calculation")
+    assert annotations.of_answer(found, "train-2", "So 5, then 6") is None
+    (tmp_path / "a.csv").write_text(text + 'train-1,"So 5, then 6",3,calculation\n')
+    assert len(annotations.read(tmp_path / "a.csv")) == 1
+    (tmp_path / "a.csv").write_text(text + 'train-1,"So 5, then 6",4,calculation\n')
+    with pytest.raises(ArtifactError, match="row 3: problem train-1 has another annotation"):
+        annotations.read(tmp_path / "a.csv")
+
+
+def test_rows_by_problem_name_what_is_missing_or_twice():
+    rows = [{"problem_id": "a", "x": 1}, {"problem_id": "a", "x": 1}, {"problem_id": "b", "x": 2}]
+    found = records.ByProblem(rows, "pairs.parquet")
+    assert found["b"]["x"] == 2
+    with pytest.raises(ArtifactError, match=r"pairs\.parquet: has no problem c"):
+        found["c"]
+    with pytest.raises(ArtifactError, match="has problem a twice, with different contents"):
+        records.ByProblem([*rows, {"problem_id": "a", "x": 3}], "pairs.parquet")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"n": 1}', "", "[" * 100_000, '{"n": '])
+def test_foreign_metrics_are_named(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is not JSON)"):
+        records.read_object(tmp_path / "metrics.json", ["n", "accuracy"])

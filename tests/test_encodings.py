@@ -1,0 +1,77 @@
+"""Every file is read and written as UTF-8, whatever the machine's locale is."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+TEXT = {"read_text", "write_text"}
+FILES = sorted(p for folder in ("scripts", "docs") for p in (ROOT / folder).rglob("*.py"))
+
+
+def unspecified(tree):
+    """Calls that open a file or a process as text without saying in which encoding."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        words = {k.arg: k.value for k in node.keywords}
+        modes = [a.value for a in (*node.args, words.get("mode")) if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        owner = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
+        opened = name == "open" and owner not in ("os", "tarfile") and not any("b" in mode for mode in modes)
+        opened = opened and not (owner == "gzip" and not any("t" in mode for mode in modes))
+        if (name in TEXT or opened or getattr(words.get("text"), "value", False) is True) and "encoding" not in words:
+            yield node.lineno
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_encodings_are_stated(path):
+    assert list(unspecified(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def test_the_check_sees_what_it_is_for():
+    bad = ["p.read_text()", "p.write_text(x)", "open(p)", "p.open()", "p.open('w')", "gzip.open(p, 'rt')", "run(c, text=True)"]
+    assert [len(list(unspecified(ast.parse(text)))) for text in bad] == [1] * len(bad)
+    good = ["p.open('rb')", "gzip.open(p)", "p.read_bytes()", "p.read_text(encoding='utf-8')", "tarfile.open(p)"]
+    assert [len(list(unspecified(ast.parse(text)))) for text in good] == [0] * len(good)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {scripts!r})
+from critical_tokens import cli
+def main():
+    {body}
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "told"),
+    [
+        ("print('Zo\\xeb \\u591a')", 0, ""),
+        ("raise OSError(28, 'No space left on device', 'results/x.parquet')", 1, "error: results/x.parquet: No space left"),
+        (
+            "raise PermissionError(13, 'Permission denied', 'results/x.parquet')",
+            1,
+            "error: results/x.parquet: Permission denied",
+        ),
+        ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
+        ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
+    ],
+)
+def test_a_program_ends_in_words_on_any_terminal(body, code, told):
+    program = PROGRAM.format(scripts=str(ROOT / "scripts"), body=body)
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, env=environment)
+    assert (result.returncode, b"Traceback" in result.stderr) == (code, False), result.stderr
+    assert told in result.stderr.decode()
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    program = PROGRAM.format(scripts=str(ROOT / "scripts"), body="print('x' * 10_000_000)")
+    command = ["bash", "-c", '"$1" -c "$2" | head -c 5', "bash", sys.executable, program]
+    done = subprocess.run(command, capture_output=True, timeout=30)
+    assert (done.stdout, done.stderr) == (b"xxxxx", b"")
