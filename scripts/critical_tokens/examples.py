@@ -30,7 +30,8 @@ def answer_examples(
     encoded = prompts_by_problem(tokenizer, answered, problems, prompt)
     eos = tokenizer.eos_token_id
     return [
-        answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos)) for r in answered
+        answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos), r["problem_id"])
+        for r in answered
     ]
 
 
@@ -52,5 +53,5 @@ def pair_examples(
         rejected = with_eos(pair["rejected"], pair["rejected_finished"], eos)
         stored = references[pair["problem_id"]] if reference is not None else None
         own = weights(pair, len(rejected)) if weights is not None else None
-        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own))
+        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own, pair["problem_id"]))
     return examples
