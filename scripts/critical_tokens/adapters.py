@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 
 from critical_tokens import alignment, records, training
@@ -47,4 +48,6 @@ def train(
         except (OSError, SafetensorError) as error:
             raise records.Failure(f"{output}: the adapter cannot be written ({error})") from error
         shutil.rmtree(checkpoints, ignore_errors=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # the others describe what one has written
     return trained.history

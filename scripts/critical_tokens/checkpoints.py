@@ -175,7 +175,7 @@ def _not_finite(model: PreTrainedModel) -> str | None:
 
 
 def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The model with an adapter merged into it.
+    """The model with an adapter merged into it, a few of whose log-probabilities are compared before and after.
 
     Raises ArtifactError, naming the file, of an adapter that is not a complete one for this model (see adapter_files.check),
     and where the merged model is another than the trained one.

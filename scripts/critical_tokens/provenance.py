@@ -32,6 +32,7 @@ class Run:
             "inputs": self._inputs,
             "versions": {"python": platform.python_version()} | libraries(),
             "machine": platform.machine(),
+            "checksum": checksum(artifact),
             "wall_seconds": round(time.monotonic() - self._start, 3),
             **facts,
         }
