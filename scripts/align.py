@@ -43,7 +43,7 @@ def main() -> None:
     source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     problems = records.read_table(args.problems, "problems")
-    if methods.REGISTRY[method.objective].data == "answers":
+    if methods.entry_of(method.objective).data == "answers":
         answers = records.read_table(args.answers, "answers")
         examples = answer_examples(
             tokenizer, answers, problems, arguments.prompt(args), args.eos_trained == "true", args.held_out

@@ -9,7 +9,7 @@ import torch
 
 from critical_tokens import objectives
 from critical_tokens.lora import Lora, add_adapter, check_layers, missing_layers
-from critical_tokens.methods import OBJECTIVES, REGISTRY, Compared, Likelihood, Method, Preference
+from critical_tokens.methods import OBJECTIVES, Compared, Likelihood, Method, Preference, entry_of
 from critical_tokens.packing import PackedLikelihood
 from critical_tokens.training import (
     Batch,
@@ -111,7 +111,7 @@ def objective_of(method: Method, packing: bool = False) -> tuple[Objective, Any]
 
     `packing`: the answers of a batch in one row without padding, for the likelihood; pairs are padded.
     """
-    entry = REGISTRY[method.objective]
+    entry = entry_of(method.objective)
     if isinstance(entry, Likelihood):
         return (PackedLikelihood(), collate_packed) if packing else (nll_objective, collate_weighted)
     return lambda model, batch: _preference(entry, method, model, batch), collate_pairs

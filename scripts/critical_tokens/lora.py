@@ -85,6 +85,7 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     else:
         check_layers(type(model).__name__, lora.layers, *_missing(model, lora.layers))
         names = matched(lora.layers, list(linear_layers(model)))
+    present = _missing(model, lora.layers)[1]
     transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in names)
     remove_randomness(model)
     torch.manual_seed(seed)
@@ -102,8 +103,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
         named = lora.layers if isinstance(lora.layers, str) else ", ".join(lora.layers)
         raise Failure(
-            f"lora.layers ({KEYS}) is {named}, but {type(model).__name__} cannot have adapters on all of these: {error}; "
-            f"its linear layers are {', '.join(_missing(model, lora.layers)[1])}"
+            f"lora.layers ({KEYS}) is {named}, but {type(model).__name__} cannot have such adapters on all of these: {error}; "
+            f"its linear layers are {', '.join(present)}"
         ) from error
     return adapted
 
@@ -139,8 +140,8 @@ def _configs(config: Any) -> Iterator[Any]:
 def _repeats(model: PreTrainedModel) -> bool:
     """Whether two passes in training mode give the same logits."""
     was_training = model.training
-    model.train()
-    first, second = few_logits(model), few_logits(model)
+    with torch.random.fork_rng():  # what comes after draws the same numbers whether or not this was looked at
+        first, second = (few_logits(model.train()) for _ in range(2))
     model.train(was_training)
     return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
@@ -154,5 +155,4 @@ def few_logits(model: PreTrainedModel | PeftModel) -> torch.Tensor:
     if any(parameter.is_meta for parameter in model.parameters()):
         return torch.empty(0)
     ids = torch.arange(3, 11, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
-    with torch.random.fork_rng():  # what comes after draws the same numbers whether or not this was looked at
-        return model(input_ids=ids, use_cache=False).logits.float()
+    return model(input_ids=ids, use_cache=False).logits.float()

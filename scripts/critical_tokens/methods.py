@@ -32,8 +32,7 @@ class Method:
     tdpo_alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.objective not in REGISTRY:
-            raise Failure(f"objective is {self.objective!r}, must be one of {', '.join(OBJECTIVES)}")
+        entry_of(self.objective)
 
 
 @dataclass(frozen=True)
@@ -149,3 +148,10 @@ REGISTRY: dict[str, Likelihood | Preference] = {
     "cdpo_released": Preference(_cdpo_released, weighted=True),
 }
 OBJECTIVES = tuple(REGISTRY)
+
+
+def entry_of(objective: str) -> Likelihood | Preference:
+    """What the registry says of an objective. Raises Failure where it knows none of that name."""
+    if objective not in REGISTRY:
+        raise Failure(f"objective is {objective!r}, must be one of {', '.join(REGISTRY)}")
+    return REGISTRY[objective]
