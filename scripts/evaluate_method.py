@@ -23,11 +23,12 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("evaluate_method", args)
 
-    from critical_tokens.sampler import Sampler
-
     problems = records.read_table(args.problems, "problems")[: args.limit]
     if not problems:
         raise records.ArtifactError(f"{args.problems}: has no problem to evaluate (--limit is {args.limit})")
+
+    from critical_tokens.sampler import Sampler
+
     sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
     samples = sampler.sample(
         problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)

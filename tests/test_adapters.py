@@ -230,7 +230,7 @@ def poison(tensors):
     [
         (remove_layer, r"has no weights for model\.layers\.1\.mlp\.up_proj\.weight \(1 such\) of LlamaForCausalLM"),
         (poison, r"model\.layers\.1\.mlp\.up_proj\.weight holds numbers that are not finite"),
-        (hollow, "cannot be loaded as a model"),
+        (hollow, "its model cannot be loaded"),
     ],
 )
 def test_broken_base_weights_are_refused(model, change, words):
@@ -242,10 +242,15 @@ def test_broken_base_weights_are_refused(model, change, words):
 def test_a_truncated_or_absent_base_is_refused(model):
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
-    with pytest.raises(ArtifactError, match=f"{model}: cannot be loaded as a model"):
+    with pytest.raises(ArtifactError, match=f"{model}: its model cannot be loaded"):
         checkpoints.load_model(ModelSource(str(model)))
     weights.unlink()
-    with pytest.raises(ArtifactError, match=f"{model}: cannot be loaded as a model"):
+    (model / "config.json").write_text('{"model_type": "unheard-of"}')
+    with pytest.raises(ArtifactError, match=rf"{model}: its config\.json cannot be loaded"):
+        checkpoints.load_config(ModelSource(str(model)))
+    with pytest.raises(ArtifactError, match=f"{model}: its tokenizer cannot be loaded"):
+        checkpoints.load_tokenizer(ModelSource(str(model)))
+    with pytest.raises(ArtifactError, match=f"{model}: its model cannot be loaded"):
         checkpoints.load_model(ModelSource(str(model)))
 
 

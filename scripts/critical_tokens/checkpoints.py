@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from critical_tokens import hub
-from critical_tokens.records import ArtifactError
+from critical_tokens.records import ArtifactError, Failure, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -45,11 +46,14 @@ def device() -> str:
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model, with an EOS token: the one that finished answers are trained and scored with.
 
-    A tokenizer without one takes the model's first end, see `end_ids`. Raises Failure where there is none.
+    A tokenizer without one takes the model's first end, see `end_ids`. Raises Failure where there is none, and
+    ArtifactError, naming the folder, where the tokenizer cannot be read.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(source), trust_remote_code=False)
+    folder = folder_of(source)
+    with _reading(folder, "its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         named = (tokenizer.convert_ids_to_tokens(i) for i in end_ids(source, tokenizer))
         tokenizer.eos_token = next((name for name in named if name is not None), None)
@@ -67,7 +71,7 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     config = load_config(source)
     text = config.get_text_config(decoder=True)
     own = folder_of(source) / "generation_config.json"
-    generation = records.read_json(own) if own.is_file() else {}
+    generation = read_json(own) if own.is_file() else {}
     stated = _ids(generation.get("eos_token_id"))
     copied = [*_ids(getattr(config, "eos_token_id", None)), *_ids(getattr(text, "eos_token_id", None))]
     if generation.get("_from_model_config"):
@@ -92,10 +96,26 @@ def _ids(stated: object) -> list[int]:
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
-    """The architecture of a base model."""
+    """The architecture of a base model. Raises ArtifactError, naming the folder, where it cannot be read."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder_of(source), trust_remote_code=False)
+    folder = folder_of(source)
+    with _reading(folder, "its config.json"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn what transformers raises of files that it cannot read into an ArtifactError that names the folder."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: {what} cannot be loaded ({str(error)[:300]})") from error
 
 
 # Where configs state the longest sequence: most of them, then Whisper's and the like, MPT's, Bloom's.
@@ -119,7 +139,6 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     import os
 
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -127,7 +146,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
     spread = torch.cuda.device_count() > 1 and not shared
     folder = folder_of(source)
-    try:
+    with _reading(folder, "its model"):
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, source.dtype),
@@ -136,10 +155,6 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
             device_map="auto" if spread else None,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ArtifactError(f"{folder}: cannot be loaded as a model ({str(error)[:300]})") from error
     # Of processes that share a model one loads the weights.
     if not (shared and os.environ.get("LOCAL_RANK", "0") != "0"):
         _check_weights(model, folder, found["missing_keys"])
