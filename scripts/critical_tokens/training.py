@@ -46,6 +46,7 @@ class Settings:
 
     gradient_checkpointing: compute activations twice instead of keeping them. checkpoint_updates: updates between two
     checkpoints, which a training that was stopped goes on from; none if None. packing: see alignment.objective_of.
+    by_length: examples of like length share a batch; of a single process.
     """
 
     learning_rate: float
@@ -86,10 +87,7 @@ def fit(
     """
     from datasets import Dataset
 
-    longest = longest_input(model.config)
-    for example in examples:
-        for length in _lengths(example):
-            check_length(length, longest, example.get("problem_id"))
+    _check_lengths(model, examples)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if settings.batch_size % processes:
         raise Failure(
@@ -98,38 +96,11 @@ def fit(
     saving = checkpoints is not None and settings.checkpoint_updates is not None
     with tempfile.TemporaryDirectory(prefix="training-") as scratch:
         folder = checkpoints if saving else Path(scratch)
-        arguments = TrainingArguments(
-            output_dir=str(folder),
-            learning_rate=settings.learning_rate,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size // processes,
-            use_cpu=not torch.cuda.is_available(),
-            ddp_find_unused_parameters=False,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            gradient_accumulation_steps=settings.accumulation,
-            lr_scheduler_type=settings.schedule,
-            weight_decay=settings.weight_decay,
-            adam_beta2=settings.adam_beta2,
-            max_grad_norm=settings.max_grad_norm,
-            train_sampling_strategy="group_by_length" if settings.by_length else "random",
-            bf16=settings.bf16,
-            seed=settings.seed,
-            data_seed=settings.seed,
-            save_strategy="steps" if saving else "no",
-            save_steps=settings.checkpoint_updates or 1,
-            save_total_limit=1,
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=torch.cuda.is_available(),
-        )
         trainer = _ObjectiveTrainer(
             objective,
             settings,
             model=model,
-            args=arguments,
+            args=_arguments(settings, folder, saving, processes),
             train_dataset=Dataset.from_list(filled(examples, settings.batch_size) if processes > 1 else list(examples)),
             data_collator=without_blanks(collate) if processes > 1 else collate,
             order=FilledOrder(len(examples), settings.batch_size, settings.seed) if processes > 1 else None,
@@ -143,6 +114,37 @@ def fit(
         trainer.train(resume_from_checkpoint=last)
         adapter = trainer.accelerator.get_state_dict(trainer.model)
     return Trained(trainer.history(log_every), adapter, trainer.is_world_process_zero())
+
+
+def _arguments(settings: Settings, folder: Path, saving: bool, processes: int) -> TrainingArguments:
+    """The Trainer's own settings. Warm-up is set once it knows how many updates there are (create_scheduler)."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size // processes,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        gradient_accumulation_steps=settings.accumulation,
+        lr_scheduler_type=settings.schedule,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=settings.max_grad_norm,
+        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+        bf16=settings.bf16,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        save_strategy="steps" if saving else "no",
+        save_steps=settings.checkpoint_updates or 1,
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
 
 
 class Trained(NamedTuple):
@@ -203,6 +205,7 @@ class _ObjectiveTrainer(Trainer):
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 resumption.mark(folder, self._digest, self._rows)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -253,11 +256,14 @@ class _ProgressCallback(TrainerCallback):
         self._progress.close()
 
 
-def _lengths(example: Mapping[str, Any]) -> list[int]:
-    """How many tokens the model reads of an example: of an answer, or of each answer of a pair, with its prompt."""
-    if "answers" in example:
-        return [len(example["prompt"]) + len(answer) for answer in example["answers"]]
-    return [len(example["input_ids"])]
+def _check_lengths(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Raise Failure where an example, or an answer of a pair with its prompt, is longer than the model can read."""
+    longest = longest_input(model.config)
+    for example in examples:
+        inputs = (
+            [example["prompt"] + answer for answer in example["answers"]] if "answers" in example else [example["input_ids"]]
+        )
+        check_length(max(map(len, inputs)), longest, example.get("problem_id"))
 
 
 def pad(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
