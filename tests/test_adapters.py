@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 import torch
-from trainable import NAMES, tiny
 from safetensors.torch import load_file, save_file
+from trainable import NAMES, tiny
 
 from critical_tokens import adapter_files, adapters, alignment, checkpoints, training
 from critical_tokens.checkpoints import ModelSource

@@ -11,8 +11,8 @@ import typing
 
 import pytest
 import torch
-from trainable import NAMES, tiny, tiny_config
 from conftest import ROOT
+from trainable import NAMES, tiny, tiny_config
 
 from critical_tokens import adapters, alignment, lora, methods, packing, scoring, sharing, training
 from critical_tokens.records import Failure

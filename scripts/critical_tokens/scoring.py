@@ -90,7 +90,7 @@ def model_forward(model: PreTrainedModel) -> Callable[[torch.Tensor, torch.Tenso
 
 
 def _check_lengths(model: PreTrainedModel, items: Sequence[Answered]) -> None:
-    longest = longest_input(model.config)
+    longest = longest_input(model)
     for item in items:
         check_length(len(item.prompt) + len(item.answer), longest, item.problem_id)
 

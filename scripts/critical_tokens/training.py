@@ -258,7 +258,7 @@ class _ProgressCallback(TrainerCallback):
 
 def _check_lengths(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]) -> None:
     """Raise Failure where an example, or an answer of a pair with its prompt, is longer than the model can read."""
-    longest = longest_input(model.config)
+    longest = longest_input(model)
     for example in examples:
         inputs = (
             [example["prompt"] + answer for answer in example["answers"]] if "answers" in example else [example["input_ids"]]
