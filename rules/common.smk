@@ -13,6 +13,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 from critical_tokens import briefing, released
 from critical_tokens.configuration import check_config, register_sweeps
+from critical_tokens.methods import REGISTRY as OBJECTIVES
 from critical_tokens.token_weights import NEEDS
 from critical_tokens.workflow import code_version, flags, locate_files, on_hub, visible_gpus
 
@@ -216,7 +217,7 @@ def shots_flags(wildcards, input):
 
 
 def training_stage(method):
-    return "answers" if config["method_registry"][method]["objective"] == "nll" else "pairs"
+    return OBJECTIVES[config["method_registry"][method]["objective"]].data
 
 
 def training_prompt(wildcards):

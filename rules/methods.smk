@@ -68,18 +68,11 @@ def method_settings(method):
 
 def method_flags(wildcards):
     settings = method_settings(wildcards.method)
-    keys = {
-        "nll": (),
-        "dpo": ("gamma",),
-        "rpo": ("gamma", "rpo_alpha"),
-        "tdpo": ("gamma", "tdpo_variant", "tdpo_alpha"),
-        "cdpo": ("gamma",),
-        "cdpo_released": ("gamma",),
-    }[settings["objective"]]
-    own = {key: settings[key] for key in ("objective", *keys)}
+    objective = OBJECTIVES[settings["objective"]]
+    own = {key: settings[key] for key in ("objective", *objective.constants)}
     weights = weights_of(wildcards.method)
     own |= {"weights": weights, "eos_weight": settings["eos_weight"] if weights else None}
-    answers = answers_flags(settings) if settings["objective"] == "nll" else ""
+    answers = answers_flags(settings) if objective.data == "answers" else ""
     return f"{training_flags(settings)} {flags(**own)} {answers}"
 
 
@@ -109,11 +102,12 @@ def own_adapters(wildcards):
 def training_data(wildcards):
     """What a method trains on: the positive set, or pairs with the scores that its objective asks for."""
     entry = config["method_registry"][wildcards.method]
+    objective = OBJECTIVES[entry["objective"]]
     cell = "<results>/{model}/{dataset}"
-    if entry["objective"] == "nll":
+    if objective.data == "answers":
         return {"answers": f"{cell}/positive.parquet"}
     data = {"pairs": f"{cell}/pairs.parquet"}
-    if entry["objective"] != "tdpo":
+    if objective.reference == "stored":
         folder = cell if entry["start"] == "base" else f"{cell}/{entry['start']}/seed{{seed}}"
         data["reference"] = f"{folder}/reference{varied(variant_name(wildcards.method), OWN_REFERENCE)}.parquet"
     tables = {
@@ -127,7 +121,8 @@ def training_data(wildcards):
 def weights_of(method):
     """What a method's rejected tokens weigh; None for methods that do not weigh them."""
     entry = config["method_registry"][method]
-    return entry.get("weights", "contrast") if entry["objective"] in ("cdpo", "cdpo_released") else None
+    weighted = trained(method) and OBJECTIVES[entry["objective"]].weighted
+    return entry.get("weights", "contrast") if weighted else None
 
 
 def training_data_flags(wildcards, input):

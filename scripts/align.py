@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import arguments, cli, provenance, records, token_weights, training_arguments
+from critical_tokens import arguments, cli, methods, provenance, records, token_weights, training_arguments
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
     parser.add_argument("--eos-weight", choices=("scored", "one"), default="scored", help="of rejected answers' EOS in cDPO")
-    parser.add_argument("--objective", required=True, help="nll, dpo, rpo, tdpo, cdpo or cdpo_released")
+    parser.add_argument("--objective", required=True, choices=methods.OBJECTIVES)
     parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
     parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
     parser.add_argument("--tdpo-variant", type=int, default=2, choices=(1, 2))
@@ -35,15 +35,15 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
-    from critical_tokens import adapters, alignment, checkpoints
+    from critical_tokens import adapters, checkpoints
     from critical_tokens.examples import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
-    method = alignment.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
+    method = methods.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
     source = arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     problems = records.read_table(args.problems, "problems")
-    if method.objective == "nll":
+    if methods.entry_of(method.objective).data == "answers":
         answers = records.read_table(args.answers, "answers")
         examples = answer_examples(
             tokenizer, answers, problems, arguments.prompt(args), args.eos_trained == "true", args.held_out

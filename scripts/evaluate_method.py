@@ -23,9 +23,12 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("evaluate_method", args)
 
+    problems = records.read_table(args.problems, "problems")[: args.limit]
+    if not problems:
+        raise records.ArtifactError(f"{args.problems}: has no problem to evaluate (--limit is {args.limit})")
+
     from critical_tokens.sampler import Sampler
 
-    problems = records.read_table(args.problems, "problems")[: args.limit]
     sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
     samples = sampler.sample(
         problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
@@ -37,7 +40,7 @@ def main() -> None:
         "n": n,
         "samples": args.samples,
         "correct": correct,
-        "accuracy": correct / n if n else None,
+        "accuracy": correct / n,
         "low": low,
         "high": high,
         **answers.counts(grades),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records
+from critical_tokens import cli, parts, provenance, records
 
-COUNTED = ("released", "math_verify", "unanswered", "timed_out")
+SUMMED = ("tokens_generated", "correct", "truncated", "released", "math_verify", "unanswered", "timed_out")
 
 
 def main() -> None:
@@ -16,11 +16,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("gather", args)
+    metas = parts.read_metas(args.parts)
     rows = records.join_tables(args.output, args.table, args.parts)
-    metas = [records.read_json(provenance.meta_path(part)) for part in args.parts]
-    sums = {
-        key: sum(m[key] for m in metas) for key in ("tokens_generated", "correct", "truncated", *COUNTED) if key in metas[0]
-    }
+    sums = {key: sum(m[key] for m in metas) for key in SUMMED if all(isinstance(m.get(key), int) for m in metas)}
     run.describe(args.output, rows=rows, parts=len(metas), **sums)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from critical_tokens import workflow
+from critical_tokens import versions
 
 pytestmark = pytest.mark.workflow
 
@@ -44,7 +44,7 @@ def imported(program):
         if path in seen:
             continue
         seen.add(path)
-        pending += workflow._imports(path)
+        pending += versions._imports(path)
         tree = ast.parse(path.read_text())
         typing_only = {
             id(node)

@@ -150,51 +150,6 @@ def test_pairs_are_aligned_with_their_predictions():
     torch.testing.assert_close(batch["weights"], expected)
 
 
-# --- stopped, and gone on with
-
-
-@pytest.mark.parametrize("objective", ["nll", "cdpo"])
-def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, monkeypatch, objective):
-    """Dropout and the order of examples included: the random state is part of a checkpoint."""
-    from safetensors.torch import load_file
-
-    lora = alignment.Lora(4, 8, 0.1, "all-linear")
-    settings = dataclasses.replace(SETTINGS, checkpoint_updates=3)
-    method = alignment.Method(objective)
-    examples = answer_examples() if objective == "nll" else pair_examples(tiny_model)
-
-    def train(name):
-        output = tmp_path / name / "adapter_model.safetensors"
-        return adapters.train(copy.deepcopy(tiny_model), examples, method, settings, lora, output), load_file(output)
-
-    undisturbed, expected = train("whole")
-    steps = []
-    objective_of = alignment.objective_of
-
-    def stopping(method, packing):
-        inner, collate = objective_of(method, packing)
-
-        def objective(model, batch):
-            steps.append(1)
-            if len(steps) == 8:
-                raise KeyboardInterrupt
-            return inner(model, batch)
-
-        return objective, collate
-
-    monkeypatch.setattr(alignment, "objective_of", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train("stopped")
-    assert [p.name for p in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["checkpoint-6"]
-    steps[:] = [1] * 100
-    history, found = train("stopped")
-    assert len(steps) == 100 + 6  # 12 updates, 6 of them done before
-    assert history == undisturbed
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-    assert sorted(p.name for p in (tmp_path / "stopped").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-
-
 def test_recomputed_activations_change_nothing(tiny_model, tmp_path):
     _, plain = run(tiny_model, alignment.Method("dpo"), tmp_path / "plain")
     again = dataclasses.replace(SETTINGS, gradient_checkpointing=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from critical_tokens import hub, records
+from critical_tokens import hub
+from critical_tokens.records import ArtifactError, Failure, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# How far log-probabilities before and after merging an adapter may be apart on average (nats): rounding, and no more.
+_MERGED_APART = {"float32": 0.01, "bfloat16": 0.5, "float16": 0.5}
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,14 @@ def device() -> str:
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model, with an EOS token: the one that finished answers are trained and scored with.
 
-    A tokenizer without one takes the model's first end, see `end_ids`. Raises Failure where there is none.
+    A tokenizer without one takes the model's first end, see `end_ids`. Raises Failure where there is none, and
+    ArtifactError, naming the folder, where the tokenizer cannot be read.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(source), trust_remote_code=False)
+    folder = folder_of(source)
+    with _reading(folder, "its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         named = (tokenizer.convert_ids_to_tokens(i) for i in end_ids(source, tokenizer))
         tokenizer.eos_token = next((name for name in named if name is not None), None)
@@ -63,7 +71,7 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     config = load_config(source)
     text = config.get_text_config(decoder=True)
     own = folder_of(source) / "generation_config.json"
-    generation = records.read_json(own) if own.is_file() else {}
+    generation = read_json(own) if own.is_file() else {}
     stated = _ids(generation.get("eos_token_id"))
     copied = [*_ids(getattr(config, "eos_token_id", None)), *_ids(getattr(text, "eos_token_id", None))]
     if generation.get("_from_model_config"):
@@ -77,9 +85,9 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     return ends
 
 
-def _no_end(source: ModelSource) -> records.Failure:
+def _no_end(source: ModelSource) -> Failure:
     what = "neither its tokenizer nor its generation_config.json names a token of its vocabulary that ends an answer"
-    return records.Failure(f"{source.path}: {what}; set eos_token in tokenizer_config.json")
+    return Failure(f"{source.path}: {what}; set eos_token in tokenizer_config.json")
 
 
 def _ids(stated: object) -> list[int]:
@@ -88,10 +96,26 @@ def _ids(stated: object) -> list[int]:
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
-    """The architecture of a base model."""
+    """The architecture of a base model. Raises ArtifactError, naming the folder, where it cannot be read."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder_of(source), trust_remote_code=False)
+    folder = folder_of(source)
+    with _reading(folder, "its config.json"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn what transformers raises of files that it cannot read into an ArtifactError that names the folder."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: {what} cannot be loaded ({str(error)[:300]})") from error
 
 
 # Where configs state the longest sequence: most of them, then Whisper's and the like, MPT's, Bloom's.
@@ -110,6 +134,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
 
     One process spreads the model over the GPUs that it sees, layer by layer; of several processes, each leaves it to the
     Trainer where the model goes. An adapter is named by its adapter_model.safetensors; its configuration lies beside it.
+    Raises ArtifactError, naming the file, where weights or adapters are missing, incomplete, not finite or another model's.
     """
     import os
 
@@ -120,17 +145,72 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     logging.disable_progress_bar()
     shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
     spread = torch.cuda.device_count() > 1 and not shared
-    model = AutoModelForCausalLM.from_pretrained(
-        folder_of(source),
-        dtype=getattr(torch, source.dtype),
-        trust_remote_code=False,
-        use_safetensors=True,
-        device_map="auto" if spread else None,
-    )
+    folder = folder_of(source)
+    with _reading(folder, "its model"):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, source.dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            device_map="auto" if spread else None,
+            output_loading_info=True,
+        )
+    # Of processes that share a model one loads the weights.
+    if not (shared and os.environ.get("LOCAL_RANK", "0") != "0"):
+        _check_weights(model, folder, found["missing_keys"])
     if not (spread or shared):
         model = model.to(device())
     for adapter in adapters:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter.parent).merge_and_unload()
+        model = merged(model, adapter)
     return model
+
+
+def _check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str]) -> None:
+    """Raise ArtifactError where weights are missing, which transformers makes up, or are no numbers."""
+    if missing:
+        raise ArtifactError(
+            f"{folder}: has no weights for {min(missing)} ({len(missing)} such) of {type(model).__name__}: "
+            "the files are incomplete, or another model's"
+        )
+    name = _not_finite(model)
+    if name:
+        raise ArtifactError(f"{folder}: {name} holds numbers that are not finite; the files are broken")
+
+
+def _not_finite(model: PreTrainedModel) -> str | None:
+    """The name of a weight that has a nan or an infinity, if there is one."""
+    import torch
+
+    for name, value in model.named_parameters():
+        if value.is_floating_point() and not value.is_meta and value.numel():
+            low, high = value.detach().aminmax()  # a nan anywhere is both; no copy is made
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                return name
+    return None
+
+
+def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """The model with an adapter merged into it, a few of whose log-probabilities are compared before and after.
+
+    Raises ArtifactError, naming the file, of an adapter that is not a complete one for this model (see adapter_files.check),
+    and where the merged model is another than the trained one.
+    """
+    from peft import PeftModel
+
+    from critical_tokens import adapter_files
+    from critical_tokens.lora import few_logits
+
+    adapter_files.check(adapter, model.config)
+    adapted = PeftModel.from_pretrained(model, adapter.parent).eval()
+    expected = few_logits(adapted).log_softmax(-1)
+    whole = adapted.merge_and_unload()
+    name = _not_finite(whole)
+    if name:
+        raise ArtifactError(f"{adapter}: makes {name} larger than its numbers can be; train the adapter again")
+    apart = float((few_logits(whole).log_softmax(-1) - expected).abs().mean()) if expected.numel() else 0.0
+    if not apart <= _MERGED_APART[str(whole.dtype).removeprefix("torch.")]:
+        raise ArtifactError(
+            f"{adapter}: the model with this adapter merged differs from the model that was trained ({apart:.2g} on average, "
+            "in log-probability); name fewer layers in lora.layers and train it again"
+        )
+    return whole

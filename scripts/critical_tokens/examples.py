@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from critical_tokens.alignment import answer_example, pair_example
 from critical_tokens.prompts import Prompt, prompts_by_problem, with_eos
-from critical_tokens.records import Row
+from critical_tokens.records import ArtifactError, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,8 @@ def answer_examples(
     encoded = prompts_by_problem(tokenizer, answered, problems, prompt)
     eos = tokenizer.eos_token_id
     return [
-        answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos)) for r in answered
+        answer_example(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos), r["problem_id"])
+        for r in answered
     ]
 
 
@@ -42,7 +43,10 @@ def pair_examples(
     reference: Sequence[Row] | None,
     weights: Callable[[Row, int], list[float]] | None,
 ) -> list[dict[str, Any]]:
-    """Training examples of a preference objective. `weights` of a pair's rejected tokens, whose number it is told."""
+    """Training examples of a preference objective. `weights` of a pair's rejected tokens, whose number it is told.
+
+    Raises ArtifactError, naming the problem, where the stored reference has no row for a pair, or one for other answers.
+    """
     encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
     references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}
     eos = tokenizer.eos_token_id
@@ -50,7 +54,9 @@ def pair_examples(
     for pair in pairs:
         chosen = with_eos(pair["chosen"], pair["chosen_finished"], eos)
         rejected = with_eos(pair["rejected"], pair["rejected_finished"], eos)
-        stored = references[pair["problem_id"]] if reference is not None else None
+        stored = references.get(pair["problem_id"])
+        if reference is not None and (stored is None or tuple(map(len, stored)) != (len(chosen), len(rejected))):
+            raise ArtifactError(f"reference: has no log-probabilities of the answers to problem {pair['problem_id']}")
         own = weights(pair, len(rejected)) if weights is not None else None
-        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own))
+        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own, pair["problem_id"]))
     return examples

@@ -21,9 +21,14 @@ def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
     return picked - logits.logsumexp(-1)
 
 
-def weighted_nll(logps: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of the negative log-likelihood over all tokens of the batch; 0 where no token has weight. Scalar."""
-    return -(weights * logps).sum() / weights.sum().clamp_min(1e-12)
+def weighted_nll(logps: Tensor, weights: Tensor, total: Tensor | None = None) -> Tensor:
+    """Weighted mean of the negative log-likelihood over the tokens; 0 where no token has weight. Scalar.
+
+    `total` is the weight that the sum is divided by: that of all batches of an update, where this is one of several; the
+    batch's own weight if None.
+    """
+    total = weights.sum() if total is None else total
+    return -(weights * logps).sum() / total.clamp_min(1e-12)
 
 
 def log_ratio(logps: Tensor, reference: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:

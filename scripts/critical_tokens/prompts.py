@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from critical_tokens.records import Failure, Row
+from critical_tokens.records import ArtifactError, Failure, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -138,9 +138,12 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[i
 def prompts_by_problem(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], problems: Sequence[Row], prompt: Prompt
 ) -> dict[str, list[int]]:
-    """Prompt token ids of the problems that rows refer to."""
+    """Prompt token ids of the problems that rows refer to. Raises ArtifactError where one is not among the problems."""
     wanted = {r["problem_id"] for r in rows}
     asked = [p for p in problems if p["problem_id"] in wanted]
+    unknown = wanted - {p["problem_id"] for p in asked}
+    if unknown:
+        raise ArtifactError(f"problem {min(unknown)} is not among the problems ({len(unknown)} such): tables of different data")
     encoded = encode_prompts(tokenizer, [p["question"] for p in asked], prompt)
     return {p["problem_id"]: ids for p, ids in zip(asked, encoded, strict=True)}
 

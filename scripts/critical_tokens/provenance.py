@@ -30,8 +30,9 @@ class Run:
             "program": self._program,
             "settings": self._args,
             "inputs": self._inputs,
-            "versions": {"python": platform.python_version()} | _versions(),
+            "versions": {"python": platform.python_version()} | libraries(),
             "machine": platform.machine(),
+            "checksum": checksum(artifact),
             "wall_seconds": round(time.monotonic() - self._start, 3),
             **facts,
         }
@@ -60,7 +61,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _versions() -> dict[str, str]:
+def libraries() -> dict[str, str]:
+    """The installed versions of the libraries that results depend on."""
     found = {}
     for name in _LIBRARIES:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from critical_tokens.lengths import check_length, longest_input
 from critical_tokens.prompts import Prompt, prompts_by_problem, with_eos
 from critical_tokens.records import Row
 
@@ -21,6 +22,7 @@ class Answered:
 
     prompt: Sequence[int]
     answer: Sequence[int]
+    problem_id: str | None = None
 
 
 def answered_side(
@@ -29,7 +31,7 @@ def answered_side(
     """The chosen or the rejected answers of pairs, to be scored by a model."""
     encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
     eos = tokenizer.eos_token_id
-    return [Answered(encoded[p["problem_id"]], with_eos(p[side], p[f"{side}_finished"], eos)) for p in pairs]
+    return [Answered(encoded[p["problem_id"]], with_eos(p[side], p[f"{side}_finished"], eos), p["problem_id"]) for p in pairs]
 
 
 def contrastive_logps(positive: torch.Tensor, negative: torch.Tensor, beta: float) -> torch.Tensor:
@@ -87,9 +89,19 @@ def model_forward(model: PreTrainedModel) -> Callable[[torch.Tensor, torch.Tenso
     return lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits
 
 
+def _check_lengths(model: PreTrainedModel, items: Sequence[Answered]) -> None:
+    longest = longest_input(model)
+    for item in items:
+        check_length(len(item.prompt) + len(item.answer), longest, item.problem_id)
+
+
 @torch.inference_mode()
 def answer_logps(model: PreTrainedModel, items: Sequence[Answered], max_tokens: int) -> list[list[float]]:
-    """log p(y_t | x, y_<t) of every answer token, in the order of the items."""
+    """log p(y_t | x, y_<t) of every answer token, in the order of the items.
+
+    Raises Failure, naming the problem, where a prompt and its answer are longer than the model can read.
+    """
+    _check_lengths(model, items)
     out: list[list[float]] = [[] for _ in items]
     for i, logits in answer_logits(model_forward(model), items, model.device, max_tokens):
         out[i] = _picked(logits.float().log_softmax(-1), items[i].answer)
@@ -109,7 +121,11 @@ class Contrast:
 def contrast(
     positive: PreTrainedModel, negative: PreTrainedModel, items: Sequence[Answered], beta: float, max_tokens: int
 ) -> list[Contrast]:
-    """Contrastive scores of every answer token, in the order of the items. Low means: likely critical."""
+    """Contrastive scores of every answer token, in the order of the items. Low means: likely critical.
+
+    Raises Failure, naming the problem, where a prompt and its answer are longer than the model can read.
+    """
+    _check_lengths(positive, items)
     out: list[Contrast | None] = [None] * len(items)
 
     def both(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

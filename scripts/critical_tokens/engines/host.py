@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import TYPE_CHECKING
 
-from critical_tokens.checkpoints import context_of
+from critical_tokens.lengths import longest_input
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ class Host:
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.name = f"{type(model).__name__} ({model.config.model_type})"
-        self.context: int = min(context_of(model.config) or sys.maxsize, _positions(model))
+        self.context: int = longest_input(model)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def logits(self, keep: int, **inputs: object) -> torch.Tensor:
@@ -32,10 +31,3 @@ class Host:
         if self._keeps:
             inputs["logits_to_keep"] = keep
         return self.model(**inputs).logits[:, -keep:]
-
-
-def _positions(model: PreTrainedModel) -> int:
-    """The positions of a table of position embeddings that begins behind its padding row (RoBERTa's)."""
-    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
-    padded = [table for table in tables if getattr(table, "padding_idx", None) is not None]
-    return min((table.num_embeddings - table.padding_idx - 1 for table in padded), default=sys.maxsize)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from critical_tokens.checkpoints import ModelSource, load_model, load_tokenizer
+from critical_tokens.checkpoints import ModelSource, load_config, load_model, load_tokenizer
 from critical_tokens.engines.protocol import Engine
 from critical_tokens.engines.stopping import Stop
 from critical_tokens.records import Failure
@@ -55,10 +55,13 @@ def open_engine(
         from critical_tokens.engines.transformers import TransformersEngine
 
         return TransformersEngine(load_model(source, adapters), eos_token_id, settings.max_batch_tokens, stop)
+    from critical_tokens import adapter_files
     from critical_tokens.engines.vllm import VllmEngine
 
     own = {"tensor_parallel": settings.tensor_parallel, "context": settings.context, "stop": stop}
     if len(adapters) <= 1:
+        for adapter in adapters:
+            adapter_files.check(adapter, load_config(source))
         adapter = adapters[0].parent if adapters else None
         return VllmEngine(source, eos_token_id, settings.max_batch_tokens, adapter=adapter, **own)
     with tempfile.TemporaryDirectory(prefix="merged-") as folder:
