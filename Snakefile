@@ -1,6 +1,7 @@
 # Replication of "Critical Tokens Matter" (Lin et al., arXiv 2411.19943, ICML 2025).
 #
 # results/data/{dataset}/{split}.parquet            problems
+# results/checked/                                  what was found out about a model before it is used
 # results/hub/                                      what was asked of the hub, and what was fetched
 # results/{model}/{dataset}/trajectories.parquet    sampled answers; beside it grades, positive, negative, pairs, rollouts,
 #                                                   critical, replacement, contrast (one table each)
@@ -33,6 +34,7 @@ include: "rules/targets.smk"
 include: "rules/hub.smk"
 include: "rules/pretraining.smk"
 include: "rules/data.smk"
+include: "rules/models.smk"
 include: "rules/trajectories.smk"
 include: "rules/rollouts.smk"
 include: "rules/contrast.smk"

@@ -41,7 +41,13 @@ def varied(variant, keys):
 
 
 def contrast_settings(wildcards):
-    return config["contrast"] | VARIANTS[wildcards.variant]
+    settings = config["contrast"] | VARIANTS[wildcards.variant]
+    return settings | {"lora": settings["lora"] | {"layers": contrast_layers(wildcards.model)}}
+
+
+def contrast_layers(model):
+    """The layers that the contrastive models adapt; their names differ between architectures."""
+    return config["model_registry"][model].get("contrast_layers", config["contrast"]["lora"]["layers"])
 
 
 def contrast_flags(wildcards):

@@ -10,6 +10,7 @@ COST    sampling: seconds (pocket), GPU hours (paper)
 rule sample:
     """Sample answers to the train problems."""
     input:
+        checked="<results>/checked/{model}.json",
         model=model_files,
         shots=shots_for("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
@@ -108,6 +109,7 @@ if RELEASED:
         """The authors' positive set, negative set and preference pairs instead of sampled ones."""
         input:
             files=released_files,
+            checked="<results>/checked/{model}.json",
             model=model_files,
             shots=shots_for("pairs"),
             problems="<results>/data/{dataset}/train.parquet",

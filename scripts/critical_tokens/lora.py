@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ALL_LINEAR = "all-linear"
 # The config keys that set the layers, as messages name them.
-KEYS = "contrast.lora.layers, or alignment.lora.layers for the methods"
+KEYS = "contrast.lora.layers or the model's contrast_layers, and alignment.lora.layers for the methods"
 # Settings of a model that draw random numbers in training: dropout of any kind, layers left out, jitter of routers.
 _RANDOM = ("drop", "jitter")
 

@@ -1,0 +1,39 @@
+"""Each base model once, before anything is sampled from it.
+
+READS   the files of a base model
+WRITES  <results>/checked/{model}.json
+PAPER   nothing
+COST    seconds
+"""
+
+
+def lora_layers(wildcards):
+    """The layers that the contrastive models and the selected methods adapt with LoRA."""
+    asked = [contrast_layers(wildcards.model)]
+    asked += [method_settings(method)["lora"]["layers"] for method in config["methods"] if trained(method)]
+    return list(dict.fromkeys(layer for layers in asked for layer in layers))
+
+
+rule check_model:
+    """A model has a tokenizer, an end of answers, and the layers that LoRA asks for."""
+    input:
+        model_files,
+    output:
+        "<results>/checked/{model}.json",
+    log:
+        "<logs>/check_model/{model}.log",
+    benchmark:
+        "<benchmarks>/check_model/{model}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("check_model"),
+        model=model_flags,
+        layers=lambda wildcards: flags(layers=lora_layers(wildcards)),
+    shell:
+        f"python {SCRIPTS}/check_model.py"
+        " {params.model}"
+        " --model-name {wildcards.model}"
+        " {params.layers}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,37 @@
+"""Check a base model before anything is sampled: it has a tokenizer, an end of answers, and the layers that LoRA asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from critical_tokens import arguments, cli, provenance, records
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    arguments.add_model(parser)
+    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--layers", nargs="+", required=True, help="what LoRA asks for: all-linear, or names of linear layers")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    run = provenance.Run("check_model", args)
+
+    from critical_tokens import checkpoints, lora
+
+    source = arguments.model_source(args)
+    config = checkpoints.load_config(source)
+    named = [layer for layer in args.layers if layer != lora.ALL_LINEAR]
+    missing, present = lora.missing_layers(config, named)
+    lora.check_layers(args.model_name, named, missing, present)
+    facts = {
+        "architecture": config.model_type,
+        "context": checkpoints.context_of(config),
+        "ends": sorted(checkpoints.end_ids(source, checkpoints.load_tokenizer(source))),
+        "linear_layers": present,
+    }
+    records.write_json(args.output, facts)
+    run.describe(args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main)
