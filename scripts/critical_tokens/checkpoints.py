@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from critical_tokens import hub
-from critical_tokens.records import ArtifactError, Failure, read_json
+from critical_tokens.records import ArtifactError, Failure, expanded, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ def folder_of(source: ModelSource) -> Path:
 
     Raises HubError where there is neither.
     """
-    folder = Path(source.path).expanduser()
+    folder = expanded(source.path)
     return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
 
 

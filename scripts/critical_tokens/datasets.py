@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from critical_tokens import answers, hub
 from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
-from critical_tokens.records import ArtifactError, Row
+from critical_tokens.records import ArtifactError, Row, expanded
 
 # A file that unfolds to more than this is no set of problems: text compresses five- to tenfold, a gzip bomb a thousandfold.
 _MOST_UNFOLDED, _ALWAYS = 100, 1 << 24
@@ -53,7 +53,7 @@ def from_json_lines(
     style: whose grader must find the gold answers right where they are stated; None for any.
     Raises ArtifactError naming file and row for a row that is no problem, and for a file without any.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise ArtifactError(f"{path}: does not exist")
     if path.suffix.lower() in _OTHER_FORMATS:

@@ -77,6 +77,14 @@ SCHEMAS: dict[str, pa.Schema] = {
 }  # fmt: skip
 
 
+def expanded(path: str | Path) -> Path:
+    """A path that a user wrote, with the home folder in the place of "~". The "~" of an unknown user stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 class Failure(Exception):
     """Something that the user can mend: programs end with its message instead of a traceback."""
 

@@ -33,7 +33,7 @@ def files(folder: Path, style: str | None = None) -> dict[str, Path]:
     """
     found = {}
     for kind, pattern in PATTERNS.items():
-        paths = [p for p in sorted(folder.expanduser().glob(pattern)) if "unfinished" not in p.name]
+        paths = [p for p in sorted(records.expanded(folder).glob(pattern)) if "unfinished" not in p.name]
         paths = [p for p in paths if kind == "scores" or "CE_scored" not in p.name]
         if len(paths) > 1 and style is not None:
             paths = [p for p in paths if p.name.upper().startswith(f"{NAMES[style]}.")] or paths
