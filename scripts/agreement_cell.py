@@ -28,8 +28,8 @@ def main() -> None:
     from critical_tokens import agreement
 
     critical = records.read_table(args.critical, "critical")
-    contrast = {row["problem_id"]: row["scores"] for row in records.read_table(args.contrast, "contrast")}
-    base = {row["problem_id"]: row["rejected_logps"] for row in records.read_table(args.reference, "reference")}
+    contrast = records.read_by_problem(args.contrast, "contrast", "scores")
+    base = records.read_by_problem(args.reference, "reference", "rejected_logps")
     row = agreement.agreement_row(critical, contrast, base)
     records.write_csv(
         args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, "variant": args.variant, **row}])

@@ -22,7 +22,7 @@ def main() -> None:
     from critical_tokens import agreement
 
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
-    rejected = {r["problem_id"]: r["rejected"] for r in records.read_table(args.pairs, "pairs")}
+    rejected = records.read_by_problem(args.pairs, "pairs", "rejected")
     critical = records.read_table(args.critical, "critical")
     kinds = {}
     for row in critical:

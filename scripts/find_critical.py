@@ -23,8 +23,8 @@ def main() -> None:
     run = provenance.Run("find_critical", args)
 
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
-    problems = records.ByProblem(records.read_table(args.problems, "problems"), args.problems)
-    pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
+    problems = records.read_by_problem(args.problems, "problems")
+    pairs = records.read_by_problem(args.pairs, "pairs")
     annotated = annotations.read(args.annotations) if args.annotations else {}
     rows = []
     for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):

@@ -22,11 +22,14 @@ def main() -> None:
 
     from critical_tokens import plots
 
-    problems = records.ByProblem(records.read_table(args.problems, "problems"), args.problems)
-    pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
-    rollouts: dict[str, dict[int, float]] = {}
+    problems = records.read_by_problem(args.problems, "problems")
+    pairs = records.read_by_problem(args.pairs, "pairs")
+    curves: dict[str, dict[int, float]] = {}
     for row in records.read_table(args.rollouts, "rollouts"):
-        rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["score"]
+        curves.setdefault(row["problem_id"], {})[row["position"]] = row["score"]
+    rollouts = records.ByProblem(
+        ({"problem_id": name, "scores": curve} for name, curve in curves.items()), args.rollouts, "scores"
+    )
     replacement = records.read_table(args.replacement, "replacement")
 
     # The clearest fall to a critical token; first among those that are lost before anything is wrong ("owed" in the paper),
@@ -46,6 +49,8 @@ def main() -> None:
     branches, rates = {}, {}
     for arm in ("kept", "replaced"):
         rows = [r for r in replacement if r["problem_id"] == name and r["arm"] == arm]
+        if not rows:
+            raise records.ArtifactError(f"{args.replacement}: has no {arm} answers to problem {name}")
         texts = Counter((prompts.decode(tokenizer, r["answer"][position:]).strip(), r["correct"]) for r in rows)
         branches[arm] = [(text, n, correct) for (text, correct), n in texts.most_common(4)]
         rates[arm] = sum(r["correct"] for r in rows) / len(rows)

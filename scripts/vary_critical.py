@@ -32,10 +32,10 @@ def main() -> None:
     rows = []
     for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
         model, dataset = cell.split(":")
-        truth = {row["problem_id"]: row["first_wrong"] for row in records.read_table(found, "critical")}
+        truth = records.read_by_problem(found, "critical", "first_wrong")
         scored = groupby(records.read_table(rollouts, "rollouts"), key=lambda row: row["problem_id"])
         counts = {name: [(r["n"], r["correct"]) for r in group if r["position"] >= 0] for name, group in scored}
-        whole = {row["problem_id"]: row["length"] for row in records.read_table(found, "critical")}
+        whole = records.read_by_problem(found, "critical", "length")
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
             what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
             raise records.ArtifactError(f"{rollouts}: {what}")

@@ -1,11 +1,16 @@
 """Every file is read and written as UTF-8, whatever the machine's locale is."""
 
 import ast
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
+
+from critical_tokens import records
 
 TEXT = {"read_text", "write_text"}
 FILES = sorted(p for folder in ("scripts", "docs") for p in (ROOT / folder).rglob("*.py"))
@@ -59,6 +64,8 @@ cli.run(main)
             "error: results/x.parquet: Permission denied",
         ),
         ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
+        ("raise RuntimeError('Error while serializing: I/O error: full (os error 28)')", 1, "error: a file: No space left"),
+        ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
         ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )
@@ -68,6 +75,31 @@ def test_a_program_ends_in_words_on_any_terminal(body, code, told):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, env=environment)
     assert (result.returncode, b"Traceback" in result.stderr) == (code, False), result.stderr
     assert told in result.stderr.decode()
+
+
+def test_other_errors_stay_what_they_are():
+    program = PROGRAM.format(scripts=str(ROOT / "scripts"), body="raise RuntimeError('a fault of ours')")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30)
+    assert b"Traceback" in result.stderr
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    """The file that a program writes to first is one of a device that is always full."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    frame = pd.DataFrame({"a": [1]})
+    for name, write in (
+        ("a.parquet", lambda path: records.write_table(path, "critical", [])),
+        ("a.json", lambda path: records.write_json(path, {"a": 1})),
+        ("a.csv", lambda path: records.write_csv(path, frame)),
+    ):
+        path = tmp_path / name
+        (tmp_path / f".{name}.{os.getpid()}.part").symlink_to(full)
+        with pytest.raises(OSError, match="No space left") as raised:
+            write(path)
+        assert (raised.value.errno, raised.value.filename) == (28, str(path))
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from critical_tokens import datasets, records
 from critical_tokens.records import ArtifactError
@@ -12,7 +15,7 @@ GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True, "re
 
 
 def test_a_table_comes_back_as_it_went(tmp_path):
-    rows = [GRADE, GRADE | {"answer": "5", "correct": False}]
+    rows = [GRADE, GRADE | {"sample_id": 1, "answer": "5", "correct": False}]
     records.write_table(tmp_path / "grades.parquet", "grades", rows)
     assert records.read_table(tmp_path / "grades.parquet", "grades") == rows
 
@@ -30,6 +33,28 @@ def test_truncated_foreign_and_missing_tables_are_named(tmp_path):
     path.write_text("hello")
     with pytest.raises(ArtifactError, match=f"{path}: is not a complete Parquet file"):
         records.read_table(path, "grades")
+
+
+@pytest.mark.parametrize("other", [{}, {"correct": False}, {"problem_id": None}])
+def test_rows_have_ids_of_their_own(tmp_path, other):
+    path = tmp_path / "grades.parquet"
+    records.write_table(path, "grades", [GRADE, GRADE | {"sample_id": 1}, GRADE | other])
+    complaint = "rows without problem_id" if "problem_id" in other else "several rows with problem_id a, sample_id 0"
+    with pytest.raises(ArtifactError, match=f"{path}: has {complaint}"):
+        records.read_table(path, "grades")
+
+
+def test_a_problem_that_another_table_lacks_is_named(tmp_path):
+    critical = {"problem_id": "a", "sample_id": 0, "position": 1, "token_id": 5, "length": 3, "zero_only": False}
+    records.write_table(tmp_path / "critical.parquet", "critical", [critical | {"first_wrong": None, "error_kind": None}])
+    names = ("critical", "contrast", "reference")
+    for name in names[1:]:
+        records.write_table(tmp_path / f"{name}.parquet", name, [])
+    options = [word for name in names for word in (f"--{name}", tmp_path / f"{name}.parquet")]
+    cell = ["--model-name", "m", "--dataset", "d", "--variant", "v", "--output", tmp_path / "x.csv"]
+    command = [sys.executable, ROOT / "scripts" / "agreement_cell.py", *options, *cell]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.stderr.strip() == f"error: {tmp_path}/contrast.parquet: has no problem a, which another table names"
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

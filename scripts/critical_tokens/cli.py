@@ -6,6 +6,7 @@ import argparse
 import errno
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -17,8 +18,12 @@ _OF_THE_MACHINE = {
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EACCES: "its folder must be readable, and writable for what is made there",
     errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+# PyTorch's words for a checkpoint that it could not write to its end.
+_TORN = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -43,9 +48,21 @@ def run(main: Callable[[], None]) -> None:
         # Whoever read the output is gone; there is nobody to tell, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
-            raise
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; {_OF_THE_MACHINE[error.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        number = _errno(error)
+        if number not in _OF_THE_MACHINE:
+            raise
+        where = getattr(error, "filename", None) or "a file"
+        sys.exit(f"error: {where}: {os.strerror(number)}; {_OF_THE_MACHINE[number]}")
+
+
+def _errno(error: Exception) -> int | None:
+    """What the system said when something failed, which libraries in Rust (safetensors) and PyTorch put into words."""
+    if isinstance(error, OSError):
+        return error.errno
+    if any(words in str(error) for words in _TORN):
+        return errno.ENOSPC
+    stated = _IN_WORDS.search(str(error))
+    return int(stated[1]) if stated else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ SCHEMAS: dict[str, pa.Schema] = {
     "reference": _schema(problem_id=pa.string(), chosen_logps=_NUMBERS, rejected_logps=_NUMBERS),
 }  # fmt: skip
 
+_SAMPLE = ("problem_id", "sample_id")
+# What names a row of a table: no two rows have the same.
+_KEYS = {
+    "trajectories": _SAMPLE, "grades": _SAMPLE, "answers": _SAMPLE, "rollouts": (*_SAMPLE, "position"),
+    "replacement": (*_SAMPLE, "arm", "draw"),
+    **dict.fromkeys(("problems", "pairs", "critical", "contrast", "reference"), ("problem_id",)),
+}  # fmt: skip
+
 
 def expanded(path: str | Path) -> Path:
     """A path that a user wrote, with the home folder in the place of "~". The "~" of an unknown user stays as it is."""
@@ -101,6 +110,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -115,8 +126,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.mkdir(parents=True, exist_ok=True)
         for file in sorted(temporary.iterdir()):
             file.replace(path / file.name)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error with a path: a full disk does not say which file it had no room for."""
+    return error if error.filename or error.errno is None else OSError(error.errno, os.strerror(error.errno), str(path))
 
 
 def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
@@ -138,21 +156,31 @@ def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
 
 
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
+    """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind, or where two
+    rows have the same ids."""
     return _read(path, kind).to_pylist()
 
 
-class ByProblem(dict[str, Row]):
-    """Rows by problem id. Raises ArtifactError, naming where they are from, for an id that they lack or have twice."""
+def read_by_problem(path: Path, kind: str, column: str | None = None) -> ByProblem:
+    """Rows of a table, or their values in one column, by problem id; errors as `read_table`."""
+    return ByProblem(read_table(path, kind), path, column)
 
-    def __init__(self, rows: Iterable[Row], where: object) -> None:
+
+class ByProblem(dict[str, Any]):
+    """Rows, or their values in one column, by problem id.
+
+    Raises ArtifactError, naming where they are from, for an id that they lack or have twice.
+    """
+
+    def __init__(self, rows: Iterable[Row], where: object, column: str | None = None) -> None:
         super().__init__()
         self._where = where
         for row in rows:
-            if self.setdefault(row["problem_id"], row) != row:
+            value = row if column is None else row[column]
+            if self.setdefault(row["problem_id"], value) != value:
                 raise ArtifactError(f"{where}: has problem {row['problem_id']} twice, with different contents")
 
-    def __missing__(self, problem_id: str) -> Row:
+    def __missing__(self, problem_id: str) -> Any:
         raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
 
 
@@ -173,9 +201,24 @@ def _read(path: Path, kind: str) -> pa.Table:
     if missing:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
     try:
-        return table.select(schema.names).cast(schema)
+        table = table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
+    _check_keys(table, path, _KEYS[kind])
+    return table
+
+
+def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:
+    """Raise ArtifactError where rows lack an id, or two rows have the same ids."""
+    named = table.select(keys).combine_chunks()
+    empty = [key for key in keys if named[key].null_count]
+    if empty:
+        raise ArtifactError(f"{path}: has rows without {empty[0]}")
+    counts = named.group_by(keys).aggregate([([], "count_all")])
+    twice = counts.filter(pc.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        ids = ", ".join(f"{key} {twice[key][0].as_py()}" for key in keys)
+        raise ArtifactError(f"{path}: has several rows with {ids}; remove it, and it is made again")
 
 
 def write_json(path: Path, value: Any) -> None:
