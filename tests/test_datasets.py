@@ -37,6 +37,12 @@ def row(answer, question="How many?"):
         ("1,234", STATED, "1,234"),
         ("9+9=18\n#### $18", WORKED, "18"),
         ("so\n#### -€1,200", WORKED, "-1200"),
+        ("$18", STATED, "18"),
+        (r"-\$1,200.50", STATED, "-1,200.50"),
+        ("9+9=18\n#### 18", STATED, "18"),
+        (r"so $\boxed{\frac{1}{2}}$ of them", STATED, r"\frac{1}{2}"),
+        ("2xy", STATED, "2xy"),
+        ("so\n#### \\$5", WORKED, "5"),
         (r"so $\boxed{x \in [-2,7]}$", WORKED, r"x \in [-2,7]"),
         (r"so $\boxed{\mbox{four}}$", WORKED, r"\mbox{four}"),
     ],
@@ -50,6 +56,13 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
     [
         (row("9 (apples)"), STATED, "row 1: the gold answer '9 (apples)' is found wrong by its own grader"),
         (row("45 cm"), STATED, "'45 cm' is found wrong"),
+        (row("3 hours 20 minutes"), STATED, "is found wrong"),
+        (row("12 (out of 20)"), STATED, "is found wrong"),
+        (row("The answer is 18."), STATED, "is found wrong"),
+        (row("so\n#### 45 cm"), WORKED, "the gold answer '45 cm' is found wrong"),
+        (row("so\n#### 1/2"), WORKED, "is found wrong"),
+        (row("NaN"), STATED, "has no answer in column 'answer'; its value is 'NaN'"),
+        (row([["5"]]), STATED, "has no answer in column"),
         (row("a" * 1500), STATED, "is found wrong"),
         (row(True), STATED, "row 1: has no answer in column 'answer'; its value is 'True'"),
         (row(None), STATED, "its value is 'None'"),
@@ -82,6 +95,15 @@ def test_the_grader_is_that_of_the_style(tmp_path):
     assert len(problems(tmp_path, fraction, style="math")) == 1
     with pytest.raises(ArtifactError, match="is found wrong"):
         problems(tmp_path, fraction, style="gsm8k")
+
+
+def test_problems_without_an_answer_may_be_left_out(tmp_path):
+    content = "\n".join([row(None), row("5"), row("")])
+    assert [p["problem_id"] for p in problems(tmp_path, content, STATED, skip_unanswered=True)] == ["train-00001"]
+    with pytest.raises(ArtifactError, match="row 1: has no answer"):
+        problems(tmp_path, content, STATED)
+    with pytest.raises(ArtifactError, match="has no answer in column 'gold'"):
+        problems(tmp_path, content, {"question": "question", "answer": "gold"}, skip_unanswered=True)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.XLSX"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from critical_tokens import answers, datasets
+from critical_tokens import answers, golds
 from critical_tokens.grading import expressions, verify
 
 
@@ -128,8 +128,8 @@ def test_released_equality(answer, gold, same):
 def test_every_gold_answer_of_the_real_data_is_right_where_it_is_stated(shared, name):
     style, column = ("math", "solution") if "math" in name else ("gsm8k", "answer")
     with gzip.open(shared(name), "rt", encoding="utf-8") as lines:
-        golds = [datasets.gold_answer(json.loads(line)[column]) for line in lines]
-    stated = [gold for gold in golds if gold]
+        found = [golds.of_solution(json.loads(line)[column]) for line in lines]
+    stated = [gold for gold in found if gold]
     assert len(stated) > 1000
     assert [gold for gold in stated if not answers.gold_is_gradable(gold, style)] == []
 

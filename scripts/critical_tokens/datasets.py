@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from critical_tokens import answers, hub
+from critical_tokens import golds, hub
 from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
 from critical_tokens.records import ArtifactError, Row, expanded
@@ -20,8 +18,6 @@ from critical_tokens.records import ArtifactError, Row, expanded
 _MOST_UNFOLDED, _ALWAYS = 100, 1 << 24
 _LONGEST_LINE, _MOST_LINES = 1 << 24, 5_000_000
 _OTHER_FORMATS = (".parquet", ".csv", ".tsv", ".xlsx", ".arrow", ".zip")
-# A plain number with words behind it: no answer is extracted with its unit.
-_WITH_UNIT = re.compile(r"[-+$€£]*\s*\d[\d.,]*\s*(\([A-Za-z ]+\)|[A-Za-z]{2,}[A-Za-z. ]*)")
 
 
 def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]:
@@ -58,8 +54,10 @@ def from_json_lines(
         raise ArtifactError(f"{path}: does not exist")
     if path.suffix.lower() in _OTHER_FORMATS:
         raise ArtifactError(f"{path}: is not read; problems come from JSON lines (.jsonl), which may be gzipped (.gz)")
-    rows = [_row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}") for i, line in _lines(path)]
-    return _answered(rows, str(path), skip_unanswered, style)
+    rows = [
+        _row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}", skip_unanswered) for i, line in _lines(path)
+    ]
+    return _answered(rows, str(path), skip_unanswered, style, columns)
 
 
 def from_hub(
@@ -81,8 +79,8 @@ def from_hub(
     where = f"{hub_id}/{hub_split}"
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
     source = load_dataset(str(folder), subset, split=hub_split)
-    rows = [_row(row, split, i, columns, f"{where}, row {i + 1}") for i, row in enumerate(source)]
-    return _answered(rows, where, skip_unanswered, style)
+    rows = [_row(row, split, i, columns, f"{where}, row {i + 1}", skip_unanswered) for i, row in enumerate(source)]
+    return _answered(rows, where, skip_unanswered, style, columns)
 
 
 def shared_questions(first: Sequence[Row], second: Sequence[Row]) -> int:
@@ -95,7 +93,15 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _answered(rows: list[dict[str, Any]], where: str, skip: bool, style: str | None) -> list[dict[str, Any]]:
+def _style(row: Row, style: str | None, columns: Mapping[str, str]) -> str | None:
+    """Whose grader a gold answer is for; behind "####" stand those of GSM8K."""
+    worked = "answer" not in columns and "####" in (row["solution"] or "")
+    return "gsm8k" if style is None and worked else style
+
+
+def _answered(
+    rows: list[dict[str, Any]], where: str, skip: bool, style: str | None, columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The rows that have an answer.
 
     Raises ArtifactError for the first without one, unless they may be skipped, and for the first
@@ -106,19 +112,13 @@ def _answered(rows: list[dict[str, Any]], where: str, skip: bool, style: str | N
         if row["answer"] is None:
             if not skip:
                 raise ArtifactError(f"{where}, row {number}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
-        elif not _gradable(row["answer"], style):
+        elif not golds.is_gradable(row["answer"], _style(row, style, columns)):
             what = f"the gold answer {row['answer'][:80]!r} is found wrong by its own grader where an answer states it"
             raise ArtifactError(f"{where}, row {number}: {what}; leave units and sentences out of that column")
     found = [row for row in rows if row["answer"] is not None]
     if not found:
         raise ArtifactError(f"{where}: has no problems")
     return found
-
-
-def _gradable(gold: str, style: str | None) -> bool:
-    if style is None:
-        style = "gsm8k" if _WITH_UNIT.fullmatch(gold) else "math"
-    return answers.gold_is_gradable(gold, style)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -161,14 +161,19 @@ def _parsed(line: bytes, path: Path, index: int) -> Any:
         raise ArtifactError(f"{where}: is not JSON ({error})") from error
 
 
-def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: str) -> dict[str, Any]:
-    """A source row as a problem: `columns` maps question, solution and, if it stands apart, answer to its columns."""
+def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: str, skip: bool) -> dict[str, Any]:
+    """A source row as a problem: `columns` maps question, solution and, if it stands apart, answer to its columns.
+
+    skip: its answer may be missing.
+    """
     if not isinstance(row, Mapping):
         raise ArtifactError(f"{where}: is no JSON object with columns")
     values = {}
     for name, column in columns.items():
         value = row.get(column)
-        text = _gold_text(value) if name == "answer" else value
+        text = golds.of_column(value) if name == "answer" else value
+        if skip and name == "answer" and column in row and value in (None, "", []):
+            continue
         if not isinstance(text, str) or not text.strip():
             stands = f"its value is {str(value)[:60]!r}" if column in row else f"it has {', '.join(map(str, row))[:120]}"
             raise ArtifactError(f"{where}: has no {name} in column {column!r}; {stands}")
@@ -178,31 +183,7 @@ def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: st
     return {
         "problem_id": f"{split}-{index:05d}",
         "question": values["question"],
-        "answer": values.get("answer") or gold_answer(values.get("solution", "")) or None,
+        "answer": values.get("answer") if "answer" in columns else golds.of_solution(values.get("solution", "")),
         "solution": values.get("solution"),
         **dict.fromkeys(("world", "signature", "language", "trap", "trap_rate")),
     }
-
-
-def _gold_text(value: Any) -> Any:
-    """A gold answer as text: a number, or the only member of a list, is one, too."""
-    if isinstance(value, list) and len(value) == 1:
-        return _gold_text(value[0])
-    if isinstance(value, float) and math.isfinite(value):
-        return str(int(value)) if value.is_integer() else str(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def gold_answer(solution: str) -> str | None:
-    r"""The gold answer of a worked solution: after "####" (GSM8K), else the last \boxed{…} (MATH).
-
-    A number of GSM8K has neither commas nor a currency sign, as the released grader reads numbers (parser.py:221).
-    """
-    if "####" in solution:
-        return solution.rsplit("####", 1)[1].strip().translate(_NO_SIGNS) or None
-    return answers.last_boxed(solution)
-
-
-_NO_SIGNS = dict.fromkeys(map(ord, ",$€£"))
