@@ -183,6 +183,45 @@ def test_a_test_split_must_not_repeat_the_train_split(tmp_path):
         assert f"{shared} of " in told and "200 questions are in train.parquet, too" in told
 
 
+# --- a dataset of the hub
+
+
+GOOD = row("#### 5").encode() + b"\n"
+TAGGED = b"---\nconfigs: !!python/object/apply:os.system ['touch %s']\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({}, "any data files"),
+        ({"train.jsonl": GOOD[:-3]}, "cannot be read from .*JSON"),
+        ({"train.jsonl": b"[" * 100_000}, "cannot be read"),
+        ({"train.parquet": b"PAR1 and no more"}, "Parquet magic bytes"),
+        ({"test.jsonl": GOOD}, 'Unknown split "train"'),
+        ({"train.jsonl": GOOD, "README.md": TAGGED}, "could not determine a constructor for the tag"),
+        ({"train.jsonl": GOOD, "theirs.py": b"open({path!r}, 'w')"}, "Dataset scripts are no longer supported"),
+        ({"train.jsonl": GOOD, "load.py": b"open({path!r}, 'w')"}, None),
+    ],
+)
+def test_a_hub_dataset_is_read_or_refused_and_nothing_of_it_is_run(tmp_path, monkeypatch, files, complaint):
+    folder, sign = tmp_path / "theirs", tmp_path / "was-run"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content.replace(b"%s", bytes(sign)).replace(b"{path!r}", repr(str(sign)).encode()))
+    monkeypatch.setattr("critical_tokens.hub.snapshot", lambda repository: folder)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def load():
+        return datasets.from_hub("own/theirs", None, "train", "a" * 40, "train", WORKED)
+
+    if complaint is None:
+        assert [p["answer"] for p in load()] == ["5"]
+    else:
+        with pytest.raises(ArtifactError, match=f"own/theirs/train: .*{complaint}"):
+            load()
+    assert not sign.exists()
+
+
 # --- annotations, and rows by problem
 
 

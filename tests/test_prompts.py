@@ -110,16 +110,6 @@ def test_shots_are_written_and_read(tmp_path):
         shots.read(path)
 
 
-def test_nothing_of_a_task_definition_runs(tmp_path, monkeypatch):
-    text = "import os\nos.abort()\ndef list_fewshot_samples():\n    return [{'problem': 'a', 'solution': 'b'}]\n"
-    (tmp_path / "utils.py").write_text(text)
-    monkeypatch.setattr(shots, "_package_file", lambda name: tmp_path / "utils.py")
-    assert shots.from_task("minerva_math") == [Shot("a", "b")]
-    (tmp_path / "utils.py").write_text(text.replace("'b'", "print(1)"))
-    with pytest.raises(ValueError, match="malformed"):
-        shots.from_task("minerva_math")
-
-
 # --- the end of an answer
 
 

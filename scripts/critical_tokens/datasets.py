@@ -72,13 +72,19 @@ def from_hub(
 ) -> list[dict[str, Any]]:
     """Problems of a fetched hub dataset at a pinned revision; arguments and errors as of `from_json_lines`.
 
-    Raises HubError where it was not fetched.
+    Raises HubError where it was not fetched, and ArtifactError where its files are broken or lack the subset or the split.
+    A loading script in the repository is not fetched and would not be run.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from yaml import YAMLError
 
     where = f"{hub_id}/{hub_split}"
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
-    source = load_dataset(str(folder), subset, split=hub_split)
+    try:
+        source = load_dataset(str(folder), subset, split=hub_split)
+    except (DatasetsError, YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(f"{where}: cannot be read from {folder} ({error.__cause__ or error})") from error
     rows = [_row(row, split, i, columns, f"{where}, row {i + 1}", skip_unanswered) for i, row in enumerate(source)]
     return _answered(rows, where, skip_unanswered, style, columns)
 
