@@ -19,7 +19,7 @@ def main() -> None:
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
         names = path.relative_to(args.benchmarks).with_suffix("").parts
-        frame = pd.read_csv(path, sep="\t")
+        frame = records.read_csv(path, ("s", "cpu_time", "max_rss"), separator="\t")
         if not {"s", "max_rss", "cpu_time"} <= set(frame.columns):
             raise records.ArtifactError(f"{path}: is not a benchmark file of Snakemake")
         last = frame.iloc[-1]

@@ -250,6 +250,31 @@ def test_rows_by_problem_name_what_is_missing_or_twice():
         records.ByProblem([*rows, {"problem_id": "a", "x": 3}], "pairs.parquet")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is not CSV"),
+        (b"a,b\n1", "has no column x"),
+        (b"x\n\xff\xfe", "is not CSV in UTF-8"),
+        (b"x\n1\n1,2,3", "is not CSV"),
+    ],
+)
+def test_foreign_tables_are_named(tmp_path, content, complaint):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"a\.csv: {complaint}"):
+        records.read_csv(tmp_path / "a.csv", ["x"])
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfx,y\r\n1,Zo\xc3\xab\r\n")
+    assert records.read_csv(tmp_path / "a.csv", ["x"]).to_dict("list") == {"x": [1], "y": ["Zoë"]}
+
+
+@pytest.mark.parametrize("value", [None, "1", True, float("nan"), [1]])
+def test_metrics_are_numbers(tmp_path, value):
+    (tmp_path / "metrics.json").write_text(json.dumps({"n": 5, "accuracy": value}))
+    assert records.read_numbers(tmp_path / "metrics.json", ["n"])["n"] == 5
+    with pytest.raises(ArtifactError, match=r"metrics\.json: accuracy is .*, not a number"):
+        records.read_numbers(tmp_path / "metrics.json", ["n", "accuracy"])
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"n": 1}', "", "[" * 100_000, '{"n": '])
 def test_foreign_metrics_are_named(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)

@@ -7,6 +7,7 @@ Tables are Parquet with zstd. Their columns are listed here, one schema per kind
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -244,6 +245,32 @@ def read_object(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     if missing:
         raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
     return found
+
+
+def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON object whose values under those keys are finite numbers; errors as `read_object`."""
+    found = read_object(path, keys)
+    for key in keys:
+        value = found[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ArtifactError(f"{path}: {key} is {str(value)[:60]!r}, not a number; remove it, and it is made again")
+    return found
+
+
+def read_csv(path: Path, columns: Iterable[str] = (), separator: str = ",") -> pd.DataFrame:
+    """A CSV file in UTF-8. Raises ArtifactError naming the file where it is none or lacks one of those columns."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: is not CSV in UTF-8 ({error})") from error
+    missing = sorted(set(columns) - set(frame.columns))
+    if missing:
+        raise ArtifactError(f"{path}: has no column {', '.join(missing)}")
+    return frame
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
