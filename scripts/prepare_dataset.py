@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens import cli, datasets, provenance, records
+from critical_tokens.pocket import worlds
 
 # MATH's own splits share one question of 5,000.
 MOST_SHARED = 0.01
@@ -13,7 +14,7 @@ MOST_SHARED = 0.01
 def main() -> None:
     parser = cli.parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--world", help="name of a pocket world")
+    source.add_argument("--world", choices=tuple(worlds.WORLDS), help="name of a pocket world")
     source.add_argument("--path", type=Path, help="JSON-lines file, may be gzipped")
     source.add_argument("--hub", help="hub id of a dataset")
     parser.add_argument("--subset", help="configuration of the hub dataset")

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from critical_tokens import annotations, datasets, records, workflow
+from critical_tokens import annotations, datasets, provenance, records, workflow
 from critical_tokens.records import ArtifactError
 
 STATED = {"question": "question", "answer": "answer"}
@@ -163,10 +163,14 @@ def prepare(tmp_path, *options, environment=None):
 
 @pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
 def test_no_locale_changes_a_letter(tmp_path, locale):
-    (tmp_path / "a.jsonl").write_text(row("#### 5", "Zoë has 5 pens."), encoding="utf-8")
+    (tmp_path / "Zoë.jsonl").write_text(row("#### 5", "Zoë has 5 pens."), encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    prepare(tmp_path, "--path", "a.jsonl", "--split", "train", "--output", "zoe.parquet", environment=environment)
-    assert records.read_table(tmp_path / "zoe.parquet", "problems")[0]["question"] == "Zoë has 5 pens."
+    done = prepare(tmp_path, "--path", "Zoë.jsonl", "--split", "train", "--output", "x=1/Zoë.parquet", environment=environment)
+    assert done.returncode == 0, done.stderr
+    table = tmp_path / "x=1" / "Zoë.parquet"
+    assert records.read_table(table, "problems")[0]["question"] == "Zoë has 5 pens."
+    if locale == "C":
+        assert list(records.read_json(provenance.meta_path(table))["inputs"]) == ["Zoë.jsonl"]
 
 
 def test_a_test_split_must_not_repeat_the_train_split(tmp_path):

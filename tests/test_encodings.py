@@ -66,6 +66,7 @@ cli.run(main)
         ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
         ("raise RuntimeError('Error while serializing: I/O error: full (os error 28)')", 1, "error: a file: No space left"),
         ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
+        ("open('/dev/null/x')", 1, "error: /dev/null/x: Not a directory; a file stands where a folder belongs"),
         ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )

@@ -19,6 +19,9 @@ _OF_THE_MACHINE = {
     errno.EACCES: "its folder must be readable, and writable for what is made there",
     errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "a file stands where a folder belongs, or a folder where a file does"
+    ),
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 _IN_WORDS = re.compile(r"\(os error (\d+)\)")

@@ -51,7 +51,7 @@ def from_json_lines(
     """
     path = expanded(path)
     if not path.is_file():
-        raise ArtifactError(f"{path}: does not exist")
+        raise ArtifactError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
     if path.suffix.lower() in _OTHER_FORMATS:
         raise ArtifactError(f"{path}: is not read; problems come from JSON lines (.jsonl), which may be gzipped (.gz)")
     rows = [

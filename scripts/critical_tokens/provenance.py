@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import platform
 import time
 from importlib import metadata
@@ -21,7 +22,7 @@ class Run:
     def __init__(self, program: str, args: argparse.Namespace) -> None:
         self._program = program
         self._args = {name: _plain(value) for name, value in sorted(vars(args).items())}
-        self._inputs = {str(v): checksum(v) for v in vars(args).values() if isinstance(v, Path) and v.is_file()}
+        self._inputs = {_plain(v): checksum(v) for v in vars(args).values() if isinstance(v, Path) and v.is_file()}
         self._start = time.monotonic()
 
     def describe(self, artifact: Path, **facts: Any) -> None:
@@ -55,7 +56,8 @@ def checksum(path: Path) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        # Under a locale that is not UTF-8 names hold surrogates in the place of bytes.
+        return os.fsencode(value).decode("utf-8", "backslashreplace")
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return value

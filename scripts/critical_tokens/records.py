@@ -141,14 +141,18 @@ def _named(error: OSError, path: Path) -> OSError:
 def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write rows (one mapping per row, all columns of the kind) as Parquet."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
     """Write the rows of several tables behind one another, one table in memory at a time; returns their number."""
     rows = 0
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMAS[kind], compression="zstd") as writer:
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, SCHEMAS[kind], compression="zstd") as writer,
+    ):
         for part in parts:
             table = _read(part, kind)
             writer.write_table(table)
@@ -193,7 +197,9 @@ def read_frame(path: Path, kind: str) -> pd.DataFrame:
 def _read(path: Path, kind: str) -> pa.Table:
     schema = SCHEMAS[kind]
     try:
-        table = pq.read_table(path)
+        # Not by its name: Arrow knows no names that the locale cannot encode, and takes "x=1/" for a column.
+        with path.open("rb") as file:
+            table = pq.read_table(file)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
