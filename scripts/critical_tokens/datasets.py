@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from critical_tokens import golds, hub
+from critical_tokens import golds, hub, json_lines
 from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
 from critical_tokens.records import ArtifactError, Row, expanded
 
-# A file that unfolds to more than this is no set of problems: text compresses five- to tenfold, a gzip bomb a thousandfold.
-_MOST_UNFOLDED, _ALWAYS = 100, 1 << 24
-_LONGEST_LINE, _MOST_LINES = 1 << 24, 5_000_000
-_OTHER_FORMATS = (".parquet", ".csv", ".tsv", ".xlsx", ".arrow", ".zip")
+Columns = Mapping[str, str | Sequence[str]]
+"""The source's column, or several that are read behind one another, by what they hold: question, solution, answer."""
 
 
 def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]:
@@ -40,24 +36,23 @@ def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]
 
 
 def from_json_lines(
-    path: Path, split: str, columns: Mapping[str, str], skip_unanswered: bool = False, style: str | None = None
+    path: Path,
+    split: str,
+    columns: Columns,
+    skip_unanswered: bool = False,
+    style: str | None = None,
+    left_out: Counter[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Problems of a (gzipped) JSON-lines file, encoded in UTF-8.
+    """Problems of a (gzipped) file of JSON lines, encoded in UTF-8.
 
-    columns: the names of the file's columns for question, solution and, if it stands apart, answer.
-    skip_unanswered: leave out problems without a gold answer (MATH's train split has two with an empty box).
-    style: whose grader must find the gold answers right where they are stated; None for any.
+    skip_unanswered: leave out problems that have no gold answer, or none that its grader can find right (MATH's train split
+    has two with an empty box), and count them in `left_out`. They are refused otherwise.
+    style: whose grader must find the gold answers right where they are stated; None for that of their form.
     Raises ArtifactError naming file and row for a row that is no problem, and for a file without any.
     """
     path = expanded(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-    if path.suffix.lower() in _OTHER_FORMATS:
-        raise ArtifactError(f"{path}: is not read; problems come from JSON lines (.jsonl), which may be gzipped (.gz)")
-    rows = [
-        _row(_parsed(line, path, i), split, i, columns, f"{path}, row {i + 1}", skip_unanswered) for i, line in _lines(path)
-    ]
-    return _answered(rows, str(path), skip_unanswered, style, columns)
+    rows = (_problem(row, split, i, columns, style, f"{path}, row {i + 1}") for i, row in json_lines.read(path))
+    return _answered(rows, str(path), skip_unanswered, left_out)
 
 
 def from_hub(
@@ -66,9 +61,10 @@ def from_hub(
     hub_split: str,
     revision: str | None,
     split: str,
-    columns: Mapping[str, str],
+    columns: Columns,
     skip_unanswered: bool = False,
     style: str | None = None,
+    left_out: Counter[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Problems of a fetched hub dataset at a pinned revision; arguments and errors as of `from_json_lines`.
 
@@ -76,17 +72,15 @@ def from_hub(
     A loading script in the repository is not fetched and would not be run.
     """
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-    from yaml import YAMLError
 
     where = f"{hub_id}/{hub_split}"
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
     try:
         source = load_dataset(str(folder), subset, split=hub_split)
-    except (DatasetsError, YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise ArtifactError(f"{where}: cannot be read from {folder} ({error.__cause__ or error})") from error
-    rows = [_row(row, split, i, columns, f"{where}, row {i + 1}", skip_unanswered) for i, row in enumerate(source)]
-    return _answered(rows, where, skip_unanswered, style, columns)
+    except Exception as error:  # of what is wrong with a repository, the library tells in exceptions of every kind
+        raise ArtifactError(f"{where}: cannot be read from {folder} ({error.__cause__ or error!r})") from error
+    rows = (_problem(row, split, i, columns, style, f"{where}, row {i + 1}") for i, row in enumerate(source))
+    return _answered(rows, where, skip_unanswered, left_out)
 
 
 def shared_questions(first: Sequence[Row], second: Sequence[Row]) -> int:
@@ -99,97 +93,78 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _style(row: Row, style: str | None, columns: Mapping[str, str]) -> str | None:
-    """Whose grader a gold answer is for; behind "####" stand those of GSM8K."""
-    worked = "answer" not in columns and "####" in (row["solution"] or "")
-    return "gsm8k" if style is None and worked else style
-
-
 def _answered(
-    rows: list[dict[str, Any]], where: str, skip: bool, style: str | None, columns: Mapping[str, str]
+    rows: Iterable[tuple[dict[str, Any], str | None]], where: str, skip: bool, left_out: Counter[str] | None
 ) -> list[dict[str, Any]]:
-    """The rows that have an answer.
+    """The problems whose gold answer can be given; each comes with what is wrong with its answer, if anything is.
 
-    Raises ArtifactError for the first without one, unless they may be skipped, and for the first
-    whose answer nobody could give.
+    Raises ArtifactError for the first with a fault, unless they may be skipped, and where no problem is left.
     """
-    for row in rows:
-        number = int(row["problem_id"].rsplit("-", 1)[1]) + 1
-        if row["answer"] is None:
-            if not skip:
-                raise ArtifactError(f"{where}, row {number}: has no answer (neither '#### …' nor \\boxed{{…}} in its solution)")
-        elif not golds.is_gradable(row["answer"], _style(row, style, columns)):
-            what = f"the gold answer {row['answer'][:80]!r} is found wrong by its own grader where an answer states it"
-            raise ArtifactError(f"{where}, row {number}: {what}; leave units and sentences out of that column")
-    found = [row for row in rows if row["answer"] is not None]
+    found, skipped = [], Counter()
+    for row, fault in rows:
+        if fault and not skip:
+            raise ArtifactError(fault)
+        if fault:
+            skipped["never right" if row["answer"] else "unanswered"] += 1
+        else:
+            found.append(row)
     if not found:
-        raise ArtifactError(f"{where}: has no problems")
+        raise ArtifactError(f"{where}: has no problems{f' with a gold answer, of {skipped.total()}' if skipped else ''}")
+    if left_out is not None:
+        left_out.update(skipped)
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold something, with their numbers.
+def _problem(
+    row: Row, split: str, index: int, columns: Columns, style: str | None, where: str
+) -> tuple[dict[str, Any], str | None]:
+    """A source row as a problem, and what is wrong with its gold answer: None where an answer can be right.
 
-    Raises ArtifactError for a file that cannot be read to its end or unfolds too far.
+    Raises ArtifactError for a row that is no problem.
     """
-    most = _ALWAYS + _MOST_UNFOLDED * path.stat().st_size
-    read = 0
-    try:
-        with _opened(path) as file:
-            for number in count():
-                line = file.readline(_LONGEST_LINE + 1)
-                read += len(line)
-                if len(line) > _LONGEST_LINE or read > most or number > _MOST_LINES:
-                    raise ArtifactError(f"{path}, row {number + 1}: is too long, or the file unfolds to more than text does")
-                if not line:
-                    return
-                if number == 0:
-                    line = line.removeprefix(b"\xef\xbb\xbf")  # the byte-order mark of editors on Windows
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError) as error:
-        raise ArtifactError(f"{path}: cannot be read to its end ({error})") from error
-
-
-def _opened(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _parsed(line: bytes, path: Path, index: int) -> Any:
-    where = f"{path}, row {index + 1}"
-    if index == 0 and line.lstrip()[:1] == b"[":
-        raise ArtifactError(f"{where}: is a JSON array; one object a line is read, which `jq -c '.[]' FILE` makes of an array")
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{where}: is not UTF-8 ({error})") from error
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{where}: is not JSON ({error})") from error
-
-
-def _row(row: Any, split: str, index: int, columns: Mapping[str, str], where: str, skip: bool) -> dict[str, Any]:
-    """A source row as a problem: `columns` maps question, solution and, if it stands apart, answer to its columns.
-
-    skip: its answer may be missing.
-    """
-    if not isinstance(row, Mapping):
-        raise ArtifactError(f"{where}: is no JSON object with columns")
-    values = {}
-    for name, column in columns.items():
-        value = row.get(column)
-        text = golds.of_column(value) if name == "answer" else value
-        if skip and name == "answer" and column in row and value in (None, "", []):
-            continue
-        if not isinstance(text, str) or not text.strip():
-            stands = f"its value is {str(value)[:60]!r}" if column in row else f"it has {', '.join(map(str, row))[:120]}"
-            raise ArtifactError(f"{where}: has no {name} in column {column!r}; {stands}")
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise ArtifactError(f"{where}: {name} has half a character (a lone surrogate)")
-        values[name] = text
-    return {
+    several = {name: [column] if isinstance(column, str) else column for name, column in columns.items()}
+    values = {name: _cell(row, name, names, where) for name, names in several.items()}
+    solution = values.get("solution")
+    answer = values["answer"] if "answer" in values else golds.of_solution(solution or "")
+    problem = {
         "problem_id": f"{split}-{index:05d}",
         "question": values["question"],
-        "answer": values.get("answer") if "answer" in columns else golds.of_solution(values.get("solution", "")),
-        "solution": values.get("solution"),
+        "answer": answer,
+        "solution": solution,
         **dict.fromkeys(("world", "signature", "language", "trap", "trap_rate")),
     }
+    if answer is None:
+        return problem, f"{where}: has no answer {_lacking(row, several)}"
+    # Behind "####" stand answers of GSM8K.
+    worked = "answer" not in columns and "####" in (solution or "")
+    if golds.is_gradable(answer, style or ("gsm8k" if worked else None)):
+        return problem, None
+    what = f"the gold answer {answer[:80]!r} is found wrong by its own grader where an answer states it"
+    return problem, f"{where}: {what}; leave units and sentences out of it, or choose the other style"
+
+
+def _lacking(row: Row, columns: Mapping[str, Sequence[str]]) -> str:
+    if "answer" not in columns:
+        return "(neither '#### …' nor \\boxed{…} in its solution)"
+    return "; ".join(f"in column {column!r}; its value is {str(row[column])[:60]!r}" for column in columns["answer"])
+
+
+def _cell(row: Row, name: str, columns: Sequence[str], where: str) -> str | None:
+    """What a row holds under a name: the texts of its columns, one behind the other.
+
+    Raises ArtifactError where one is missing or holds no text. Only an answer may be empty: None.
+    """
+    texts = []
+    for column in columns:
+        if column not in row:
+            raise ArtifactError(f"{where}: has no {name} in column {column!r}; it has {', '.join(map(str, row))[:120]}")
+        value = row[column]
+        text = golds.of_column(value) if name == "answer" else value
+        if name == "answer" and text is None and (value is None or isinstance(value, str)):
+            return None
+        if not isinstance(text, str) or not text.strip():
+            raise ArtifactError(f"{where}: has no {name} in column {column!r}; its value is {str(value)[:60]!r}")
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
+            raise ArtifactError(f"{where}: {name} has a character that is none (NUL, or half of a pair)")
+        texts.append(text)
+    return " ".join(texts)
