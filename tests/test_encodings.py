@@ -67,6 +67,7 @@ cli.run(main)
         ("raise RuntimeError('Error while serializing: I/O error: full (os error 28)')", 1, "error: a file: No space left"),
         ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
         ("open('/dev/null/x')", 1, "error: /dev/null/x: Not a directory; a file stands where a folder belongs"),
+        ("open('missing.json', encoding='utf-8')", 1, "error: missing.json: No such file or directory"),
         ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )

@@ -2,11 +2,10 @@
 
 import gzip
 import json
-import subprocess
-import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
 
 from critical_tokens import datasets, records
 from critical_tokens.records import ArtifactError
@@ -35,26 +34,40 @@ def test_truncated_foreign_and_missing_tables_are_named(tmp_path):
         records.read_table(path, "grades")
 
 
-@pytest.mark.parametrize("other", [{}, {"correct": False}, {"problem_id": None}])
+@pytest.mark.parametrize("other", [{}, {"correct": False}])
 def test_rows_have_ids_of_their_own(tmp_path, other):
     path = tmp_path / "grades.parquet"
     records.write_table(path, "grades", [GRADE, GRADE | {"sample_id": 1}, GRADE | other])
-    complaint = "rows without problem_id" if "problem_id" in other else "several rows with problem_id a, sample_id 0"
-    with pytest.raises(ArtifactError, match=f"{path}: has {complaint}"):
+    with pytest.raises(ArtifactError, match=f"{path}: has several rows with problem_id a, sample_id 0"):
         records.read_table(path, "grades")
 
 
-def test_a_problem_that_another_table_lacks_is_named(tmp_path):
-    critical = {"problem_id": "a", "sample_id": 0, "position": 1, "token_id": 5, "length": 3, "zero_only": False}
-    records.write_table(tmp_path / "critical.parquet", "critical", [critical | {"first_wrong": None, "error_kind": None}])
-    names = ("critical", "contrast", "reference")
-    for name in names[1:]:
-        records.write_table(tmp_path / f"{name}.parquet", name, [])
-    options = [word for name in names for word in (f"--{name}", tmp_path / f"{name}.parquet")]
-    cell = ["--model-name", "m", "--dataset", "d", "--variant", "v", "--output", tmp_path / "x.csv"]
-    command = [sys.executable, ROOT / "scripts" / "agreement_cell.py", *options, *cell]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
-    assert done.stderr.strip() == f"error: {tmp_path}/contrast.parquet: has no problem a, which another table names"
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("problem_id", pa.array([None], pa.string()), "null values"),
+        ("question", pa.array([None], pa.string()), "null values"),
+        ("question", pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers()), "UTF8"),
+        ("question", pa.array([{"text": "How many?"}]), "struct"),
+        ("trap_rate", pa.array(["half"]), "half"),
+    ],
+)
+def test_a_table_with_other_contents_is_named(tmp_path, column, value, complaint):
+    row = dict.fromkeys(records.SCHEMAS["problems"].names) | {"problem_id": "a", "question": "How many?"}
+    table = pa.Table.from_pylist([row], schema=records.SCHEMAS["problems"])
+    path = tmp_path / "problems.parquet"
+    pq.write_table(table.set_column(table.column_names.index(column), column, value), path)
+    with pytest.raises(ArtifactError, match=rf"{path}: is not a table of problems: .*{complaint}"):
+        records.read_table(path, "problems")
+
+
+def test_json_holds_any_path(tmp_path):
+    path = tmp_path / "metrics.json"
+    records.write_json(path, {"path": "Zo\udceb", "name": "Zoë"})
+    assert path.read_bytes().decode("utf-8").count("Zoë") == 1
+    assert records.read_json(path) == {"path": "Zo\udceb", "name": "Zoë"}
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: is a folder"):
+        records.read_json(tmp_path)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -22,6 +22,7 @@ _OF_THE_MACHINE = {
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "a file stands where a folder belongs, or a folder where a file does"
     ),
+    errno.ENOENT: "no such file was found, or no folder to put it into",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 _IN_WORDS = re.compile(r"\(os error (\d+)\)")
@@ -39,8 +40,9 @@ def run(main: Callable[[], None]) -> None:
     # Importing torch and transformers makes a million objects, and looking for garbage among them takes a fifth of the
     # start-up time. The collector goes on, three hundred times more rarely.
     gc.set_threshold(200_000, 50, 100)
-    # A terminal that knows few characters shows the others as their numbers.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        # A log is UTF-8 whatever the locale is. A terminal that knows few characters shows the others as their numbers.
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     try:
         main()
         # Or else it looks through all of them once more at exit, for most of a second.
@@ -55,9 +57,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except Exception as error:
         number = _errno(error)
-        if number not in _OF_THE_MACHINE:
+        where = getattr(error, "filename", None)
+        # Without a name, a file that is missing is nothing that the user knows of.
+        if number not in _OF_THE_MACHINE or (number == errno.ENOENT and not where):
             raise
-        where = getattr(error, "filename", None) or "a file"
+        where = where or "a file"
         sys.exit(f"error: {where}: {os.strerror(number)}; {_OF_THE_MACHINE[number]}")
 
 

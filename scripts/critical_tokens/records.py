@@ -29,8 +29,15 @@ _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
 
+# What no row of any table lacks.
+_REQUIRED = frozenset((
+    "problem_id", "sample_id", "question", "text", "token_ids", "finished", "score", "scores",
+    "chosen_id", "rejected_id", "chosen", "rejected", "chosen_finished", "rejected_finished",
+))  # fmt: skip
+
+
 def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema(list(columns.items()))
+    return pa.schema([pa.field(name, type_, nullable=name not in _REQUIRED) for name, type_ in columns.items()])
 
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -109,10 +116,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise _named(error, path) from error
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -123,19 +129,24 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        path.mkdir(parents=True, exist_ok=True)
-        for file in sorted(temporary.iterdir()):
-            file.replace(path / file.name)
-    except OSError as error:
-        raise _named(error, path) from error
+        with naming(path):
+            yield temporary
+            path.mkdir(parents=True, exist_ok=True)
+            for file in sorted(temporary.iterdir()):
+                file.replace(path / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _named(error: OSError, path: Path) -> OSError:
-    """The same error with a path: a full disk does not say which file it had no room for."""
-    return error if error.filename or error.errno is None else OSError(error.errno, os.strerror(error.errno), str(path))
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives the system's errors a path: a full disk does not say which file it had no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
@@ -209,18 +220,16 @@ def _read(path: Path, kind: str) -> pa.Table:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
     try:
         table = table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        table.validate(full=True)  # texts are UTF-8
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
     _check_keys(table, path, _KEYS[kind])
     return table
 
 
 def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:
-    """Raise ArtifactError where rows lack an id, or two rows have the same ids."""
+    """Raise ArtifactError where two rows have the same ids."""
     named = table.select(keys).combine_chunks()
-    empty = [key for key in keys if named[key].null_count]
-    if empty:
-        raise ArtifactError(f"{path}: has rows without {empty[0]}")
     counts = named.group_by(keys).aggregate([([], "count_all")])
     twice = counts.filter(pc.greater(counts["count_all"], 1))
     if twice.num_rows:
@@ -229,9 +238,13 @@ def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline."""
+    """Write JSON with sorted keys and a final newline.
+
+    Bytes of a path that are no text (lone surrogates in Python) are escaped as JSON does.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -240,14 +253,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path}: is a folder, must be a JSON file") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: is not JSON ({error})") from error
 
 
-def read_object(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+def read_object(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it lacks."""
     found = read_json(path)
-    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: is no JSON object")
+    missing = [key for key in keys if key not in found]
     if missing:
         raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
     return found
