@@ -1,14 +1,17 @@
-"""Nothing of a model, or of a package's task file, is executed when it is read."""
+"""Nothing of a model, an adapter, a data file or a package's task file is executed when it is read."""
 
+import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
 
-from critical_tokens import checkpoints, shots
-from critical_tokens.records import ArtifactError
+from critical_tokens import checkpoints, prompts, records, shots
+from critical_tokens.records import ArtifactError, Failure
 
 
 class Leaves:
@@ -41,7 +44,42 @@ def test_code_beside_weights_is_not_run(tmp_path):
     mapped = '{"auto_map": {"AutoModelForCausalLM": "modeling.Model", "AutoConfig": "modeling.Config"},'
     (folder / "config.json").write_text(text.replace("{", mapped, 1), encoding="utf-8")
     (folder / "modeling.py").write_text(f"import os; os.mkdir({str(sign)!r})", encoding="utf-8")
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["auto_map"] = {"AutoTokenizer": ["modeling.Tokenizer", None]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert len(checkpoints.load_tokenizer(checkpoints.ModelSource(str(folder)))) > 100
     assert checkpoints.load_model(checkpoints.ModelSource(str(folder))).num_parameters() > 400_000
+    assert not sign.exists()
+
+
+def test_a_model_that_is_nothing_but_code_is_refused(tmp_path):
+    sign = tmp_path / "was-run"
+    (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}', encoding="utf-8")
+    (tmp_path / "own.py").write_text(f"import os; os.mkdir({str(sign)!r})", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"its config\.json cannot be loaded"):
+        checkpoints.load_config(checkpoints.ModelSource(str(tmp_path)))
+    assert not sign.exists()
+
+
+def test_a_pickled_adapter_is_not_loaded(tmp_path, pocket_source):
+    sign = tmp_path / "was-run"
+    (tmp_path / "adapter_model.bin").write_bytes(pickle.dumps(Leaves(sign)))
+    settings = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(Failure, match="adapter"):
+        checkpoints.load_model(pocket_source, [tmp_path / "adapter_model.safetensors"])
+    assert not sign.exists()
+
+
+def test_a_question_reaches_no_shell(tmp_path):
+    sign = tmp_path / "was-run"
+    question = f"$(touch {sign}) `touch {sign}` {{__import__('os').mkdir('{sign}')}} %s {{0}} '; touch {sign};"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": question, "answer": "#### 5"}), encoding="utf-8")
+    command = [sys.executable, ROOT / "scripts" / "prepare_dataset.py", "--path", "a.jsonl", "--solution", "answer"]
+    command += ["--split", "train", "--style", "gsm8k", "--output", "a.parquet"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    [problem] = records.read_table(tmp_path / "a.parquet", "problems")
+    assert question in prompts.Prompt("gsm8k").text(problem["question"])
     assert not sign.exists()
 
 

@@ -37,7 +37,7 @@ def files(folder: Path, style: str | None = None) -> dict[str, Given]:
     """
     found = {}
     for kind, pattern in PATTERNS.items():
-        paths = [p for p in sorted(folder.expanduser().glob(pattern)) if "unfinished" not in p.name]
+        paths = [p for p in sorted(records.expanded(folder).glob(pattern)) if "unfinished" not in p.name]
         paths = [p for p in paths if kind == "scores" or "CE_scored" not in p.name]
         if len(paths) > 1 and style is not None:
             paths = [p for p in paths if _dataset(p) == NAMES[style]] or paths
