@@ -18,7 +18,7 @@ from critical_tokens.versions import code_version as code_version
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """End Snakemake with the message of a Failure alone; it would add its type, and the lines of the rules, to any exception."""
+    """End Snakemake with the message of a Failure alone, without the lines of the rules that Snakemake adds to exceptions."""
     try:
         yield
     except Failure as error:

@@ -57,7 +57,8 @@ def check_datasets(config: Config, found: Refusals) -> None:
     for name in _anywhere(config):
         missing = [split for split in ("train", "test") if split not in registry.get(name, {"train": 1, "test": 1})]
         if missing:
-            found.add(f"dataset_registry: {name}: has no {' and no '.join(missing)} split; give it a path, e.g. path: FILE.jsonl")
+            what = f"has no {' and no '.join(missing)} split; give it a path, e.g. path: FILE.jsonl"
+            found.add(f"dataset_registry: {name}: {what}")
     _check_held_out(config, found)
     _check_few_shot(config, found)
 

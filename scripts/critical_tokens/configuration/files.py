@@ -7,6 +7,7 @@ the file nor the line of a mistake.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -47,6 +48,7 @@ def read_files(paths: Iterable[Path]) -> list[Layer]:
 
 
 def _read(path: Path, found: Refusals) -> Mapping[str, Any] | None:
+    path = Path(os.path.relpath(path)) if path.is_relative_to(Path.cwd()) else path
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

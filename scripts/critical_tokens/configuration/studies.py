@@ -80,4 +80,5 @@ def _check_pretraining(entry: Config, found: Refusals) -> None:
             if name not in entry[key]:
                 found.add(f"pretraining: {key} has nothing for {name}, which shapes has")
         if shape["width"] % shape["heads"]:
-            found.add(f"pretraining: shapes: {name}: width is {shape['width']}, must be a multiple of its {shape['heads']} heads")
+            what = f"width is {shape['width']}, must be a multiple of its {shape['heads']} heads"
+            found.add(f"pretraining: shapes: {name}: {what}")

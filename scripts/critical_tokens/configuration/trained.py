@@ -40,7 +40,7 @@ def check_methods(config: Config, found: Refusals) -> None:
             for sentence in check_key(config, entry, key):
                 found.add(f"{where}{sentence}")
     if registry.get("baseline", {}).get("objective") != UNTRAINED:
-        found.add("method_registry: baseline must have the objective none: figures and tables compare with the base model by it")
+        found.add("method_registry: baseline must have the objective none; figures compare with the base model by that name")
 
 
 def check_key(config: Config, entry: Config, key: str) -> Iterator[str]:
