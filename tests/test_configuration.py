@@ -68,6 +68,7 @@ FROM_FILES = {
     "model_registry: {pocket-s: {revision: 2024-01-01}}": ["revision", "timestamp", "quotes"],
     "model_registry: {true: {path: x}}": ["model_registry", "bool", "quotes"],
     "? [1, 2]\n: 3": ["is no text"],
+    "model_registry: {5: {path: x}}": ["the key '5' of model_registry is of type int", "quotes"],
     "[1, 2]": ["own.yaml: is a list", "mapping"],
     "5": ["is '5'", "mapping"],
     "hello": ["is 'hello'", "mapping"],
@@ -127,6 +128,12 @@ FROM_FILES = {
     "contrast: {beta: -0.5}": ["contrast: beta is -0.5, must be at least 0"],
     "variants: {empty: {}}": ["variants: empty is empty, must have at least 1 key"],
     "rollouts: {method: paired}": ["rollouts: method is 'paired', must be one of coupled, independent, stratified"],
+    "selection: {negative_coverage: 0}": ["selection: negative_coverage is 0, must be above 0"],
+    "alignment: {tdpo_variant: 1.0}": ["alignment: tdpo_variant is 1.0, must be a whole number"],
+    "alignment: {tdpo_variant: 3}": ["alignment: tdpo_variant is 3, must be at most 2"],
+    "trajectories: {shards: 301}": ["trajectories: shards is 301, but pocket-gsm has 300 train problems"],
+    "rollouts: {shards: 31}": ["rollouts: shards is 31, but there are 30 trajectories"],
+    "alignment: {lora: {layers: [all-linear, q_proj]}}": ["alignment: lora: layers has all-linear beside other names"],
     "grading: {labels: sympy}": ["grading: labels is 'sympy', must be one of released, math_verify"],
     "gpu_memory_gb: 0": ["gpu_memory_gb is 0, must be above 0"],
     # --- names
@@ -460,6 +467,10 @@ def test_weights_that_are_cut_off_are_told(here):
         (SET % FILES.replace("train.jsonl", "nothing.jsonl"), ["which is empty"]),
         (SET % ("annotations: none.csv, " + FILES), ["mine: annotations is 'none.csv', which is not there"]),
         (SET % ("released_pairs: 'their/{model}', " + FILES), ["released_pairs is 'their/pocket-s' for pocket-s, which is no"]),
+        (
+            "prompts: {sampling: {few_shot: true}}\n" + SET % ("shots: {split: train, count: 3}, " + FILES),
+            ["mine: shots: count is 3, but the split train has 1 problems at most"],
+        ),
         ("published: {table1: none.csv}", ["published: table1 is 'none.csv', which is no file"]),
     ],
 )

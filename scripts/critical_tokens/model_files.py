@@ -19,8 +19,8 @@ from critical_tokens.records import ArtifactError, read_json
 INDEX = "model.safetensors.index.json"
 # Files of which a tokenizer needs one set: of the library tokenizers, of SentencePiece, of byte-level BPE, of tiktoken.
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("spiece.model",))
-# Where a config states the longest sequence, as checkpoints.context_of looks for it.
-_CONTEXT_KEYS = ("max_position_embeddings", "max_target_positions", "max_seq_len", "seq_length")
+# Where configs state the longest sequence: most of them, then Whisper's and the like, MPT's, Bloom's.
+CONTEXT_KEYS = ("max_position_embeddings", "max_target_positions", "max_seq_len", "seq_length")
 # A header above this is none (safetensors' own limit).
 _LONGEST_HEADER = 100_000_000
 
@@ -43,7 +43,7 @@ def longest(folder: Path) -> int | None:
     config = _config(folder)
     text = config.get("text_config")
     levels = [text, config] if isinstance(text, Mapping) else [config]
-    found = (level.get(key) for level in levels for key in _CONTEXT_KEYS)
+    found = (level.get(key) for level in levels for key in CONTEXT_KEYS)
     return next((length for length in found if isinstance(length, int) and length > 0), None)
 
 

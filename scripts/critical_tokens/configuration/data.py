@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,14 @@ def check_datasets(config: Config, found: Refusals) -> None:
         if missing:
             what = f"has no {' and no '.join(missing)} split; give it a path, e.g. path: FILE.jsonl"
             found.add(f"dataset_registry: {name}: {what}")
-    _check_held_out(config, found)
+    for name in (name for name in config["datasets"] if name in registry):
+        _check_amounts(config, name, found)
     _check_few_shot(config, found)
 
 
 def check_files(config: Config, found: Refusals) -> None:
     """Files and folders that the selected datasets come from exist, and splits have the shots that are asked of them."""
+    few_shot = any(stage["few_shot"] for stage in config["prompts"].values())
     for name in (name for name in config["datasets"] if name in config["dataset_registry"]):
         entry, where = config["dataset_registry"][name], f"dataset_registry: {name}: "
         named = {f"{split}: path": entry[split]["path"] for split in SPLITS if "path" in entry.get(split, {})}
@@ -73,12 +76,23 @@ def check_files(config: Config, found: Refusals) -> None:
                 found.add(f"{where}{key} is {path!r}, which is {'no file' if Path(path).exists() else 'not there'}")
             elif not Path(path).stat().st_size:
                 found.add(f"{where}{key} is {path!r}, which is empty")
+        if few_shot:
+            _check_counted(entry, where, found)
         for model in config["models"] if "released_pairs" in entry else ():
             folder = entry["released_pairs"].replace("{model}", model)
             if not Path(folder).is_dir():
                 found.add(f"{where}released_pairs is {folder!r} for {model}, which is no folder")
     if not Path(config["published"]["table1"]).is_file():
         found.add(f"published: table1 is {config['published']['table1']!r}, which is no file")
+
+
+def _check_counted(entry: Config, where: str, found: Refusals) -> None:
+    """A local split has as many problems as there are shots of it; those of others are counted by the config."""
+    shots = entry.get("shots", {})
+    path = Path(entry.get(shots.get("split"), {}).get("path", ""))
+    there = _lines(path) if path.is_file() else sys.maxsize
+    if shots and shots["count"] > there:
+        found.add(f"{where}shots: count is {shots['count']}, but the split {shots['split']} has {there} problems at most")
 
 
 def _where(entry: Config, split: str) -> tuple[Any, ...] | None:
@@ -148,16 +162,35 @@ def _check_few_shot(config: Config, found: Refusals) -> None:
             found.add(f"prompts: {', '.join(stages)} few_shot: dataset {name} {what}")
 
 
-def _check_held_out(config: Config, found: Refusals) -> None:
-    """Some answers stay: the positive set has one per problem at most."""
-    trained = {f"method_registry: {name}": entry for name, entry in config["method_registry"].items() if "held_out" in entry}
+def _check_amounts(config: Config, dataset: str, found: Refusals) -> None:
+    """Some answers stay to train on, where the positive set has one per problem, and no shard is without problems."""
+    there = problems_of(config["dataset_registry"][dataset].get("train", {}))
+    sampled = min((n for n in (there, config["trajectories"]["problems"]) if n is not None), default=None)
+    if sampled is None:
+        return
+    shards = config["trajectories"]["shards"]
+    if shards > sampled:
+        found.add(f"trajectories: shards is {shards}, but {dataset} has {sampled} train problems to share out")
+    for where, held_out in _held_out(config):
+        if held_out >= sampled:
+            what = f"but {dataset} has answers to {sampled} train problems at most; some must be left to train on"
+            found.add(f"{where}: held_out is {held_out}, {what}")
+
+
+def _held_out(config: Config) -> Iterator[tuple[str, int]]:
+    """How many answers are left out, by the section that says so."""
+    yield "contrast", config["contrast"]["held_out"]
     if any(config["method_registry"].get(name, {}).get("objective") == "nll" for name in config["methods"]):
-        trained["alignment"] = config["alignment"]
-    variants = {f"variants: {name}": entry for name, entry in config["variants"].items() if "held_out" in entry}
-    for dataset in (name for name in config["datasets"] if name in config["dataset_registry"]):
-        there = problems_of(config["dataset_registry"][dataset].get("train", {}))
-        sampled = [n for n in (there, config["trajectories"]["problems"]) if n is not None]
-        for where, entry in {"contrast": config["contrast"], **trained, **variants}.items():
-            if sampled and entry["held_out"] >= min(sampled):
-                what = f"but {dataset} has answers to {min(sampled)} train problems at most; some must be left to train on"
-                found.add(f"{where}: held_out is {entry['held_out']}, {what}")
+        yield "alignment", config["alignment"]["held_out"]
+    for section in ("method_registry", "variants"):
+        for name, entry in config[section].items():
+            if "held_out" in entry:
+                yield f"{section}: {name}", entry["held_out"]
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file of problems; as many as anyone may ask for where it is compressed."""
+    if path.suffix == ".gz":
+        return sys.maxsize
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())

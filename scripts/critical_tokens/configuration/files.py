@@ -119,7 +119,7 @@ def _mistakes(node: yaml.Node, above: list[str], seen: set[int]) -> Iterator[tup
         if name in lines:
             yield here, f"{': '.join([*above, name])} stands in line {lines[name]}, too; a key may stand once"
         lines.setdefault(name, here)
-        if key.tag not in (*_NUMBERS, "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+        if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
             yield here, f"the key {name!r} of {where} is of type {_tag(key.tag)}; put quotes around it"
         yield from _mistakes(value, [*above, name], seen)
 

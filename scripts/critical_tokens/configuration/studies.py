@@ -26,6 +26,9 @@ def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Ref
     _require_selected(config, config["agreement"], "agreement: ", found)
     for name in config["agreement"]["variants"]:
         found.require(name, config["variants"], "agreement: variants")
+    shared, examined = config["rollouts"]["shards"], config["rollouts"]["trajectories"]
+    if examined is not None and shared > examined:
+        found.add(f"rollouts: shards is {shared}, but there are {examined} trajectories to share out")
     _check_figures(config, found)
     _check_pretraining(config["pretraining"], found)
 

@@ -10,7 +10,7 @@ from critical_tokens.methods import OBJECTIVES, REGISTRY
 from critical_tokens.token_weights import NEEDS
 
 Config = Mapping[str, Any]
-BASE, UNTRAINED = "base", "none"
+BASE, UNTRAINED, ALL_LINEAR = "base", "none", "all-linear"
 
 # Keys that every training reads, and those that the two kinds of data add.
 _ALWAYS = (
@@ -36,9 +36,12 @@ def check_methods(config: Config, found: Refusals) -> None:
             found.add(f"{where}start is {entry['start']!r}, an untrained method starts from base")
         if entry.get("weights") == "base" and entry["start"] != BASE:
             found.add(f"{where}weights of kind base are those of a method that starts from base")
+        _check_layers(entry.get("lora", {}), where, found)
         for key in entry:
             for sentence in check_key(config, entry, key):
                 found.add(f"{where}{sentence}")
+    for section in ("contrast", "alignment"):
+        _check_layers(config[section]["lora"], f"{section}: ", found)
     if registry.get("baseline", {}).get("objective") != UNTRAINED:
         found.add("method_registry: baseline must have the objective none; figures compare with the base model by that name")
 
@@ -69,6 +72,12 @@ def reads_scores(entry: Config) -> bool:
     """Whether a method weighs tokens by contrastive scores, which variants are other forms of."""
     known = REGISTRY.get(entry["objective"])
     return bool(known and known.weighted) and "contrast" in NEEDS[entry.get("weights", "contrast")]
+
+
+def _check_layers(lora: Config, where: str, found: Refusals) -> None:
+    layers = lora.get("layers", ())
+    if ALL_LINEAR in layers and len(layers) > 1:
+        found.add(f"{where}lora: layers has {ALL_LINEAR} beside other names; it stands alone, for all of them")
 
 
 def _check_start(name: str, registry: Config, found: Refusals) -> None:
