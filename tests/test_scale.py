@@ -22,7 +22,8 @@ def test_the_paper_preset_resolves(clone):
     assert jobs["align"] == 10 * 6
     assert jobs["evaluate_method"] == 10 * 7
     assert (jobs["check_hub"], jobs["fetch_model"], jobs["fetch_dataset"]) == (1, 5, 4)
-    assert planned("--configfile", "presets/paper.yaml", "--", "results/table1.csv", cwd=clone) == jobs
+    one_machine = ("--configfile", "presets/paper.yaml", "--sdm", "env-modules")
+    assert planned(*one_machine, "--", "results/table1.csv", cwd=clone) == jobs
 
 
 def test_the_released_preset_follows_the_released_code(clone):
@@ -83,10 +84,10 @@ def test_a_batch_that_processes_cannot_share_is_refused(clone, tmp_path):
     assert "contrast: batch_size is 16, must be a multiple of the 3 processes of pocket-s" in result.stdout + result.stderr
 
 
-def test_a_local_model_is_as_large_as_its_weights(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 3_000_000)
-    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "bfloat16"}) == pytest.approx(0.003)
-    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "float32"}) == pytest.approx(0.006)
+def test_a_local_model_is_as_large_as_its_weights():
+    folder = str(ROOT / "data" / "models" / "pocket-s")
+    assert sizing.weights_gb({"path": folder, "dtype": "bfloat16"}) == pytest.approx(500256 * 2 / 1e9)
+    assert sizing.weights_gb({"path": folder, "dtype": "float32"}) == pytest.approx(500256 * 4 / 1e9)
 
 
 def test_a_model_of_the_hub_needs_its_size(clone, tmp_path):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from critical_tokens import model_files
+
 # Arithmetic of a token per parameter: forward 2; training an adapter 2 forward and 2 backward (the base model's gradients are
 # not taken), and 2 more for the forward pass that checkpointing repeats.
 FORWARD, TRAINING = 2.0, 6.0
@@ -45,10 +47,8 @@ class Hardware:
 
 
 def parameters(entry: Mapping[str, Any]) -> float:
-    """Parameters of a registered model: as many as it says, or as its folder holds at two bytes each."""
-    if "parameters" in entry:
-        return entry["parameters"]
-    return sum(path.stat().st_size for path in Path(entry["path"]).glob("*.safetensors")) / 2
+    """Parameters of a registered model: as many as it says, or as the weights in its folder have."""
+    return entry["parameters"] if "parameters" in entry else model_files.parameters(Path(entry["path"]))
 
 
 def weights_gb(entry: Mapping[str, Any]) -> float:

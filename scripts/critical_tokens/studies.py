@@ -40,11 +40,16 @@ def summary_rows(runs: Sequence[Evaluation], against: str | None = None) -> list
     """A row per cell and method: mean over seeds, their standard deviation, a 95 % interval, and the gap to method `against`.
 
     All numbers in percent. Intervals resample problems and seeds (statistics.crossed_interval); gaps are of the same problems
-    and, where both methods have several, of the same seeds.
+    and, where both methods have several, of the same seeds. Raises Failure for a run that is there twice: one seed would count
+    as two, without any spread between them.
     """
     groups: dict[tuple[str, str, str], list[Evaluation]] = {}
     for run in runs:
-        groups.setdefault((run.model, run.dataset, run.method), []).append(run)
+        group = groups.setdefault((run.model, run.dataset, run.method), [])
+        if run.seed in [other.seed for other in group]:
+            what = f"{run.method} of {run.model} on {run.dataset} with seed {run.seed} is there twice"
+            raise records.Failure(f"{what}; a study takes each run once")
+        group.append(run)
     rows = []
     for (model, dataset, method), own in groups.items():
         accuracies = [run.accuracy for run in own]

@@ -6,11 +6,24 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from critical_tokens.records import Failure
 from critical_tokens.versions import code_version as code_version
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """End Snakemake with the message of a Failure alone, without the lines of the rules that Snakemake adds to exceptions."""
+    try:
+        yield
+    except Failure as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(1)
 
 
 def flags(**settings: Any) -> str:
