@@ -56,6 +56,13 @@ def here(tmp_path, monkeypatch):
 
 
 FROM_FILES = {
+    # --- keys without effect, and what contradicts itself
+    "model_registry: {pocket-s: {revision: abc}}": ["pocket-s: revision is 'abc'", "local folder"],
+    "model_registry: {pocket-s: {context: 128}}": ["pocket-s: context is 128", "engine: vllm only"],
+    "figures: {against_exclusion: baseline}": ["against_exclusion is 'baseline'", "trains nothing"],
+    "pathvars: {results: /}": ["pathvars: results is '/'", "a folder of its own"],
+    "pathvars: {results: .}": ["pathvars: results is '.'", "a folder of its own"],
+    "alignment: {lora: {layers: ['(a+)+$']}}": ["alignment: lora: layers", "(a+)+$"],
     # --- how it is written
     "seeds: [1]\nseeds: [2]": ["own.yaml, line 2", "seeds stands in line 1, too"],
     "contrast:\n  beta: 1.0\n  epochs: 1\n  beta: 2.0": ["line 4", "contrast: beta stands in line 2"],
@@ -316,7 +323,9 @@ def test_numbers_of_the_command_line_are_numbers_where_they_should_be(here):
             "contrast": {"beta": "1.5", "learning_rate": "1e-4", "gradient_checkpointing": "true", "lora": {"rank": "4"}},
             "trajectories": {"problems": "null"},
             "alignment": {"tdpo_variant": "1"},
-            "model_registry": {"mine": {"path": "12345", "revision": "0123456", "temperatures": {"gsm8k": "0.5"}}},
+            "model_registry": {
+                "mine": {"path": "1234/5678", "parameters": "9", "revision": "0123456", "temperatures": {"gsm8k": "0.5"}}
+            },
         },
     )
     contrast, mine = config["contrast"], config["model_registry"]["mine"]
@@ -326,7 +335,7 @@ def test_numbers_of_the_command_line_are_numbers_where_they_should_be(here):
     assert contrast["epochs"] == 1  # what the command line does not say stays
     assert config["trajectories"]["problems"] is None
     assert config["alignment"]["tdpo_variant"] == 1
-    assert (mine["path"], mine["revision"], mine["temperatures"]) == ("12345", "0123456", {"gsm8k": 0.5})
+    assert (mine["path"], mine["revision"], mine["temperatures"]) == ("1234/5678", "0123456", {"gsm8k": 0.5})
 
 
 def test_all_mistakes_are_told_at_once_but_ten_lines_at_most(here):
@@ -461,7 +470,8 @@ def test_weights_that_are_cut_off_are_told(here):
             ["pocket-gsm: max_new_tokens is 2040", "context of pocket-s"],
         ),
         ("trajectories: {max_batch_tokens: 64}", ["max_new_tokens is 96", "trajectories: max_batch_tokens is 64"]),
-        ("model_registry: {pocket-s: {context: 4096}}", ["pocket-s: context is 4096, but the model reads 2048"]),
+        ("model_registry: {pocket-s: {engine: vllm, context: 4096}}", ["pocket-s: context is 4096, but the model reads 2048"]),
+        ("model_registry: {pocket-s: {parameters: 3}}", ["parameters is 3", "have 500256"]),
         (SET % FILES.replace("train.jsonl", "none.jsonl"), ["mine: train: path is 'none.jsonl', which is not there"]),
         (SET % FILES.replace("train.jsonl", "empty"), ["mine: train: path is 'empty', which is no file"]),
         (SET % FILES.replace("train.jsonl", "nothing.jsonl"), ["which is empty"]),

@@ -26,6 +26,10 @@ def check_models(config: Config, found: Refusals) -> None:
         if on_hub(entry["path"]) and "parameters" not in entry:
             what = "parameters is missing; GPUs and memory of its jobs follow from it, and it is read from local folders only"
             found.add(f"{where}{what} (there is no folder {entry['path']})")
+        if "revision" in entry and not on_hub(entry["path"]):
+            found.add(f"{where}revision is {entry['revision']!r}, but path is a local folder; only a hub id has revisions")
+        if "context" in entry and entry.get("engine") != "vllm":
+            found.add(f"{where}context is {entry['context']}, which has an effect with engine: vllm only")
     for name in _selected(config):
         _check_processes(config, name, found)
 
@@ -38,9 +42,19 @@ def check_folders(config: Config, found: Refusals) -> None:
         lacking = [] if on_hub(entry["path"]) or _is_made_here(config, entry) else model_files.lacks(Path(entry["path"]))
         for what in lacking:
             found.add(f"model_registry: {name}: path is {entry['path']!r}, which {what}")
+        own = None if lacking or on_hub(entry["path"]) else _counted(entry)
+        if own is not None and "parameters" in entry and entry["parameters"] != own:
+            what = f"parameters is {entry['parameters']}, but the weights in {entry['path']} have {own}; leave the key out"
+            found.add(f"model_registry: {name}: {what}")
         if not lacking and (not on_hub(entry["path"]) or "parameters" in entry):
             for sentence in (*sizing.misfits(name, entry, hardware), *_too_long(config, name)):
                 found.add(sentence)
+
+
+def _counted(entry: Config) -> int | None:
+    """The parameters of a local model; None where its folder is not there yet."""
+    folder = Path(entry["path"])
+    return model_files.parameters(folder) if folder.is_dir() else None
 
 
 def _selected(config: Config) -> list[str]:

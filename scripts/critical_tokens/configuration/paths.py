@@ -42,6 +42,8 @@ def expand(config: Config, found: Refusals) -> None:
         other = outputs.setdefault(str(Path(path or "")), name)
         if other != name:
             found.add(f"pathvars: {name} is {path!r}, as {other} is; each needs a folder of its own")
+        if Path(path or "").resolve() in (Path("/"), Path.cwd(), *Path.cwd().parents):
+            found.add(f"pathvars: {name} is {path!r}; it must be a folder of its own, not one around the working directory")
 
 
 def _at_home(path: str) -> str | None:

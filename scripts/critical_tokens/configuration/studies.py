@@ -69,7 +69,9 @@ def _check_figures(config: Config, found: Refusals) -> None:
         if name not in config[selected]:
             what = f"{name!r}, which is not selected; {selected} has {', '.join(config[selected])}, and null takes the first"
             found.add(f"figures: example: {key} is {what}")
-    found.require(figures["against_exclusion"], methods, "figures: against_exclusion")
+    against = figures["against_exclusion"]
+    if found.require(against, methods, "figures: against_exclusion") and methods[against]["objective"] == "none":
+        found.add(f"figures: against_exclusion is {against!r}, which trains nothing; it must be a trained method")
     for name in figures["log_probabilities"]:
         known = found.require(name, methods, "figures: log_probabilities")
         objective = REGISTRY.get(methods[name]["objective"]) if known else None
