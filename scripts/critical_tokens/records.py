@@ -118,17 +118,6 @@ def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
-    """Write the rows of several tables behind one another, one table in memory at a time; returns their number."""
-    rows = 0
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMAS[kind], compression="zstd") as writer:
-        for part in parts:
-            table = _read(part, kind)
-            writer.write_table(table)
-            rows += table.num_rows
-    return rows
-
-
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
     return _read(path, kind).to_pylist()
@@ -154,16 +143,33 @@ def read_frame(path: Path, kind: str) -> pd.DataFrame:
 
 
 def _read(path: Path, kind: str) -> pa.Table:
-    schema = SCHEMAS[kind]
-    try:
+    with reading(path):
         table = pq.read_table(path)
+    require_columns(table.column_names, path, kind, SCHEMAS[kind].names)
+    return conform(table, path, kind, SCHEMAS[kind].names)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what Arrow says of a file that cannot be read into an ArtifactError that names it."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path}: is not a complete Parquet file ({error})") from error
-    missing = [name for name in schema.names if name not in table.column_names]
+
+
+def require_columns(found: Sequence[str], path: Path, kind: str, needed: Sequence[str]) -> None:
+    """Raise ArtifactError where a file lacks a column of its kind."""
+    missing = [name for name in needed if name not in found]
     if missing:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
+
+
+def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    """Those columns of what was read, with the types of the kind. Raises ArtifactError where they have others."""
+    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
