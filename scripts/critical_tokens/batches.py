@@ -19,11 +19,8 @@ import pyarrow.parquet as pq
 from critical_tokens import records
 from critical_tokens.records import SCHEMAS, ArtifactError, Row
 
-ROWS = 4096
+ROWS = records.ROW_GROUP
 """Rows held at a time where nothing else is asked for."""
-
-# Bytes of a column that are read from the file at once. Without it a whole row group would be, and some files have only one.
-_BUFFER = 1 << 20
 
 
 def add_batch_rows(p: argparse.ArgumentParser) -> None:
@@ -40,20 +37,24 @@ def _count(text: str) -> int:
 def read_batches(path: Path, kind: str, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[pa.Table]:
     """The rows of a table in their order, as tables of at most `rows` rows with those columns (all of them by default).
 
+    Beside them, the columns of one row group are held as they are in the file, compressed.
     Raises ArtifactError, as `records.read_table` does, where the file is truncated, foreign or of another kind.
     """
     names = list(columns or SCHEMAS[kind].names)
     with records.reading(path):
-        file = pq.ParquetFile(path, buffer_size=_BUFFER)
+        file = pq.ParquetFile(path)
     with file:
         records.require_columns(file.schema_arrow.names, path, kind, names)
-        batches = file.iter_batches(rows, columns=names)
-        while True:
-            with records.reading(path):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield records.conform(pa.Table.from_batches([batch]), path, kind, names)
+        # One row group after another: a reader of several keeps what it has read of all of them until its end.
+        for group in range(file.num_row_groups):
+            batches = file.iter_batches(rows, [group], names)
+            while (batch := _next(batches, path)) is not None:
+                yield records.conform(pa.Table.from_batches([batch]), path, kind, names)
+
+
+def _next(batches: Iterator[pa.RecordBatch], path: Path) -> pa.RecordBatch | None:
+    with records.reading(path):
+        return next(batches, None)
 
 
 def read_rows(path: Path, kind: str, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[dict[str, Any]]:

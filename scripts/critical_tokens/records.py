@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """A row of a table, or a plain mapping with its columns."""
 
+ROW_GROUP = 4096
+"""Rows of a row group, of which readers hold at least one (see `batches`)."""
+
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
@@ -115,12 +118,12 @@ def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write rows (one mapping per row, all columns of the kind) as Parquet."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
 
 
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
-    return _read(path, kind).to_pylist()
+    return _read(path, kind, SCHEMAS[kind].names).to_pylist()
 
 
 class ByProblem(dict[str, Row]):
@@ -137,16 +140,16 @@ class ByProblem(dict[str, Row]):
         raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
 
 
-def read_frame(path: Path, kind: str) -> pd.DataFrame:
-    """A table as a data frame, for summaries and figures; errors as `read_table`."""
-    return _read(path, kind).to_pandas()
+def read_frame(path: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table as a data frame, for summaries and figures; errors as `read_table`."""
+    return _read(path, kind, columns).to_pandas()
 
 
-def _read(path: Path, kind: str) -> pa.Table:
-    with reading(path):
-        table = pq.read_table(path)
-    require_columns(table.column_names, path, kind, SCHEMAS[kind].names)
-    return conform(table, path, kind, SCHEMAS[kind].names)
+def _read(path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    with reading(path), pq.ParquetFile(path) as file:
+        require_columns(file.schema_arrow.names, path, kind, columns)
+        table = file.read(list(columns))
+    return conform(table, path, kind, columns)
 
 
 @contextmanager
