@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from critical_tokens import arguments, checkpoints, cli, prompts, records
+from critical_tokens import arguments, batches, checkpoints, cli, prompts, records
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     problems = records.ByProblem(records.read_table(args.problems, "problems"), args.problems)
     pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
     rollouts: dict[str, dict[int, float]] = {}
-    for row in records.read_table(args.rollouts, "rollouts"):
+    for row in batches.read_rows(args.rollouts, "rollouts", ("problem_id", "position", "score")):
         rollouts.setdefault(row["problem_id"], {})[row["position"]] = row["score"]
     replacement = records.read_table(args.replacement, "replacement")
 

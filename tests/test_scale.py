@@ -10,6 +10,7 @@ from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
 from critical_tokens import sizing
+from critical_tokens.grading import verify
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
@@ -63,6 +64,21 @@ def test_jobs_ask_for_what_their_model_needs(clone):
     assert small["slurm_partition"] == "gpu"
     assert resources("align", "llama3-70b")["gpu"] == 8
     assert resources("align", "llama3-70b")["cpus_per_task"] == 8
+    node = sizing.Hardware(None, None)
+    rows = yaml.safe_load((ROOT / "config.yaml").read_text())["trajectories"]["batch_rows"]
+    for rule, grading in (("grade", True), ("select_answers", False)):
+        assert resources(rule, "llama3-8b")["mem_mb"] == sizing.batch_memory_mb(rows, 256, grading, 1, node)
+
+
+def test_the_memory_of_a_batch_follows_from_its_rows():
+    """An answer of n tokens is held four times, at 40 bytes a token; what a node has bounds what later attempts ask for."""
+    any_node, small = sizing.Hardware(None, None), sizing.Hardware(None, None, node_memory_gb=1.5)
+    one, two = (sizing.batch_memory_mb(rows, 1000, False, 1, any_node) for rows in (4000, 8000))
+    assert two - one == 4 * 40 * 4000 * 1000 / 1e6
+    assert sizing.batch_memory_mb(4000, 1000, False, 3, any_node) == 3 * one
+    assert sizing.batch_memory_mb(4000, 1000, False, 3, small) == 1500
+    workers = verify.MOST_WORKERS * verify.IDLE_GB + verify.MEMORY_GB
+    assert sizing.batch_memory_mb(4000, 1000, True, 1, any_node) - one == 1000 * workers
 
 
 def test_a_model_too_large_for_the_gpus_is_refused(clone):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """A row of a table, or a plain mapping with its columns."""
 
+ROW_GROUP = 4096
+"""Rows of a row group, of which readers hold at least one (see `batches`)."""
+
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
@@ -115,23 +118,12 @@ def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write rows (one mapping per row, all columns of the kind) as Parquet."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
-    """Write the rows of several tables behind one another, one table in memory at a time; returns their number."""
-    rows = 0
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMAS[kind], compression="zstd") as writer:
-        for part in parts:
-            table = _read(part, kind)
-            writer.write_table(table)
-            rows += table.num_rows
-    return rows
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
 
 
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind."""
-    return _read(path, kind).to_pylist()
+    return _read(path, kind, SCHEMAS[kind].names).to_pylist()
 
 
 class ByProblem(dict[str, Row]):
@@ -148,22 +140,39 @@ class ByProblem(dict[str, Row]):
         raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
 
 
-def read_frame(path: Path, kind: str) -> pd.DataFrame:
-    """A table as a data frame, for summaries and figures; errors as `read_table`."""
-    return _read(path, kind).to_pandas()
+def read_frame(path: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table as a data frame, for summaries and figures; errors as `read_table`."""
+    return _read(path, kind, columns).to_pandas()
 
 
-def _read(path: Path, kind: str) -> pa.Table:
-    schema = SCHEMAS[kind]
+def _read(path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    with reading(path), pq.ParquetFile(path) as file:
+        require_columns(file.schema_arrow.names, path, kind, columns)
+        table = file.read(list(columns))
+    return conform(table, path, kind, columns)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what Arrow says of a file that cannot be read into an ArtifactError that names it."""
     try:
-        table = pq.read_table(path)
+        yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path}: is not a complete Parquet file ({error})") from error
-    missing = [name for name in schema.names if name not in table.column_names]
+
+
+def require_columns(found: Sequence[str], path: Path, kind: str, needed: Sequence[str]) -> None:
+    """Raise ArtifactError where a file lacks a column of its kind."""
+    missing = [name for name in needed if name not in found]
     if missing:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
+
+
+def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    """Those columns of what was read, with the types of the kind. Raises ArtifactError where they have others."""
+    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import records, statistics
+from critical_tokens import batches, records, statistics
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Evaluation:
 def read_evaluation(model: str, dataset: str, method: str, seed: str, path: Path) -> Evaluation:
     """An evaluation from a table of grades, one or several answers per problem."""
     answers: dict[str, list[bool]] = {}
-    for row in records.read_table(path, "grades"):
+    for row in batches.read_rows(path, "grades", ("problem_id", "correct")):
         answers.setdefault(row["problem_id"], []).append(row["correct"])
     if not answers:
         raise records.ArtifactError(f"{path}: has no answers")
@@ -80,7 +80,7 @@ def _gap(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> dict[str,
 
 def pass_at_k_rows(path: Path) -> list[dict[str, Any]]:
     """pass@k of a table "replacement" by arm and k, with 95 % intervals over trajectories; ArtifactError for an empty one."""
-    table = records.read_frame(path, "replacement")
+    table = records.read_frame(path, "replacement", ("problem_id", "arm", "correct"))
     if table.empty:
         raise records.ArtifactError(f"{path}: no trajectory had a critical token to replace")
     rows = []
