@@ -236,6 +236,38 @@ def test_annotations_are_read_as_spreadsheets_save_them(tmp_path):
         annotations.read(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ("a,b,2,calculation", "row 2: offset is '2', must be a number from 0 to 1"),
+        (f"a,b,{'1' * 5000},calculation", "row 2: offset is '1111"),
+        ("a,b,-1,calculation", "row 2: offset is '-1'"),
+        (",b,0,calculation", "row 2: has no problem_id"),
+        ("a,b,0, ", "row 2: has no error_kind"),
+        ("a,b, then c,0,calculation", "row 2: has more cells than there are columns"),
+        (f'a,"{"x" * 200_000}",0,calculation', "is no CSV file"),
+    ],
+)
+def test_an_annotation_that_is_none_is_named(tmp_path, rows, complaint):
+    path = tmp_path / "a.csv"
+    path.write_text(f"problem_id,answer,offset,error_kind\n{rows}\n")
+    with pytest.raises(ArtifactError, match=f"{path}.*{complaint}"):
+        annotations.read(path)
+
+
+def test_a_file_without_annotations_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    for content, complaint in (
+        (b"problem_id;answer;offset;error_kind\n", "has no column .*; columns are separated by commas"),
+        ("problem_id,answer,offset,error_kind\n".encode("utf-16"), "is not UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=f"{path}: {complaint}"):
+            annotations.read(path)
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: Is a directory"):
+        annotations.read(tmp_path)
+
+
 def test_rows_by_problem_name_what_is_missing_or_twice():
     rows = [{"problem_id": "a", "x": 1}, {"problem_id": "a", "x": 1}, {"problem_id": "b", "x": 2}]
     found = records.ByProblem(rows, "pairs.parquet")
