@@ -135,17 +135,28 @@ def test_a_hub_dataset_that_lacks_what_is_asked_for_is_named(tmp_path, monkeypat
     """And a script in its folder is not run."""
     import datasets as library
 
-    (tmp_path / "train.jsonl").write_text(row("#### 5"))
-    monkeypatch.setattr(datasets.hub, "snapshot", lambda repository: tmp_path)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(row("#### 5"))
+    monkeypatch.setattr(datasets.hub, "snapshot", lambda repository: folder)
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     asked = {"hub_split": "train", "revision": None, "split": "train", "columns": WORKED}
     assert [p["answer"] for p in datasets.from_hub("own/set", None, **asked)] == ["5"]
     for wrong in ({"hub_split": "validation"}, {"subset": "none"}):
         with pytest.raises(ArtifactError, match=r"own/set/.*: cannot be read \("):
             datasets.from_hub("own/set", **({"subset": None} | asked | wrong))
-    (tmp_path / f"{tmp_path.name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(ArtifactError, match="scripts are no longer supported"):
-        datasets.from_hub("own/set", None, **asked)
+    for name, content, complaint in (
+        ("README.md", f"---\nconfigs: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n---\n", "could not determine"),
+        ("README.md", "---\n- 1\n---\n", "should be a dict"),
+        ("train.jsonl", '{"question"', "JSON parse error"),
+        ("train.jsonl", "[" * 100_000, "JSON parse error"),
+        ("set.py", f"open('{tmp_path}/ran', 'w')", "scripts are no longer supported"),
+    ):
+        (folder / name).write_text(content)
+        with pytest.raises(ArtifactError, match=f"own/set/train, subset None: cannot be read .*{complaint}"):
+            datasets.from_hub("own/set", None, **asked)
+        (folder / name).unlink()
+        (folder / "train.jsonl").write_text(row("#### 5"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -281,5 +292,5 @@ def test_rows_by_problem_name_what_is_missing_or_twice():
 @pytest.mark.parametrize("content", ["{}", "[]", '{"n": 1}', "", "[" * 100_000, '{"n": '])
 def test_foreign_metrics_are_named(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is not JSON)"):
+    with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is no JSON object|is not JSON)"):
         records.read_object(tmp_path / "metrics.json", ["n", "accuracy"])

@@ -88,8 +88,9 @@ def from_hub(
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
     try:
         source = load_dataset(str(folder), subset, split=hub_split)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ArtifactError(f"{where}, subset {subset}: cannot be read ({error})") from error
+    except Exception as error:  # of what is wrong with a repository, the library tells in exceptions of every kind
+        told = f"{type(error).__name__}: {error.__cause__ or error}"
+        raise ArtifactError(f"{where}, subset {subset}: cannot be read ({told[:300]})") from error
     rows = ((_row(row, split, i, columns, f"{where}, row {i + 1}"), f"{where}, row {i + 1}") for i, row in enumerate(source))
     return _answered(rows, where, skip_unanswered, style, left_out)
 

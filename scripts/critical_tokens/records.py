@@ -214,16 +214,18 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: is not JSON ({error})") from error
 
 
-def read_object(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+def read_object(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it lacks."""
     found = read_json(path)
-    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: is no JSON object")
+    missing = [key for key in keys if key not in found]
     if missing:
         raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
     return found
 
 
-def read_numbers(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """A JSON object with a number under each of those keys. Raises ArtifactError naming the file and what is none."""
     found = read_object(path, keys)
     for key in keys:
