@@ -149,7 +149,7 @@ def test_a_hub_dataset_that_lacks_what_is_asked_for_is_named(tmp_path, monkeypat
         ("README.md", f"---\nconfigs: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n---\n", "could not determine"),
         ("README.md", "---\n- 1\n---\n", "should be a dict"),
         ("train.jsonl", '{"question"', "JSON parse error"),
-        ("train.jsonl", "[" * 100_000, "JSON parse error"),
+        ("train.jsonl", "[" * 100_000, "depth limit"),
         ("set.py", f"open('{tmp_path}/ran', 'w')", "scripts are no longer supported"),
     ):
         (folder / name).write_text(content)
