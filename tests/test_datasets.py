@@ -14,6 +14,7 @@ from critical_tokens.records import ArtifactError
 
 STATED = {"question": "question", "answer": "answer"}
 WORKED = {"question": "question", "solution": "answer"}
+POCKET = ROOT / "data" / "models" / "pocket-s"
 IDS = ["train-00000", "train-00001"]
 
 
@@ -294,3 +295,22 @@ def test_foreign_metrics_are_named(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is no JSON object|is not JSON)"):
         records.read_object(tmp_path / "metrics.json", ["n", "accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("program", "tables", "more"),
+    [
+        ("agreement_cell", ("critical", "contrast", "reference"), ("--model-name", "m", "--dataset", "d")),
+        ("classify_critical", ("critical", "pairs"), ("--model-name", "m", "--dataset", "d", "--model", POCKET)),
+    ],
+)
+def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more):
+    command = [sys.executable, ROOT / "scripts" / f"{program}.py", *more, "--output", tmp_path / "out.csv"]
+    for kind in tables:
+        command += [f"--{kind}", tmp_path / f"{kind}.parquet"]
+        rows = [dict.fromkeys(records.SCHEMAS[kind].names) | {"problem_id": "train-9", "sample_id": 0, "position": 1}]
+        records.write_table(tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [])
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert result.returncode == 1
+    assert f"{tables[1]}.parquet: has no problem train-9, which another table names" in result.stderr
+    assert "Traceback" not in result.stderr
