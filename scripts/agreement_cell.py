@@ -28,8 +28,11 @@ def main() -> None:
     from critical_tokens import agreement
 
     critical = records.read_table(args.critical, "critical")
-    contrast = {row["problem_id"]: row["scores"] for row in records.read_table(args.contrast, "contrast")}
-    base = {row["problem_id"]: row["rejected_logps"] for row in records.read_table(args.reference, "reference")}
+    scored = records.ByProblem(records.read_table(args.contrast, "contrast"), args.contrast)
+    reference = records.ByProblem(records.read_table(args.reference, "reference"), args.reference)
+    names = [row["problem_id"] for row in critical]
+    contrast = {name: scored[name]["scores"] for name in names}
+    base = {name: reference[name]["rejected_logps"] for name in names}
     row = agreement.agreement_row(critical, contrast, base)
     records.write_csv(
         args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, "variant": args.variant, **row}])

@@ -22,12 +22,12 @@ def main() -> None:
     from critical_tokens import agreement
 
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
-    rejected = {r["problem_id"]: r["rejected"] for r in records.read_table(args.pairs, "pairs")}
+    pairs = records.ByProblem(records.read_table(args.pairs, "pairs"), args.pairs)
     critical = records.read_table(args.critical, "critical")
     kinds = {}
     for row in critical:
         if row["position"] is not None:
-            ids = rejected[row["problem_id"]]
+            ids = pairs[row["problem_id"]]["rejected"]
             text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
             kinds[row["problem_id"]] = words.token_kind(text, ends, row["position"])
     rows = [{"model": args.model_name, "dataset": args.dataset, **row} for row in agreement.kinds_rows(critical, kinds)]

@@ -22,9 +22,10 @@ def main() -> None:
     from critical_tokens import plots
 
     name = records.read_object(args.example, ["problem_id"])["problem_id"]
-    problem = next(r for r in records.read_table(args.problems, "problems") if r["problem_id"] == name)
-    scored = next(r for r in records.read_table(args.contrast, "contrast") if r["problem_id"] == name)
-    found = next(r for r in records.read_table(args.critical, "critical") if r["problem_id"] == name)
+    problem, scored, found = (
+        records.ByProblem(records.read_table(path, kind), path)[name]
+        for path, kind in ((args.problems, "problems"), (args.contrast, "contrast"), (args.critical, "critical"))
+    )
     tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
     length = found["length"]  # without EOS
     illustration = plots.Illustration(

@@ -24,7 +24,7 @@ def main() -> None:
     rows = []
     for cell, excluded, path in zip(args.cells, args.excluded, args.metrics, strict=True):
         model, dataset = cell.split(":")
-        metrics = records.read_object(path, ["n", "correct"])
+        metrics = records.read_numbers(path, ["n", "correct"])
         table = records.read_table(excluded, "replacement")
         # Answers without a token are wrong in both.
         right = {arm: {r["problem_id"] for r in table if r["arm"] == arm and r["correct"]} for arm in ("kept", "excluded")}

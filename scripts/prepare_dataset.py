@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from critical_tokens import cli, datasets, provenance, records
@@ -22,10 +23,12 @@ def main() -> None:
     parser.add_argument("--split", required=True, help="train, validation or test")
     parser.add_argument("--problems", type=int, help="how many (generated), or at most how many (others)")
     parser.add_argument("--rows", type=int, help="how many problems the source must have")
-    parser.add_argument("--question", default="question", help="column of the question")
+    parser.add_argument("--question", nargs="+", default=["question"], help="column of the question, or of its parts")
     parser.add_argument("--solution", default=None, help="column of the worked solution")
     parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
-    parser.add_argument("--unanswered", choices=("error", "skip"), default="error", help="problems without a gold answer")
+    parser.add_argument(
+        "--unanswered", choices=("error", "skip"), default="error", help="problems whose gold answer none can give"
+    )
     parser.add_argument("--style", help="whose grader must find the gold answers right")
     parser.add_argument("--against", type=Path, help="problems of the train split, which these must not repeat")
     parser.add_argument("--seed", type=int, default=0, help="of generated problems")
@@ -33,6 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("prepare_dataset", args)
 
+    left_out: Counter[str] = Counter()
     if args.world:
         rows = datasets.generated(args.world, args.split, args.problems, args.seed)
     else:
@@ -40,10 +44,10 @@ def main() -> None:
         skip = args.unanswered == "skip"
         columns = {name: column for name, column in named.items() if column}
         if args.path:
-            rows = datasets.from_json_lines(args.path, args.split, columns, skip, args.style)
+            rows = datasets.from_json_lines(args.path, args.split, columns, skip, args.style, left_out)
         else:
             rows = datasets.from_hub(
-                args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip, args.style
+                args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip, args.style, left_out
             )
         if args.rows not in (None, len(rows)):
             raise records.ArtifactError(f"{args.path or args.hub}: has {len(rows)} problems, must have {args.rows}")
@@ -52,10 +56,12 @@ def main() -> None:
     if shared > MOST_SHARED * len(rows):
         what = f"{shared} of its {len(rows)} questions are in {args.against}, too"
         raise records.ArtifactError(f"{args.path or args.hub}: {what}; a model must not be tested on what it was trained on")
+    for why, count in sorted(left_out.items()):
+        print(f"{args.path or args.hub}: {count} problems left out, {why}")
     if shared:
         print(f"{args.output}: {shared} of {len(rows)} questions are in {args.against}, too")
     records.write_table(args.output, "problems", rows)
-    run.describe(args.output, problems=len(rows), shared_with_train=shared)
+    run.describe(args.output, problems=len(rows), shared_with_train=shared, left_out=left_out)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main() -> None:
     rows = []
     for entry, path in zip(args.entries, args.metrics, strict=True):
         method, start, seed = entry.split(":")
-        metrics = records.read_object(path, ["n", "correct", "accuracy", "low", "high"])
+        metrics = records.read_numbers(path, ["n", "correct", "accuracy", "low", "high"])
         rows.append(tables.cell_row(args.model_name, args.dataset, method, start, int(seed), metrics, reported, args.version))
     records.write_csv(args.output, pd.DataFrame(rows, columns=list(tables.COLUMNS)))
 

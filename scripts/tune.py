@@ -20,7 +20,7 @@ def main() -> None:
     for run, path in zip(args.runs, args.metrics, strict=True):
         model, dataset, name, seed = run.split(":")
         method, rate = name.rsplit("-lr", 1)
-        accuracy = 100 * records.read_object(path, ["accuracy"])["accuracy"]
+        accuracy = 100 * records.read_numbers(path, ["accuracy"])["accuracy"]
         cell = f"{model} {dataset}"
         rows.append({"method": method, "learning_rate": float(rate), "cell": cell, "seed": int(seed), "accuracy": accuracy})
     table = pd.DataFrame(rows).pivot_table(index=["method", "learning_rate"], columns="cell", values="accuracy", sort=False)

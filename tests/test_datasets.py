@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from conftest import ROOT
@@ -13,6 +14,8 @@ from critical_tokens.records import ArtifactError
 
 STATED = {"question": "question", "answer": "answer"}
 WORKED = {"question": "question", "solution": "answer"}
+POCKET = ROOT / "data" / "models" / "pocket-s"
+IDS = ["train-00000", "train-00001"]
 
 
 def problems(tmp_path, content, columns=WORKED, name="a.jsonl", **options):
@@ -39,6 +42,17 @@ def row(answer, question="How many?"):
         ("so\n#### -€1,200", WORKED, "-1200"),
         (r"so $\boxed{x \in [-2,7]}$", WORKED, r"x \in [-2,7]"),
         (r"so $\boxed{\mbox{four}}$", WORKED, r"\mbox{four}"),
+        (1e-7, STATED, "0.0000001"),
+        (1e22, STATED, "10000000000000000000000"),
+        (" 18\n", STATED, "18"),
+        ("9+9=18\n#### 18", STATED, "18"),
+        (r"so $\boxed{5}$", STATED, "5"),
+        ("9 (apples)", STATED, "9"),
+        ("1,200 (square feet)", STATED, "1,200"),
+        ("3 (x+1)", STATED, "3 (x+1)"),
+        ("10-4 n", STATED, "10-4 n"),
+        ("5, 6", STATED, "5, 6"),
+        ("Yes", STATED, "Yes"),
     ],
 )
 def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
@@ -48,11 +62,17 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
 @pytest.mark.parametrize(
     ("content", "columns", "complaint"),
     [
-        (row("9 (apples)"), STATED, "row 1: the gold answer '9 (apples)' is found wrong by its own grader"),
-        (row("45 cm"), STATED, "'45 cm' is found wrong"),
+        (row("45 cm"), STATED, "row 1: the gold answer '45 cm' is found wrong by its own grader"),
+        (row("18€"), STATED, "'18€' is found wrong"),
+        (row("\u22125"), STATED, "is found wrong"),
+        (row("She has 9. The answer is 9."), STATED, "is found wrong"),
+        (row("9 apples and 3 pears"), STATED, "is found wrong"),
+        (row("#### 18 apples"), WORKED, "'18 apples' is found wrong"),
+        (row("#### "), STATED, "row 1: has no answer"),
         (row("a" * 1500), STATED, "is found wrong"),
         (row(True), STATED, "row 1: has no answer in column 'answer'; its value is 'True'"),
-        (row(None), STATED, "its value is 'None'"),
+        (row(None), STATED, "row 1: has no answer .none in its column"),
+        (row(""), STATED, "row 1: has no answer .none in its column"),
         (row([1, 2]), STATED, r"its value is '\[1, 2\]'"),
         (row({"value": 3}), STATED, "has no answer in column"),
         (row(float("nan")), STATED, "its value is 'nan'"),
@@ -60,7 +80,10 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
         (row("5", question=7), STATED, "has no question"),
         ('{"problem": "a", "answer": "5"}', STATED, "has no question in column 'question'; it has problem, answer"),
         (row("no answer here"), WORKED, "row 1: has no answer"),
-        ('{"question": "\\ud800", "answer": "5"}', STATED, "half a character"),
+        ('{"question": "\\ud800", "answer": "5"}', STATED, "row 1: question has a character that is none"),
+        ('{"question": "a", "answer": "\\u0000"}', STATED, "row 1: answer has a character that is none"),
+        ('{"question": "a", "question": "b", "answer": "5"}', STATED, "row 1: is not JSON .the key 'question' stands twice"),
+        (row("5") + "\n" + json.dumps({"question": "a"}, indent=1), STATED, r"row 2: is not JSON .*one object a line"),
         ("", STATED, "has no problems"),
         ("\n\n", STATED, "has no problems"),
         ('[{"question": "a", "answer": "5"}]', STATED, "is a JSON array; one object a line"),
@@ -68,11 +91,12 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
         ("[" * 100_000, STATED, "is a JSON array"),
         ('{"a":' * 100_000, STATED, "row 1: is not JSON"),
         (b'{"question": "Zo\xeb", "answer": "5"}', STATED, "row 1: is not UTF-8"),
-        (b"PAR1\x15\x04", STATED, "row 1: is not"),
+        (b"PAR1\x15\x04", STATED, "is a Parquet file, which is not read; problems come from JSON lines"),
+        (b"PK\x03\x04abc", STATED, "is a ZIP archive or a spreadsheet"),
+        ((row("5") + "\n").encode("utf-16"), STATED, "is UTF-16"),
     ],
 )
 def test_what_is_no_problem_is_named_with_its_row(tmp_path, content, columns, complaint):
-    complaint = complaint.replace("(apples)", r"\(apples\)")
     with pytest.raises(ArtifactError, match=rf"a\.jsonl.*{complaint}"):
         problems(tmp_path, content, columns)
 
@@ -84,24 +108,83 @@ def test_the_grader_is_that_of_the_style(tmp_path):
         problems(tmp_path, fraction, style="gsm8k")
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.XLSX"])
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV"])
 def test_other_formats_are_named(tmp_path, name):
     with pytest.raises(ArtifactError, match=r"problems come from JSON lines"):
         problems(tmp_path, "x", name=name)
+    with pytest.raises(ArtifactError, match="is a folder; problems come from JSON lines"):
+        datasets.from_json_lines(tmp_path, "train", WORKED)
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    answers = ["5", "", None, "45 cm", "many", "6"]
+    left_out = Counter()
+    found = problems(tmp_path, "\n".join(map(row, answers)), STATED, style="gsm8k", skip_unanswered=True, left_out=left_out)
+    assert [(p["problem_id"], p["answer"]) for p in found] == [("train-00000", "5"), ("train-00005", "6")]
+    assert left_out == {"unanswered": 2, "never right": 2}
+    with pytest.raises(ArtifactError, match="has no problems with a gold answer, of 2"):
+        problems(tmp_path, f"{row('')}\n{row('many')}", STATED, style="gsm8k", skip_unanswered=True)
+
+
+def test_a_question_may_stand_in_two_columns(tmp_path):
+    line = json.dumps({"Body": "There are 87 oranges.", "Question": "How many?", "Answer": 87.0})
+    found = problems(tmp_path, line, {"question": ["Body", "Question"], "answer": "Answer"})
+    assert [(p["question"], p["answer"]) for p in found] == [("There are 87 oranges. How many?", "87")]
+
+
+def test_a_hub_dataset_that_lacks_what_is_asked_for_is_named(tmp_path, monkeypatch):
+    """And a script in its folder is not run."""
+    import datasets as library
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(row("#### 5"))
+    monkeypatch.setattr(datasets.hub, "snapshot", lambda repository: folder)
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    asked = {"hub_split": "train", "revision": None, "split": "train", "columns": WORKED}
+    assert [p["answer"] for p in datasets.from_hub("own/set", None, **asked)] == ["5"]
+    for wrong in ({"hub_split": "validation"}, {"subset": "none"}):
+        with pytest.raises(ArtifactError, match=r"own/set/.*: cannot be read \("):
+            datasets.from_hub("own/set", **({"subset": None} | asked | wrong))
+    for name, content, complaint in (
+        ("README.md", f"---\nconfigs: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n---\n", "could not determine"),
+        ("README.md", "---\n- 1\n---\n", "should be a dict"),
+        ("train.jsonl", '{"question"', "JSON parse error"),
+        ("train.jsonl", "[" * 100_000, "depth limit"),
+        ("set.py", f"open('{tmp_path}/ran', 'w')", "scripts are no longer supported"),
+    ):
+        (folder / name).write_text(content)
+        with pytest.raises(ArtifactError, match=f"own/set/train, subset None: cannot be read .*{complaint}"):
+            datasets.from_hub("own/set", None, **asked)
+        (folder / name).unlink()
+        (folder / "train.jsonl").write_text(row("#### 5"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_editors_and_systems_leave_their_marks(tmp_path):
-    """A byte-order mark, line ends of Windows, line separators inside strings, letters of everybody."""
-    lines = [row("#### 5", "Zoë has 5 \u2028 pens. 😀?"), row("#### 6", "多少?")]
-    found = problems(tmp_path, b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
-    assert [p["question"] for p in found] == ["Zoë has 5 \u2028 pens. 😀?", "多少?"]
-    assert [p["answer"] for p in found] == ["5", "6"]
+    """A byte-order mark, line ends of every system, line separators inside strings, letters of everybody."""
+    questions = ["Zoë has 5 \u2028 pens.\x85 😀?", "多少?"]
+    lines = [json.dumps({"question": q, "answer": f"#### {i}"}, ensure_ascii=False) for i, q in enumerate(questions)]
+    for end in ("\n", "\r\n", "\r"):
+        content = b"\xef\xbb\xbf" + end.join([*lines, ""]).encode()
+        for packed in (content, gzip.compress(content)):
+            found = problems(tmp_path, packed)
+            assert [(p["problem_id"], p["question"]) for p in found] == list(zip(IDS, questions, strict=True))
+            assert [p["answer"] for p in found] == ["0", "1"]
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    packed = bytearray(gzip.compress("\n".join(row(f"#### {i}") for i in range(500)).encode()))
+    packed[30] ^= 0xFF
+    packed[40] ^= 0x55
+    with pytest.raises(ArtifactError, match=r"a\.jsonl\.gz: cannot be read to its end"):
+        problems(tmp_path, bytes(packed), name="a.jsonl.gz")
 
 
 def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
-    for content in (b" " * (1 << 27), b"\n" * (1 << 27)):
+    for content in (b" " * (1 << 20), b"\n" * (1 << 20)):
         with pytest.raises(ArtifactError, match="unfolds to more than text does"):
-            problems(tmp_path, gzip.compress(content, 1), name="a.jsonl.gz")
+            problems(tmp_path, gzip.compress(content) * 64, name="a.jsonl.gz")
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
@@ -165,6 +248,38 @@ def test_annotations_are_read_as_spreadsheets_save_them(tmp_path):
         annotations.read(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ("a,b,2,calculation", "row 2: offset is '2', must be a number from 0 to 1"),
+        (f"a,b,{'1' * 5000},calculation", "row 2: offset is '1111"),
+        ("a,b,-1,calculation", "row 2: offset is '-1'"),
+        (",b,0,calculation", "row 2: has no problem_id"),
+        ("a,b,0, ", "row 2: has no error_kind"),
+        ("a,b, then c,0,calculation", "row 2: has more cells than there are columns"),
+        (f'a,"{"x" * 200_000}",0,calculation', "is no CSV file"),
+    ],
+)
+def test_an_annotation_that_is_none_is_named(tmp_path, rows, complaint):
+    path = tmp_path / "a.csv"
+    path.write_text(f"problem_id,answer,offset,error_kind\n{rows}\n")
+    with pytest.raises(ArtifactError, match=f"{path}.*{complaint}"):
+        annotations.read(path)
+
+
+def test_a_file_without_annotations_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    for content, complaint in (
+        (b"problem_id;answer;offset;error_kind\n", "has no column .*; columns are separated by commas"),
+        ("problem_id,answer,offset,error_kind\n".encode("utf-16"), "is not UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=f"{path}: {complaint}"):
+            annotations.read(path)
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: Is a directory"):
+        annotations.read(tmp_path)
+
+
 def test_rows_by_problem_name_what_is_missing_or_twice():
     rows = [{"problem_id": "a", "x": 1}, {"problem_id": "a", "x": 1}, {"problem_id": "b", "x": 2}]
     found = records.ByProblem(rows, "pairs.parquet")
@@ -178,5 +293,24 @@ def test_rows_by_problem_name_what_is_missing_or_twice():
 @pytest.mark.parametrize("content", ["{}", "[]", '{"n": 1}', "", "[" * 100_000, '{"n": '])
 def test_foreign_metrics_are_named(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is not JSON)"):
+    with pytest.raises(ArtifactError, match=r"metrics\.json: (has no .*accuracy|is no JSON object|is not JSON)"):
         records.read_object(tmp_path / "metrics.json", ["n", "accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("program", "tables", "more"),
+    [
+        ("agreement_cell", ("critical", "contrast", "reference"), ("--model-name", "m", "--dataset", "d")),
+        ("classify_critical", ("critical", "pairs"), ("--model-name", "m", "--dataset", "d", "--model", POCKET)),
+    ],
+)
+def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more):
+    command = [sys.executable, ROOT / "scripts" / f"{program}.py", *more, "--output", tmp_path / "out.csv"]
+    for kind in tables:
+        command += [f"--{kind}", tmp_path / f"{kind}.parquet"]
+        rows = [dict.fromkeys(records.SCHEMAS[kind].names) | {"problem_id": "train-9", "sample_id": 0, "position": 1}]
+        records.write_table(tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [])
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert result.returncode == 1
+    assert f"{tables[1]}.parquet: has no problem train-9, which another table names" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -59,6 +59,8 @@ cli.run(main)
             "error: results/x.parquet: Permission denied",
         ),
         ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
+        ("open('missing.json', encoding='utf-8')", 1, "error: missing.json: No such file or directory"),
+        ("open('/etc/passwd/x', encoding='utf-8')", 1, "error: /etc/passwd/x: Not a directory"),
         ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )

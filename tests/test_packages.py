@@ -106,6 +106,54 @@ def test_names_that_collide_are_refused(tmp_path, names):
         packages.unpack(tmp_path / "missing.tar", tmp_path / "results")
 
 
+def test_a_sparse_member_is_refused(tmp_path):
+    """Ten kilobytes that unpack to sixteen gigabytes of zeros."""
+    size = 1 << 34
+    name = "m/d/pairs.json"
+    data = b"1\n0\n1\n".ljust(512, b"\0") + b"x"
+    package = hostile(tmp_path, name, data)
+    with tarfile.open(package) as tar:
+        manifest = tar.extractfile("manifest.json").read()
+    with tarfile.open(package, "w", format=tarfile.PAX_FORMAT) as tar:
+        for member, content in (("manifest.json", manifest), (name, data)):
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            if member == name:
+                sparse = {"major": "1", "minor": "0", "name": name, "realsize": str(size)}
+                info.pax_headers = {f"GNU.sparse.{key}": value for key, value in sparse.items()}
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(packages.PackageError, match="does not belong"):
+        packages.unpack(package, tmp_path / "results")
+
+
+def test_a_chain_of_headers_is_refused(tmp_path):
+    """Long names of long names, which the library reads by recursion."""
+    package = hostile(tmp_path, "m/d/pairs.json")
+    with tarfile.open(package) as tar:
+        end = tar.getmembers()[1].offset
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 14
+    link = header.tobuf(tarfile.GNU_FORMAT) + b"m/d/pairs.json".ljust(512, b"\0")
+    package.write_bytes(package.read_bytes()[:end] + link * 5000)
+    with pytest.raises(packages.PackageError, match="is no complete tar file"):
+        packages.unpack(package, tmp_path / "results")
+
+
+def test_what_cannot_be_put_in_its_place_is_named(results, tmp_path):
+    package = packed(results, tmp_path)
+    (tmp_path / "other" / "m" / "d" / "pairs.parquet").mkdir(parents=True)
+    with pytest.raises(packages.PackageError, match=r"pairs\.parquet: is no file, but the package has one of that name"):
+        packages.unpack(package, tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.safetensors"))
+    with tarfile.open(package, "a") as tar:
+        tar.addfile(tarfile.TarInfo(FILES[0]))
+    with pytest.raises(packages.PackageError, match="twice"):
+        packages.unpack(package, tmp_path / "third")
+    for path in (tmp_path / "outside.json", results / "m" / "d" / "missing.json"):
+        with pytest.raises(packages.PackageError, match="is no file below"):
+            packages.pack(results, [path], tmp_path / "mine.tar", {})
+
+
 @pytest.mark.parametrize("data", [b"", b"no tar file", b"\0" * 2048])
 def test_what_is_no_package_is_named(tmp_path, data):
     package = tmp_path / "cell.tar"

@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from critical_tokens import datasets, records
@@ -30,6 +32,46 @@ def test_truncated_foreign_and_missing_tables_are_named(tmp_path):
     path.write_text("hello")
     with pytest.raises(ArtifactError, match=f"{path}: is not a complete Parquet file"):
         records.read_table(path, "grades")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("problem_id", pa.array([None], pa.string()), "null values"),
+        ("question", pa.array([None], pa.string()), "null values"),
+        ("question", pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers()), "UTF8"),
+        ("question", pa.array([{"text": "How many?"}]), "struct"),
+        ("trap_rate", pa.array(["half"]), "half"),
+    ],
+)
+def test_a_table_with_other_contents_is_named(tmp_path, column, value, complaint):
+    row = dict.fromkeys(records.SCHEMAS["problems"].names) | {"problem_id": "a", "question": "How many?"}
+    table = pa.Table.from_pylist([row], schema=records.SCHEMAS["problems"])
+    path = tmp_path / "problems.parquet"
+    pq.write_table(table.set_column(table.column_names.index(column), column, value), path)
+    with pytest.raises(ArtifactError, match=rf"{path}: is not a table of problems: .*{complaint}"):
+        records.read_table(path, "problems")
+
+
+def test_json_holds_any_path_and_only_numbers_where_they_are_due(tmp_path):
+    path = tmp_path / "metrics.json"
+    records.write_json(path, {"path": "Zo\udceb", "name": "Zoë", "n": 5})
+    assert path.read_bytes().decode("utf-8").count("Zoë") == 1
+    assert records.read_json(path) == {"path": "Zo\udceb", "name": "Zoë", "n": 5}
+    assert records.read_numbers(path, ["n"])["n"] == 5
+    for value in ('"5"', "null", "true", "NaN", "[5]"):
+        path.write_text(f'{{"n": {value}}}')
+        with pytest.raises(ArtifactError, match=rf"{path}: n is .*, must be a number"):
+            records.read_numbers(path, ["n"])
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: is a folder"):
+        records.read_json(tmp_path)
+
+
+def test_a_failed_write_names_its_file(tmp_path):
+    """The system says why a write fails, but not where."""
+    with pytest.raises(OSError, match="No space") as found, records.replacing(tmp_path / "a.json"):
+        raise OSError(28, "No space left on device")
+    assert found.value.filename == str(tmp_path / "a.json")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

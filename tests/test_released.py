@@ -1,6 +1,7 @@
 """The authors' own files: read as their pipeline writes them, and refused where they are something else."""
 
 import json
+import shutil
 
 import pytest
 from test_workflow import config_with, snakemake
@@ -89,8 +90,18 @@ def test_a_folder_is_read_as_the_authors_pipeline_leaves_it(tmp_path, pocket_tok
     scored.with_name(scored.name.replace(".json", "_unfinished.json")).write_text("{")
     files = released.files(folder, "gsm8k")
     assert {path.name.split(".")[0] for path in files.values()} == {"GSM8K"}
-    with pytest.raises(ArtifactError, match=r"has 2 files \*sft_pos\*.json \(GSM8K"):
-        released.files(folder)
+    # Without a style both are given, and the problems' decides.
+    both = released.files(folder)
+    assert len(both["pairs"]) == 2
+    problems = released.Problems(PROBLEMS, "gsm8k")
+    assert [len(released.answers(both["answers"], side, problems, pocket_tokenizer)) for side in ("pos", "neg")] == [2, 2]
+    rows = released.pairs(both["pairs"], problems, pocket_tokenizer)
+    assert len(released.scores(both["scores"], rows, problems, pocket_tokenizer)) == len(rows) == 2
+    assert not problems.left_out
+    shutil.copy(files["answers"], files["answers"].with_name("GSM8K.sft_pos_again.json"))
+    for style in ("gsm8k", None):
+        with pytest.raises(ArtifactError, match=r"has \d files \*sft_pos\*.json \(GSM8K.*must have one of a dataset"):
+            released.files(folder, style)
     content = json.loads(files["pairs"].read_text())
     for name in ("prompt", "chosen", "rejected"):
         content[name] += [content[name][1]] * 2
@@ -99,6 +110,13 @@ def test_a_folder_is_read_as_the_authors_pipeline_leaves_it(tmp_path, pocket_tok
     problems = released.Problems([*PROBLEMS, {"problem_id": "train-00009", "question": QUESTIONS[1]}], "gsm8k")
     assert [row["problem_id"] for row in released.pairs(files["pairs"], problems, pocket_tokenizer)] == ["train-00001"]
     assert problems.left_out == {files["pairs"].name: 3}
+    content = json.loads(files["answers"].read_text())
+    for side in ("pos", "neg"):
+        content[side]["9"] = {"question": "What has no gold answer?", "response": "None.", "answer": "2"}
+    files["answers"].write_text(json.dumps(content))
+    for side in ("pos", "neg"):
+        released.answers(files["answers"], side, problems, pocket_tokenizer)
+    assert problems.left_out[files["answers"].name] == 2
 
 
 def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):

@@ -32,13 +32,17 @@ def read(path: Path) -> dict[tuple[str, str], Annotation]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise ArtifactError(f"{path}: has no column {', '.join(missing)}")
+                raise ArtifactError(f"{path}: has no column {', '.join(missing)}; columns are separated by commas")
             for number, row in enumerate(reader, 2):
                 key, annotation = _annotation(row, f"{path}, row {number}")
                 if found.setdefault(key, annotation) != annotation:
                     raise ArtifactError(f"{path}, row {number}: problem {key[0]} has another annotation of the same answer")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ArtifactError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path}: is not UTF-8 ({error}); spreadsheets save that as 'CSV UTF-8'") from error
+    except csv.Error as error:
+        raise ArtifactError(f"{path}: is no CSV file ({error})") from error
     return found
 
 
@@ -52,9 +56,14 @@ def of_answer(annotated: Mapping[tuple[str, str], Annotation], problem_id: str, 
 
 
 def _annotation(row: dict[str, str | None], where: str) -> tuple[tuple[str, str], Annotation]:
-    answer, offset, kind = row["answer"] or "", row["offset"] or "", (row["error_kind"] or "").strip()
-    if not offset.isdecimal() or int(offset) > len(answer):
-        raise ArtifactError(f"{where}: offset is {offset!r}, must be a number from 0 to {len(answer)}")
-    if not kind:
-        raise ArtifactError(f"{where}: has no error_kind")
-    return (row["problem_id"] or "", answer), Annotation(int(offset), kind)
+    if None in row:
+        raise ArtifactError(f"{where}: has more cells than there are columns; a text with commas stands in quotation marks")
+    problem, kind = ((row[name] or "").strip() for name in ("problem_id", "error_kind"))
+    answer, offset = row["answer"] or "", (row["offset"] or "").strip()
+    for name, value in (("problem_id", problem), ("error_kind", kind)):
+        if not value:
+            raise ArtifactError(f"{where}: has no {name}")
+    # Python refuses to read numbers of thousands of digits.
+    if not offset.isdecimal() or len(offset) > 9 or int(offset) > len(answer):
+        raise ArtifactError(f"{where}: offset is {offset[:20]!r}, must be a number from 0 to {len(answer)}")
+    return (problem, answer), Annotation(int(offset), kind)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from critical_tokens import hub
 from critical_tokens.model_files import CONTEXT_KEYS
-from critical_tokens.records import ArtifactError, Failure, read_json
+from critical_tokens.records import ArtifactError, Failure, read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -72,7 +72,7 @@ def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[in
     config = load_config(source)
     text = config.get_text_config(decoder=True)
     own = folder_of(source) / "generation_config.json"
-    generation = read_json(own) if own.is_file() else {}
+    generation = read_object(own) if own.is_file() else {}
     stated = _ids(generation.get("eos_token_id"))
     copied = [*_ids(getattr(config, "eos_token_id", None)), *_ids(getattr(text, "eos_token_id", None))]
     if generation.get("_from_model_config"):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from critical_tokens.records import Failure
 
-# What is wrong with the machine and not with the program, and what helps.
-_OF_THE_MACHINE = {
+# What helps where the system refuses something.
+_HELP = {
     errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EACCES: "its folder must be readable, and writable for what is made there",
@@ -31,8 +31,9 @@ def run(main: Callable[[], None]) -> None:
     # Importing torch and transformers makes a million objects, and looking for garbage among them takes a fifth of the
     # start-up time. The collector goes on, three hundred times more rarely.
     gc.set_threshold(200_000, 50, 100)
-    # A terminal that knows few characters shows the others as their numbers.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        # A log is UTF-8 whatever the locale. A terminal that knows few characters shows the others as their numbers.
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     try:
         main()
         # Or else it looks through all of them once more at exit, for most of a second.
@@ -44,8 +45,9 @@ def run(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if error.errno not in _HELP and error.filename is None:
             raise
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}; {_OF_THE_MACHINE[error.errno]}")
+        what = f"{error.filename or 'a file'}: {os.strerror(error.errno)}"
+        sys.exit(f"error: {what}{'; ' if error.errno in _HELP else ''}{_HELP.get(error.errno, '')}")
     except KeyboardInterrupt:
         sys.exit(130)

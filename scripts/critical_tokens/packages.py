@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.records import Failure, replacing
+from critical_tokens.records import Failure, naming, replacing
 
 MANIFEST = "manifest.json"
 # Paths below the results folder; nothing of a package is written anywhere else.
@@ -30,6 +30,9 @@ def pack(results: Path, files: Sequence[Path], package: Path, facts: dict[str, A
 
     The same files give the same bytes. The manifest, its first member, holds `facts` and every file's size and SHA-256.
     """
+    for path in files:
+        if not (path.is_relative_to(results) and path.is_file()):
+            raise PackageError(f"{path}: is no file below {results}")
     wanted = set(files) | {meta for path in files if (meta := path.with_name(f"{path.stem}.meta.json")).is_file()}
     names = sorted(path.relative_to(results).as_posix() for path in wanted)
     listed = {}
@@ -71,21 +74,24 @@ def unpack(package: Path, results: Path, replace: bool = False) -> dict[str, Any
             for member in tar:
                 if member.name == MANIFEST:
                     continue
-                if member.name not in listed or not member.isfile() or not _NAME.fullmatch(member.name):
+                # A sparse member is longer than the package, to no end.
+                plain = member.isfile() and not member.issparse()
+                if member.name not in listed or not plain or not _NAME.fullmatch(member.name):
                     raise PackageError(f"{package}: {member.name[:200]!r} does not belong into a package")
+                if (folder / member.name).exists():
+                    raise PackageError(f"{package}: has {member.name} twice")
                 _extract(tar, member, folder / member.name, listed[member.name], package)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, (tarfile.TarError, EOFError, UnicodeError)):
+        # A chain of headers without a file behind them is recursion in the library.
+        if isinstance(error, (tarfile.TarError, EOFError, UnicodeError, RecursionError)):
             raise PackageError(f"{package}: is no complete tar file ({error})") from error
         raise
-    missing = [name for name in listed if not (folder / name).is_file()]
-    taken = [name for name in listed if _differs(results / name, listed[name]["sha256"])]
-    if missing or (taken and not replace):
+    try:
+        _check_places(folder, results, listed, package, replace)
+    except PackageError:
         shutil.rmtree(folder, ignore_errors=True)
-        if missing:
-            raise PackageError(f"{package}: {missing[0]} is missing")
-        raise PackageError(f"{results / taken[0]}: is there already and differs; --replace overwrites it")
+        raise
     # One time for all: no file is newer than another, so nothing seems to need a rerun.
     now = time.time()
     for name in listed:
@@ -120,10 +126,20 @@ def _check_names(names: Sequence[str], package: Path) -> None:
             raise PackageError(f"{package}: {name[:200]!r} collides with {other[:200]!r} or a folder of its name")
 
 
+def _check_places(folder: Path, results: Path, listed: dict[str, Any], package: Path, replace: bool) -> None:
+    """Raise PackageError where a listed file did not come, or would lie where something else is."""
+    for name in listed:
+        if not (folder / name).is_file():
+            raise PackageError(f"{package}: {name} is missing")
+    for name in listed:
+        if _differs(results / name, listed[name]["sha256"]) and not replace:
+            raise PackageError(f"{results / name}: is there already and differs; --replace overwrites it")
+
+
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, stated: dict[str, Any], package: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with path.open("wb") as out:
+    with naming(path), path.open("wb") as out:
         source = tar.extractfile(member)
         while chunk := source.read(1 << 20):
             digest.update(chunk)
@@ -135,5 +151,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, stated: 
 def _differs(path: Path, checksum: str) -> bool:
     if not path.exists():
         return False
+    if not path.is_file():
+        raise PackageError(f"{path}: is no file, but the package has one of that name")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() != checksum

@@ -7,6 +7,7 @@ Tables are Parquet with zstd. Their columns are listed here, one schema per kind
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,15 @@ _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
 
+# What no row of any table lacks.
+_REQUIRED = frozenset((
+    "problem_id", "sample_id", "question", "text", "token_ids", "finished", "score", "scores",
+    "chosen_id", "rejected_id", "chosen", "rejected", "chosen_finished", "rejected_finished",
+))  # fmt: skip
+
+
 def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema(list(columns.items()))
+    return pa.schema([pa.field(name, type_, nullable=name not in _REQUIRED) for name, type_ in columns.items()])
 
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -89,12 +97,23 @@ class ArtifactError(Failure):
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives the system's errors the name of the file that they are about: a write that fails says why, but not where."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,7 +125,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         path.mkdir(parents=True, exist_ok=True)
         for file in sorted(temporary.iterdir()):
             file.replace(path / file.name)
@@ -174,15 +194,21 @@ def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> p
     """Those columns of what was read, with the types of the kind. Raises ArtifactError where they have others."""
     schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     try:
-        return table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        found = table.select(schema.names).cast(schema)
+        found.validate(full=True)  # texts are UTF-8
+        return found
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline."""
+    """Write JSON with sorted keys and a final newline.
+
+    Bytes of a path that are no text (lone surrogates in Python) are escaped as JSON does.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -191,16 +217,30 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path}: is a folder, must be a JSON file") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: is not JSON ({error})") from error
 
 
-def read_object(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+def read_object(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it lacks."""
     found = read_json(path)
-    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: is no JSON object")
+    missing = [key for key in keys if key not in found]
     if missing:
         raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
+    return found
+
+
+def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON object with a number under each of those keys. Raises ArtifactError naming the file and what is none."""
+    found = read_object(path, keys)
+    for key in keys:
+        value = found[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ArtifactError(f"{path}: {key} is {value!r}, must be a number; remove the file, and it is made again")
     return found
 
 

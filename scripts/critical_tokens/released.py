@@ -25,24 +25,38 @@ NAMES = {"gsm8k": "GSM8K", "math": "MATH"}
 """The authors' name of each style's dataset, which the names of its files begin with (pipeline.py:58-62)."""
 
 
-def files(folder: Path, style: str | None = None) -> dict[str, Path]:
+Given = Path | tuple[Path, ...]
+"""A file, or that of each dataset, of which the style of the problems chooses."""
+
+
+def files(folder: Path, style: str | None = None) -> dict[str, Given]:
     """The files of a folder by what they hold: answers, pairs and, unless they are missing, scores.
 
-    A folder may hold the files of both datasets; `style` (gsm8k or math) says whose are meant.
-    Unfinished files are passed over. Raises ArtifactError where one is missing or there are several.
+    A folder may hold the files of both datasets. `style` (gsm8k or math) says whose are meant; without it, both are given.
+    Unfinished files are passed over. Raises ArtifactError where one is missing or there are several of a dataset.
     """
     found = {}
     for kind, pattern in PATTERNS.items():
         paths = [p for p in sorted(folder.expanduser().glob(pattern)) if "unfinished" not in p.name]
         paths = [p for p in paths if kind == "scores" or "CE_scored" not in p.name]
         if len(paths) > 1 and style is not None:
-            paths = [p for p in paths if p.name.upper().startswith(f"{NAMES[style]}.")] or paths
-        if len(paths) > 1 or (not paths and kind != "scores"):
+            paths = [p for p in paths if _dataset(p) == NAMES[style]] or paths
+        several = len(paths) > 1 and (style is not None or {_dataset(p) for p in paths} != set(NAMES.values()))
+        if several or len(paths) > len(NAMES) or (not paths and kind != "scores"):
             listed = f" ({', '.join(p.name for p in paths)})" if paths else ""
-            raise records.ArtifactError(f"{folder}: has {len(paths)} files {pattern}{listed}, must have one")
+            raise records.ArtifactError(f"{folder}: has {len(paths)} files {pattern}{listed}, must have one of a dataset")
         if paths:
-            found[kind] = paths[0]
+            found[kind] = paths[0] if len(paths) == 1 else tuple(paths)
     return found
+
+
+def _dataset(path: Path) -> str:
+    return path.name.split(".")[0].upper()
+
+
+def _of_style(given: Given, problems: Problems) -> Path:
+    """The file of the problems' dataset."""
+    return given if isinstance(given, Path) else next(path for path in given if _dataset(path) == NAMES[problems.style])
 
 
 class Problems:
@@ -55,14 +69,14 @@ class Problems:
     def __init__(self, problems: Sequence[records.Row], style: str, prompt: prompts.Prompt | None = None) -> None:
         self.prompt = prompt or prompts.Prompt(style)
         self.left_out: Counter[str] = Counter()
-        self._style = style
+        self.style = style
         self._ids: dict[str, str] = {}
         for problem in problems:
             self._ids.setdefault(_plain(problem["question"]), problem["problem_id"])
 
     def of_prompt(self, text: Any) -> str | None:
         """The problem that a zero-shot prompt asks; None for none of them."""
-        question = prompts.question_of(text, self._style) if isinstance(text, str) else None
+        question = prompts.question_of(text, self.style) if isinstance(text, str) else None
         return self.of_question(text if question is None else question)
 
     def of_question(self, question: Any) -> str | None:
@@ -75,7 +89,7 @@ class Problems:
         if names and not rows:
             raise records.ArtifactError(f"{path}, row 0: its question is none of the train problems, nor is any other row's")
         if len(rows) < len(names):
-            self.left_out[path.name] = len(names) - len(rows)
+            self.left_out[path.name] += len(names) - len(rows)
         return rows
 
 
@@ -83,8 +97,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def answers(path: Path, side: str, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+def answers(given: Given, side: str, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """The positive (`pos`) or negative (`neg`) set, as rows of the table "answers"."""
+    path = _of_style(given, problems)
     content = _mapping(path).get(side)
     if not isinstance(content, Mapping):
         raise records.ArtifactError(f"{path}: has no answers under {side!r}")
@@ -101,15 +116,16 @@ def answers(path: Path, side: str, problems: Problems, tokenizer: PreTrainedToke
     return found
 
 
-def pairs(path: Path, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+def pairs(given: Given, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """The preference pairs, as rows of the table "pairs"; chosen is sample 0 of its problem, rejected sample 1.
 
     Of several pairs of a problem the first is taken.
     """
+    path = _of_style(given, problems)
     columns = _columns(path, ("prompt", "chosen", "rejected"))
     names = [problems.of_prompt(text) for text in columns["prompt"]]
-    repeated = [i for i, name in enumerate(names) if name is not None and name in names[:i]] if _twice(names) else []
-    kept = problems.known([None if i in repeated else name for i, name in enumerate(names)], path)
+    first = {name: i for i, name in reversed(list(enumerate(names)))}
+    kept = problems.known([name if first[name] == i else None for i, name in enumerate(names)], path)
     sides = {}
     for side in ("chosen", "rejected"):
         texts = [_text(columns[side][i], f"{path}, row {i}", side) for i in kept]
@@ -123,13 +139,8 @@ def pairs(path: Path, problems: Problems, tokenizer: PreTrainedTokenizerBase) ->
     ]  # fmt: skip
 
 
-def _twice(names: Sequence[str | None]) -> bool:
-    known = [name for name in names if name is not None]
-    return len(set(known)) < len(known)
-
-
 def scores(
-    path: Path, rows: Sequence[records.Row], problems: Problems, tokenizer: PreTrainedTokenizerBase
+    given: Given, rows: Sequence[records.Row], problems: Problems, tokenizer: PreTrainedTokenizerBase
 ) -> list[dict[str, Any]]:
     """Contrastive scores of the pairs' rejected answers, as rows of the table "contrast" without log-probabilities.
 
@@ -138,6 +149,7 @@ def scores(
     the weight 1 that the released cDPO gives it (train_cdpo.py:138).
     Raises ArtifactError where the scores are those of another tokenizer or of other pairs.
     """
+    path = _of_style(given, problems)
     columns = _columns(path, ("prompt", "rejected", "prob_result"))
     asked = [problems.of_prompt(prompt) for prompt in columns["prompt"]]
     found: dict[str, _Scored] = {}
