@@ -18,8 +18,7 @@ from snakemake.utils import min_version
 min_version("9.12")
 
 
-# Named by this file's folder: the workflow may run in another one (--directory, -s, module).
-configfile: f"{workflow.current_basedir}/config.yaml"
+include: "rules/config.smk"
 
 
 pathvars:

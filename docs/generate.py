@@ -39,6 +39,7 @@ SOURCES = {
 
 def main() -> None:
     _fill(ROOT / "docs" / "grading.md", {"grading": measurements.grading})
+    _fill(ROOT / "docs" / "cluster.md", {"memory": measurements.memory})
     _fill(ROOT / "docs" / "replication.md", {"blank": measurements.blank})
     _require_sources()
     for picture in [*FIGURES.glob("*.png"), *FIGURES.glob("studies/*.png")]:

@@ -36,3 +36,13 @@ def blank() -> str:
         shown = " | ".join(f"{100 * accuracy[model, dataset, side]:.1f}" for side in ("prompt", "answer"))
         lines.append(f"| {model} | {dataset} | {shown} |")
     return "\n".join(lines)
+
+
+def memory() -> str:
+    """What the programs take that read all sampled answers of a cell."""
+    found = json.loads((DOCS / "memory.json").read_text(encoding="utf-8"))
+    lines = [f"| program | answers of {found['tokens']} tokens | seconds | MB at most |", "|---|---:|---:|---:|"]
+    lines += [f"| `{run['program']}` | {run['rows']:,} | {run['seconds']:.0f} | {run['mb']} |" for run in found["runs"]]
+    measured = f"Measured with batches of {found['batch_rows']:,} rows by `python docs/bench/memory.py`."
+    whole = f"At the paper's scale GSM8K has {max(run['rows'] for run in found['runs']):,} sampled answers."
+    return "\n".join([*lines, "", f"{measured} {whole}"])

@@ -48,6 +48,16 @@ def memory_for(wildcards, attempt):
     return sizing.memory_mb(config["model_registry"][wildcards.model], attempt, HARDWARE)
 
 
+def batch_memory_for(grading):
+    """Memory of a job that reads a cell's answers in batches, and perhaps grades them."""
+
+    def memory(wildcards, attempt):
+        longest = config["dataset_registry"][wildcards.dataset]["max_new_tokens"]
+        return sizing.batch_memory_mb(config["trajectories"]["batch_rows"], longest, grading, attempt, HARDWARE)
+
+    return memory
+
+
 def minutes_for(name, method=None):
     """Time limit of a job, by name, which may have its method in braces."""
 

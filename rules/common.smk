@@ -1,50 +1,36 @@
-"""Helpers only: validation of the config, code versions, and what a path or a flag is made of."""
+"""Helpers only: what a path or a flag is made of."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
 
-from snakemake.common.configfile import load_configfile
-from snakemake.utils import update_config, validate
-
-# The folder of this project, whatever the working directory is: results, logs and a user's own files belong to the latter.
-PROJECT = Path(workflow.current_basedir).parent
-sys.path.insert(0, str(PROJECT / "scripts"))
-
-from critical_tokens import briefing, released
-from critical_tokens.configuration import check_config, register_sweeps
+from critical_tokens import released
 from critical_tokens.methods import REGISTRY as OBJECTIVES
 from critical_tokens.token_weights import NEEDS
-from critical_tokens.workflow import code_version, flags, locate_files, on_hub, visible_gpus
+from critical_tokens.workflow import code_version, flags, on_hub, visible_gpus
 
 # As shell commands name it. Within the project's folder that is a relative path, which a copied run shares with its original.
 SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/scripts")
 
-# A module's own config makes Snakemake pass over `configfile:`. What such a config does not state is as in config.yaml.
-if workflow.modifier.skip_configfile:
-    stated = dict(config)
-    config.update(load_configfile(PROJECT / "config.yaml"))
-    update_config(config, stated)
-validate(config, "schemas/config.schema.yaml")
-locate_files(config, PROJECT)
-SWEPT = register_sweeps(config)
-check_config(config, SWEPT)
 
-# Once per command: jobs of a cluster read this file too.
-if workflow.is_main_process:
-    for line in briefing.lines(config, load_configfile(PROJECT / "config.yaml")):
-        print(line, file=sys.stderr)
+def any_of(names):
+    """A pattern that matches each of the names, and nothing where there are none."""
+    return "|".join(map(re.escape, names)) or NEVER
+
+
+NEVER = "(?!)"  # a pattern that matches nothing
 
 
 wildcard_constraints:
-    model="|".join(config["model_registry"]),
-    dataset="|".join(config["dataset_registry"]),
-    method="|".join(config["method_registry"]),
+    model=any_of(config["model_registry"]),
+    dataset=any_of(config["dataset_registry"]),
+    method=any_of(config["method_registry"]),
     split="train|validation|test",
     side="positive|negative",
-    variant="|".join(["", *(f"-{name}" for name in config["variants"])]),
+    variant="|".join(["", *(f"-{re.escape(name)}" for name in config["variants"])]),
     distribution="softmax|sampling",
-    study="|".join(config["studies"]),
+    study=any_of(config["studies"]),
     temperature=r"\d+(\.\d+)?",
     seed=r"\d+",
 
@@ -84,6 +70,7 @@ HUB_DATASETS = {
 
 def model_files(wildcards):
     """Files of a local base model, or what says that one of the hub was fetched (whenever that was: revisions are pinned)."""
+    check_packages(wildcards.model)
     if hub_model(wildcards.model):
         return [ancient("<results>/hub/models/{model}.json")]
     folder = Path(config["model_registry"][wildcards.model]["path"])
@@ -123,7 +110,7 @@ def train_problems(wildcards):
 def source_flags(wildcards):
     source = config["dataset_registry"][wildcards.dataset].get(wildcards.split)
     if source is None:
-        raise ValueError(f"dataset_registry: {wildcards.dataset} has no {wildcards.split} split")
+        refuse(f"dataset_registry: {wildcards.dataset} has no {wildcards.split} split; give it a path, e.g. path: FILE.jsonl")
     if "path" in source:
         source = {key: value for key, value in source.items() if key not in ("hub", "subset", "hub_split", "revision")}
     return flags(**source)
@@ -138,7 +125,6 @@ def annotation_files(wildcards):
 # --- the authors' own files instead of sampling
 
 RELEASED = {name: entry["released_pairs"] for name, entry in config["dataset_registry"].items() if "released_pairs" in entry}
-NEVER = "(?!)"  # a pattern that matches nothing
 
 
 def released_folder(model, dataset):
@@ -152,15 +138,12 @@ def released_files(wildcards):
 
 def scored_by_authors(dataset):
     """Whether the authors' files have contrastive scores: for all selected models, or for none."""
-    found = {
-        model: "scores" in released.files(Path(released_folder(model, dataset)), config["dataset_registry"][dataset]["style"])
-        for model in config["models"]
-    }
+    with refusing():
+        style = config["dataset_registry"][dataset]["style"]
+        found = {model: "scores" in released.files(Path(released_folder(model, dataset)), style) for model in config["models"]}
     if len(set(found.values())) > 1:
         missing = ", ".join(model for model, has in found.items() if not has)
-        raise ValueError(
-            f"dataset_registry: {dataset}: released_pairs has contrastive scores for some models, none for {missing}"
-        )
+        refuse(f"dataset_registry: {dataset}: released_pairs has contrastive scores for some models, none for {missing}")
     return all(found.values())
 
 
@@ -212,7 +195,8 @@ def shots_problems(wildcards):
 def shots_flags(wildcards, input):
     source = shots_source(wildcards)
     if not source:
-        raise ValueError(f"dataset_registry: {wildcards.dataset} has no shots, which few-shot prompts are made of")
+        refuse(f"dataset_registry: {wildcards.dataset} has no shots, which few-shot prompts are made of")
+    check_task(wildcards.dataset)
     return flags(task=source.get("task"), problems=input.problems or None, count=source["count"])
 
 

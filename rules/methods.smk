@@ -82,6 +82,13 @@ def method_flags(wildcards):
     return f"{training_flags(settings)} {flags(**own)} {answers}"
 
 
+def lora_layers(wildcards):
+    """The layers that the contrastive models and the selected methods adapt with LoRA."""
+    asked = [contrast_layers(wildcards.model)]
+    asked += [method_settings(method)["lora"]["layers"] for method in config["methods"] if trained(method)]
+    return list(dict.fromkeys(layer for layers in asked for layer in layers))
+
+
 ADAPTER_FILES = ["adapter_model.safetensors", "adapter_config.json"]
 
 

@@ -7,13 +7,6 @@ COST    seconds
 """
 
 
-def lora_layers(wildcards):
-    """The layers that the contrastive models and the selected methods adapt with LoRA."""
-    asked = [contrast_layers(wildcards.model)]
-    asked += [method_settings(method)["lora"]["layers"] for method in config["methods"] if trained(method)]
-    return list(dict.fromkeys(layer for layers in asked for layer in layers))
-
-
 rule check_model:
     """A model has a tokenizer, an end of answers, and the layers that LoRA asks for."""
     input:

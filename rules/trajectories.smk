@@ -4,6 +4,8 @@ READS   <results>/data/{dataset}/train.parquet, the base model
 WRITES  trajectories, grades, positive, negative and pairs (.parquet) in <results>/{model}/{dataset}/
 PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples per question)
 COST    sampling: seconds (pocket), GPU hours (paper)
+
+`batch_rows` is a resource and no param: no row depends on it, so nothing reruns when it changes.
 """
 
 
@@ -63,6 +65,9 @@ rule grade:
         part("<benchmarks>/grade/{model}/{dataset}.tsv", "grades")
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=batch_memory_for(grading=True),
+        batch_rows=config["trajectories"]["batch_rows"],
     params:
         code=code_version("grade"),
         style=style,
@@ -73,6 +78,7 @@ rule grade:
         " --problems {input.problems:q}"
         " --style {params.style}"
         " --grader {params.grader}"
+        " --batch-rows {resources.batch_rows}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -161,6 +167,9 @@ rule select_answers:
         dataset="|".join(name for name in config["dataset_registry"] if name not in RELEASED) or NEVER,
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=batch_memory_for(grading=False),
+        batch_rows=config["trajectories"]["batch_rows"],
     params:
         code=code_version("select_answers"),
         coverage=config["selection"]["negative_coverage"],
@@ -172,6 +181,7 @@ rule select_answers:
         " --grades {input.grades:q}"
         " --coverage {params.coverage}"
         " --repeated-only {params.repeated}"
+        " --batch-rows {resources.batch_rows}"
         " --seed {params.seed}"
         " --positive {output.positive:q}"
         " --negative {output.negative:q}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import arguments, cli, methods, provenance, records, token_weights, training_arguments
+from critical_tokens import arguments, batches, cli, methods, provenance, records, token_weights, training_arguments
 
 
 def main() -> None:
@@ -70,11 +69,12 @@ def _weights(args: argparse.Namespace) -> Callable[[records.Row, int], list[floa
     """What makes the weights of a pair's rejected tokens, from the tables that their kind needs."""
     tables: dict[str, dict[str, Any]] = {}
     for name in token_weights.NEEDS[args.weights]:
-        rows = records.read_table(getattr(args, name), name)
+        path = getattr(args, name)
         if name == "rollouts":
-            tables[name] = {key: list(of_it) for key, of_it in groupby(rows, key=lambda row: row["problem_id"])}
+            scored = batches.read_problems(path, name, ("problem_id", "position", "score"))
+            tables[name] = {key: table.drop_columns("problem_id").to_pylist() for key, table in scored}
         else:
-            tables[name] = {row["problem_id"]: row for row in rows}
+            tables[name] = {row["problem_id"]: row for row in records.read_table(path, name)}
 
     def weights(pair: records.Row, length: int) -> list[float]:
         found = token_weights.rejected_weights(args.weights, pair, tables, length, args.seed)

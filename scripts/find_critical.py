@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
-from critical_tokens import annotations, arguments, checkpoints, cli, critical, prompts, provenance, records
+from critical_tokens import annotations, arguments, batches, checkpoints, cli, critical, prompts, provenance, records
 from critical_tokens.pocket import language, worlds
 
 
@@ -27,8 +26,8 @@ def main() -> None:
     pairs = records.read_by_problem(args.pairs, "pairs")
     annotated = annotations.read(args.annotations) if args.annotations else {}
     rows = []
-    for problem_id, group in groupby(records.read_table(args.rollouts, "rollouts"), key=lambda r: r["problem_id"]):
-        scored = [r for r in group if r["position"] >= 0]
+    for problem_id, table in batches.read_problems(args.rollouts, "rollouts"):
+        scored = [r for r in table.to_pylist() if r["position"] >= 0]
         pair, problem = pairs[problem_id], problems[problem_id]
         found = critical.find_critical([r["score"] for r in scored], args.later, args.zero)
         position = scored[found.position]["position"] if found else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, parts, provenance, records
+from critical_tokens import batches, cli, parts, provenance
 
 SUMMED = ("tokens_generated", "correct", "truncated", "released", "math_verify", "unanswered", "timed_out")
 
@@ -17,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("gather", args)
     metas = parts.read_metas(args.parts)
-    rows = records.join_tables(args.output, args.table, args.parts)
+    rows = batches.join_tables(args.output, args.table, args.parts)
     sums = {key: sum(m[key] for m in metas) for key in SUMMED if all(isinstance(m.get(key), int) for m in metas)}
     run.describe(args.output, rows=rows, parts=len(metas), **sums)
 

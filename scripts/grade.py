@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from critical_tokens import answers, cli, provenance, records
+from critical_tokens import answers, batches, cli, provenance, records
+from critical_tokens.grading import verify
 
 
 def main() -> None:
@@ -14,18 +16,23 @@ def main() -> None:
     parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
     parser.add_argument("--grader", choices=answers.GRADERS, required=True, help="which verdict labels data")
     parser.add_argument("--output", type=Path, required=True)
+    batches.add_batch_rows(parser)
     args = parser.parse_args()
     run = provenance.Run("grade", args)
 
-    samples = records.read_table(args.trajectories, "trajectories")
-    rows = answers.grade_rows(samples, records.read_table(args.problems, "problems"), args.style, args.grader)
-    records.write_table(args.output, "grades", rows)
-    run.describe(
-        args.output,
-        correct=sum(r["correct"] for r in rows),
-        **answers.counts(rows),
-        truncated=sum(not s["finished"] for s in samples),
-    )
+    gold = batches.read_rows(args.problems, "problems", ("problem_id", "answer"))
+    problems = records.ByProblem(gold, args.problems)
+    columns = ("problem_id", "sample_id", "text", "finished")
+    counted = Counter(correct=0, truncated=0, **answers.counts([]))
+    with verify.Workers() as workers, batches.writing(args.output, "grades", args.batch_rows) as output:
+        for batch in batches.read_batches(args.trajectories, "trajectories", columns, args.batch_rows):
+            samples = batch.to_pylist()
+            asked = [problems[name] for name in dict.fromkeys(sample["problem_id"] for sample in samples)]
+            rows = answers.grade_rows(samples, asked, args.style, args.grader, workers)
+            output.write(rows)
+            counted.update(answers.counts(rows))
+            counted.update(correct=sum(r["correct"] for r in rows), truncated=sum(not s["finished"] for s in samples))
+    run.describe(args.output, **counted)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from critical_tokens import arguments, checkpoints, cli, prompts, records
+from critical_tokens import arguments, batches, checkpoints, cli, prompts, records
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     problems = records.read_by_problem(args.problems, "problems")
     pairs = records.read_by_problem(args.pairs, "pairs")
     curves: dict[str, dict[int, float]] = {}
-    for row in records.read_table(args.rollouts, "rollouts"):
+    for row in batches.read_rows(args.rollouts, "rollouts", ("problem_id", "position", "score")):
         curves.setdefault(row["problem_id"], {})[row["position"]] = row["score"]
     rollouts = records.ByProblem(
         ({"problem_id": name, "scores": curve} for name, curve in curves.items()), args.rollouts, "scores"

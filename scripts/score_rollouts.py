@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens import arguments, batches, cli, provenance, records
 
 
 def main() -> None:
@@ -55,16 +55,12 @@ def main() -> None:
     progress = Progress(str(args.output), 0, "continuations")
     scores = rollouts.score(sampler.engine, trajectories, planner, budget, progress.update_of, settled)
     progress.close()
-    rows = [
-        {
-            "problem_id": pair["problem_id"],
-            "sample_id": pair["rejected_id"],
-            **vars(score),
-        }
-        for pair, of_pair in zip(pairs, scores, strict=True)
-        for score in of_pair
-    ]
-    records.write_table(args.output, "rollouts", rows)
+    with batches.writing(args.output, "rollouts") as output:
+        output.write(
+            {"problem_id": pair["problem_id"], "sample_id": pair["rejected_id"], **vars(score)}
+            for pair, of_pair in zip(pairs, scores, strict=True)
+            for score in of_pair
+        )
     run.describe(
         args.output,
         trajectories=len(pairs),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from itertools import groupby
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, selection
+from critical_tokens import batches, cli, provenance, selection
 
 
 def main() -> None:
@@ -19,41 +18,36 @@ def main() -> None:
     parser.add_argument("--positive", type=Path, required=True)
     parser.add_argument("--negative", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
+    batches.add_batch_rows(parser)
     args = parser.parse_args()
     run = provenance.Run("select_answers", args)
 
-    samples = {(r["problem_id"], r["sample_id"]): r for r in records.read_table(args.trajectories, "trajectories")}
-    grades = records.read_table(args.grades, "grades")
-
-    def answer(problem: str, sample: int) -> dict:
-        row = samples[problem, sample]
-        return {key: row[key] for key in ("problem_id", "sample_id", "token_ids", "finished")}
-
-    positive, negative, pairs = [], [], []
     repeated = args.repeated_only == "true"
-    for problem, rows in groupby(grades, key=lambda r: r["problem_id"]):
-        candidates = [selection.Sample(r["sample_id"], r["answer"], r["correct"]) for r in rows]
-        chosen = selection.select(candidates, random.Random(f"{args.seed}/{problem}"), args.coverage, repeated)
-        positive += [answer(problem, i) for i in chosen.positive]
-        negative += [answer(problem, i) for i in chosen.negative]
-        if chosen.pair:
-            right, wrong = (samples[problem, i] for i in chosen.pair)
-            pairs.append({
-                "problem_id": problem,
-                "chosen_id": right["sample_id"],
-                "rejected_id": wrong["sample_id"],
-                "chosen": right["token_ids"],
-                "rejected": wrong["token_ids"],
-                "chosen_finished": right["finished"],
-                "rejected_finished": wrong["finished"],
-            })  # fmt: skip
-    for path, kind, rows in (
-        (args.positive, "answers", positive),
-        (args.negative, "answers", negative),
-        (args.pairs, "pairs", pairs),
+    rows = args.batch_rows
+    with (
+        batches.writing(args.positive, "answers", rows) as positive,
+        batches.writing(args.negative, "answers", rows) as negative,
+        batches.writing(args.pairs, "pairs", rows) as pairs,
     ):
-        records.write_table(path, kind, rows)
-        run.describe(path, rows=len(rows))
+        for problem in selection.graded_problems(args.trajectories, args.grades, rows):
+            rng = random.Random(f"{args.seed}/{problem.problem_id}")
+            chosen = selection.select(problem.samples, rng, args.coverage, repeated)
+            answers = problem.answers((*chosen.positive, *chosen.negative))
+            positive.write(answers[i] for i in chosen.positive)
+            negative.write(answers[i] for i in chosen.negative)
+            if chosen.pair:
+                right, wrong = (answers[i] for i in chosen.pair)
+                pairs.write([{
+                    "problem_id": problem.problem_id,
+                    "chosen_id": right["sample_id"],
+                    "rejected_id": wrong["sample_id"],
+                    "chosen": right["token_ids"],
+                    "rejected": wrong["token_ids"],
+                    "chosen_finished": right["finished"],
+                    "rejected_finished": wrong["finished"],
+                }])  # fmt: skip
+    for path, table in ((args.positive, positive), (args.negative, negative), (args.pairs, pairs)):
+        run.describe(path, rows=table.rows)
 
 
 if __name__ == "__main__":

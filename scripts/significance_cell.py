@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens import batches, cli, records
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     verdicts = {}
     for entry, path in zip(args.entries, args.grades, strict=True):
         method, _, seed = entry.split(":")
-        rows = records.read_table(path, "grades")
+        rows = batches.read_rows(path, "grades", ("problem_id", "correct"))
         verdicts.setdefault(int(seed), {})[method] = {r["problem_id"]: r["correct"] for r in rows}
     rows = tables.significance_rows(verdicts)
     frame = pd.DataFrame(rows)

@@ -6,10 +6,9 @@ the paper's rule with the same thresholds.
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
-from critical_tokens import cli, critical, records
+from critical_tokens import batches, cli, critical, records
 
 
 def main() -> None:
@@ -33,8 +32,8 @@ def main() -> None:
     for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
         model, dataset = cell.split(":")
         truth = records.read_by_problem(found, "critical", "first_wrong")
-        scored = groupby(records.read_table(rollouts, "rollouts"), key=lambda row: row["problem_id"])
-        counts = {name: [(r["n"], r["correct"]) for r in group if r["position"] >= 0] for name, group in scored}
+        scored = batches.read_problems(rollouts, "rollouts")
+        counts = {name: [(r["n"], r["correct"]) for r in table.to_pylist() if r["position"] >= 0] for name, table in scored}
         whole = records.read_by_problem(found, "critical", "length")
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
             what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"

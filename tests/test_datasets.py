@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from critical_tokens import annotations, datasets, provenance, records, workflow
+from critical_tokens import annotations, datasets, provenance, records
 from critical_tokens.records import ArtifactError
 
 STATED = {"question": "question", "answer": "answer"}
@@ -186,18 +186,6 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     assert len(datasets.from_json_lines(records.Path("~/a.jsonl"), "train", WORKED)) == 1
     with pytest.raises(ArtifactError, match=r"~nobody-of-that-name/a\.jsonl: does not exist"):
         datasets.from_json_lines(records.Path("~nobody-of-that-name/a.jsonl"), "train", WORKED)
-
-
-def test_paths_of_a_config_are_found_in_the_home_folder_and_in_the_project(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    models = {"mine": {"path": "~/model"}, "ours": {"path": "data/models/pocket-s"}, "hub": {"path": "owner/name"}}
-    entry = {"train": {"path": "~/a.jsonl"}, "test": {"hub": "owner/name"}, "annotations": "~/a.csv", "released_pairs": "~/r"}
-    config = {"model_registry": models, "dataset_registry": {"mine": entry}, "published": {"table1": "data/published.csv"}}
-    workflow.locate_files(config, ROOT)
-    assert [m["path"] for m in models.values()] == [f"{tmp_path}/model", f"{ROOT}/data/models/pocket-s", "owner/name"]
-    assert entry["train"]["path"] == f"{tmp_path}/a.jsonl"
-    assert (entry["annotations"], entry["released_pairs"]) == (f"{tmp_path}/a.csv", f"{tmp_path}/r")
 
 
 def prepare(tmp_path, *options, environment=None):

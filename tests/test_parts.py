@@ -85,6 +85,14 @@ def test_parts_of_other_settings_or_inputs_are_refused(tmp_path, shards):
         parts.read_metas(shards)
 
 
+def test_parts_may_be_made_in_batches_of_different_sizes(shards):
+    path = provenance.meta_path(shards[1])
+    meta = json.loads(path.read_text())
+    meta["settings"]["batch_rows"] = 100
+    path.write_text(json.dumps(meta))
+    assert len(parts.read_metas(shards)) == COUNT
+
+
 @pytest.mark.parametrize(
     "text", [None, "[]", "3", "{}", '{"settings": [], "inputs": {}, "program": "x", "checksum": "y"}', "{"]
 )

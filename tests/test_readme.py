@@ -65,7 +65,7 @@ def clone(tmp_path_factory):
     shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder.parent / "mine")
     for name in (*PROBLEMS, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("")
+        (folder / name).write_text("\n")
     for name in PROBLEMS:
         rows = datasets.generated("pocket-gsm", "test" if "test" in name else "train", 40, 0)
         lines = [json.dumps({"question": row["question"], "answer": row["answer"]}) for row in rows]

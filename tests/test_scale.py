@@ -10,6 +10,7 @@ from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
 from critical_tokens import sizing
+from critical_tokens.grading import verify
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
@@ -22,7 +23,8 @@ def test_the_paper_preset_resolves(clone):
     assert jobs["align"] == 10 * 6
     assert jobs["evaluate_method"] == 10 * 7
     assert (jobs["check_hub"], jobs["fetch_model"], jobs["fetch_dataset"]) == (1, 5, 4)
-    assert planned("--configfile", "presets/paper.yaml", "--", "results/table1.csv", cwd=clone) == jobs
+    one_machine = ("--configfile", "presets/paper.yaml", "--sdm", "env-modules")
+    assert planned(*one_machine, "--", "results/table1.csv", cwd=clone) == jobs
 
 
 def test_the_released_preset_follows_the_released_code(clone):
@@ -62,6 +64,21 @@ def test_jobs_ask_for_what_their_model_needs(clone):
     assert small["slurm_partition"] == "gpu"
     assert resources("align", "llama3-70b")["gpu"] == 8
     assert resources("align", "llama3-70b")["cpus_per_task"] == 8
+    node = sizing.Hardware(None, None)
+    rows = yaml.safe_load((ROOT / "config.yaml").read_text())["trajectories"]["batch_rows"]
+    for rule, grading in (("grade", True), ("select_answers", False)):
+        assert resources(rule, "llama3-8b")["mem_mb"] == sizing.batch_memory_mb(rows, 256, grading, 1, node)
+
+
+def test_the_memory_of_a_batch_follows_from_its_rows():
+    """An answer of n tokens is held four times, at 40 bytes a token; what a node has bounds what later attempts ask for."""
+    any_node, small = sizing.Hardware(None, None), sizing.Hardware(None, None, node_memory_gb=1.5)
+    one, two = (sizing.batch_memory_mb(rows, 1000, False, 1, any_node) for rows in (4000, 8000))
+    assert two - one == 4 * 40 * 4000 * 1000 / 1e6
+    assert sizing.batch_memory_mb(4000, 1000, False, 3, any_node) == 3 * one
+    assert sizing.batch_memory_mb(4000, 1000, False, 3, small) == 1500
+    workers = verify.MOST_WORKERS * verify.IDLE_GB + verify.MEMORY_GB
+    assert sizing.batch_memory_mb(4000, 1000, True, 1, any_node) - one == 1000 * workers
 
 
 def test_a_model_too_large_for_the_gpus_is_refused(clone):
@@ -83,10 +100,10 @@ def test_a_batch_that_processes_cannot_share_is_refused(clone, tmp_path):
     assert "contrast: batch_size is 16, must be a multiple of the 3 processes of pocket-s" in result.stdout + result.stderr
 
 
-def test_a_local_model_is_as_large_as_its_weights(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 3_000_000)
-    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "bfloat16"}) == pytest.approx(0.003)
-    assert sizing.weights_gb({"path": str(tmp_path), "dtype": "float32"}) == pytest.approx(0.006)
+def test_a_local_model_is_as_large_as_its_weights():
+    folder = str(ROOT / "data" / "models" / "pocket-s")
+    assert sizing.weights_gb({"path": folder, "dtype": "bfloat16"}) == pytest.approx(500256 * 2 / 1e9)
+    assert sizing.weights_gb({"path": folder, "dtype": "float32"}) == pytest.approx(500256 * 4 / 1e9)
 
 
 def test_a_model_of_the_hub_needs_its_size(clone, tmp_path):

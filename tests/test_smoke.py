@@ -122,6 +122,8 @@ def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
     assert jobs["score_contrast"] == 1
     assert jobs["align"] == 2
     assert "train_contrast" not in jobs
+    own = config_with(tmp_path, trajectories={"batch_rows": 100})  # no row depends on it
+    assert planned("--configfile", "presets/smoke.yaml", own[1], cwd=built) == {}
 
 
 def commands_told(page, *starts):

@@ -108,62 +108,6 @@ def test_more_seeds_make_more_runs_but_one_baseline(clone, tmp_path):
     assert jobs["evaluate_method"] == 19
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"modls": ["pocket-s"]}, ["modls"]),
-        ({"models": ["pocket-x"]}, ["models", "pocket-x", "pocket-m, pocket-s"]),
-        ({"datasets": ["gsm"]}, ["datasets", "gsm", "gsm8k, math, math500, pocket-gsm, pocket-math"]),
-        ({"methods": ["ppo"]}, ["methods", "ppo", "baseline, cdpo"]),
-        ({"trajectories": {"top_p": 1.5}}, ["top_p", "1.5", "maximum of 1"]),
-        ({"trajectories": {"temperatur": 1.0}}, ["trajectories", "temperatur"]),
-        ({"rollouts": {"samples": 0}}, ["samples", "0", "minimum of 1"]),
-        ({"rollouts": {"replacement": "greedy"}}, ["replacement", "greedy", "softmax"]),
-        ({"rollouts": {"method": "paired"}}, ["method", "paired", "stratified"]),
-        ({"rollouts": {"extent": "half"}}, ["extent", "half", "curve", "critical"]),
-        ({"rollouts": {"stratified": {"zero": 2}}}, ["zero", "2", "maximum of 1"]),
-        ({"model_registry": {"pocket-s": {"engine": "vlm"}}}, ["engine", "vlm", "transformers"]),
-        ({"seeds": []}, ["seeds"]),
-        ({"alignment": {"gamma": -1}}, ["gamma", "-1"]),
-        (
-            {"method_registry": {"mine": {"objective": "dpo", "start": "sftt"}}},
-            ["method_registry: mine: start", "sftt", "base"],
-        ),
-        ({"method_registry": {"mine": {"objective": "dpo", "start": "mine"}}}, ["mine", "never reaches base"]),
-        ({"method_registry": {"dpo": {"objective": "ppo"}}}, ["objective", "ppo", "cdpo_released"]),
-        ({"model_registry": {"data": {"path": "x"}}}, ["data"]),
-        ({"studies": {"beta": {"against": "ppo"}}}, ["studies: beta: against", "ppo", "cdpo-beta0.5"]),
-        ({"studies": {"agreement": {"against": "ppo"}}}, ["agreement"]),
-        ({"studies": {"beta": {"sweep": "betas"}}}, ["studies: beta: sweep", "betas", "beta, gamma"]),
-        ({"temperatures": {"methods": ["ppo"]}}, ["temperatures: methods", "ppo"]),
-        ({"method_registry": {"cdpo": {"variant": "eos"}}}, ["cdpo: variant", "eos", "no_eos"]),
-        ({"sweeps": {"mine": {"method": "baseline", "key": "gamma", "values": [1]}}}, ["sweeps: mine", "trains nothing"]),
-        ({"prompts": {"sampling": {"few_shots": True}}}, ["few_shots"]),
-        (
-            {
-                "prompts": {"sampling": {"few_shot": True}},
-                "dataset_registry": {"mine": {"style": "gsm8k", "max_new_tokens": 9}},
-                "datasets": ["mine"],
-            },
-            ["prompts: sampling few_shot", "dataset mine has no shots"],
-        ),
-        ({"dataset_registry": {"pocket-gsm": {"shots": {"split": None}}}}, ["shots"]),
-        ({"figures": {"log_probabilities": ["sft"]}}, ["figures: log_probabilities", "sft", "no pairs"]),
-        (
-            {"dataset_registry": {"mine": {"style": "gsm8k", "max_new_tokens": 9, "test": {"problems": 5}}}},
-            ["mine", "world, path, hub"],
-        ),
-    ],
-)
-def test_a_wrong_config_is_refused_before_any_job(clone, tmp_path, settings, named):
-    result = snakemake("-n", *config_with(tmp_path, **settings), cwd=clone, check=False)
-    assert result.returncode != 0
-    message = result.stdout + result.stderr
-    assert "Traceback" not in message
-    for word in named:
-        assert word in message, message
-
-
 def test_every_stage_has_its_own_prompts(clone, tmp_path):
     few = {"few_shot": True}
     prompts = {"sampling": few, "pairs": {"template": "startup"}, "evaluation": few}
@@ -216,7 +160,8 @@ def test_few_shot_prompts_reach_the_model(clone, tmp_path):
 
 def test_an_engine_comes_from_the_registry(clone, tmp_path):
     own = config_with(tmp_path, model_registry={"pocket-s": {"engine": "vllm", "tensor_parallel": 2, "context": 200}})
-    command = snakemake("-n", "-p", *own, "--", "results/pocket-s/pocket-gsm/pairs.parquet", cwd=clone).stdout
+    elsewhere = ("--sdm", "env-modules")  # of vLLM, which the running Python does not have
+    command = snakemake("-n", "-p", *own, *elsewhere, "--", "results/pocket-s/pocket-gsm/pairs.parquet", cwd=clone).stdout
     assert "--engine vllm --tensor-parallel 2 --context 200" in command
     assert "--engine" not in snakemake("-n", "-p", "results/pocket-m/pocket-gsm/pairs.parquet", cwd=clone).stdout
 

@@ -44,13 +44,15 @@ def gold_is_gradable(gold: str, style: str) -> bool:
     return any(grade(form.format(" ".join(gold.split())), gold, style).correct for form in forms)
 
 
-def grade_rows(samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str) -> list[dict[str, Any]]:
-    """Grades of samples as rows of the table "grades"; `grader` decides what is correct."""
+def grade_rows(
+    samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str, workers: verify.Workers | None = None
+) -> list[dict[str, Any]]:
+    """Grades of samples as rows of the table "grades"; `grader` decides what is correct, `workers` as in `verify.verdicts`."""
     asked = ByProblem(problems, "the table of problems")
     pairs = [(sample["text"], asked[sample["problem_id"]]["answer"]) for sample in samples]
     known = {pair: grade(*pair, style) for pair in dict.fromkeys(pairs)}
     rows = []
-    for sample, pair, verified in zip(samples, pairs, verify.verdicts(pairs), strict=True):
+    for sample, pair, verified in zip(samples, pairs, verify.verdicts(pairs, workers), strict=True):
         verdicts = {"released": known[pair].correct, "math_verify": verified}
         rows.append({
             "problem_id": sample["problem_id"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from critical_tokens import hub
+from critical_tokens.model_files import CONTEXT_KEYS
 from critical_tokens.records import ArtifactError, Failure, expanded, read_object
 
 if TYPE_CHECKING:
@@ -118,14 +119,10 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
         raise ArtifactError(f"{folder}: {what} cannot be loaded ({str(error)[:300]})") from error
 
 
-# Where configs state the longest sequence: most of them, then Whisper's and the like, MPT's, Bloom's.
-_CONTEXT_KEYS = ("max_position_embeddings", "max_target_positions", "max_seq_len", "seq_length")
-
-
 def context_of(config: PreTrainedConfig) -> int | None:
     """The longest sequence of an architecture, in tokens; None where its config states none."""
     text = config.get_text_config(decoder=True)
-    stated = (getattr(text, key, None) for key in _CONTEXT_KEYS)
+    stated = (getattr(text, key, None) for key in CONTEXT_KEYS)
     return next((length for length in stated if isinstance(length, int) and length > 0), None)
 
 

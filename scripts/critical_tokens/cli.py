@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from critical_tokens.records import Failure
 
-# What is wrong with the machine and not with the program, and what helps.
-_OF_THE_MACHINE = {
+# What helps where the system refuses something.
+_HELP = {
     errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EACCES: "its folder must be readable, and writable for what is made there",
@@ -59,10 +59,10 @@ def run(main: Callable[[], None]) -> None:
         number = _errno(error)
         where = getattr(error, "filename", None)
         # Without a name, a file that is missing is nothing that the user knows of.
-        if number not in _OF_THE_MACHINE or (number == errno.ENOENT and not where):
+        if number not in _HELP or (number == errno.ENOENT and not where):
             raise
         where = where or "a file"
-        sys.exit(f"error: {where}: {os.strerror(number)}; {_OF_THE_MACHINE[number]}")
+        sys.exit(f"error: {where}: {os.strerror(number)}; {_HELP[number]}")
 
 
 def _errno(error: Exception) -> int | None:

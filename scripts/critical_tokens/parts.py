@@ -9,8 +9,9 @@ from typing import Any
 from critical_tokens import provenance
 from critical_tokens.records import ArtifactError, read_json
 
-# Settings in which parts of one table differ: where they lie, which part they are, which part they were made from.
-_OWN = ("output", "shard", "trajectories")
+# Settings in which parts of one table may differ: where they lie, which part they are, which part they were made from, and how
+# many rows were held at a time, which no row depends on.
+_OWN = ("output", "shard", "trajectories", "batch_rows")
 
 
 def read_metas(parts: Sequence[Path]) -> list[dict[str, Any]]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """A row of a table, or a plain mapping with its columns."""
 
+ROW_GROUP = 4096
+"""Rows of a row group, of which readers hold at least one (see `batches`)."""
+
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
 
@@ -153,28 +156,13 @@ def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write rows (one mapping per row, all columns of the kind) as Parquet."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
     with replacing(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-
-
-def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
-    """Write the rows of several tables behind one another, one table in memory at a time; returns their number."""
-    rows = 0
-    with (
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
-        pq.ParquetWriter(file, SCHEMAS[kind], compression="zstd") as writer,
-    ):
-        for part in parts:
-            table = _read(part, kind)
-            writer.write_table(table)
-            rows += table.num_rows
-    return rows
+        pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd")
 
 
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
     """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of another kind, or where two
     rows have the same ids."""
-    return _read(path, kind).to_pylist()
+    return _read(path, kind, SCHEMAS[kind].names).to_pylist()
 
 
 def read_by_problem(path: Path, kind: str, column: str | None = None) -> ByProblem:
@@ -200,31 +188,51 @@ class ByProblem(dict[str, Any]):
         raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
 
 
-def read_frame(path: Path, kind: str) -> pd.DataFrame:
-    """A table as a data frame, for summaries and figures; errors as `read_table`."""
-    return _read(path, kind).to_pandas()
+def read_frame(path: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table as a data frame, for summaries and figures; errors as `read_table`."""
+    return _read(path, kind, columns).to_pandas()
 
 
-def _read(path: Path, kind: str) -> pa.Table:
-    schema = SCHEMAS[kind]
+def _read(path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    with opening(path) as file:
+        require_columns(file.schema_arrow.names, path, kind, columns)
+        table = conform(file.read(list(columns)), path, kind, columns)
+    if set(_KEYS[kind]) <= set(columns):
+        _check_keys(table, path, _KEYS[kind])
+    return table
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, open. Raises ArtifactError naming it where it is missing, or is found not to be whole in the block.
+
+    Arrow is given the bytes of its name: it knows no text that the locale cannot encode, and takes "x=1/" for a column.
+    """
     try:
-        # Not by its name: Arrow knows no names that the locale cannot encode, and takes "x=1/" for a column.
-        with path.open("rb") as file:
-            table = pq.read_table(file)
+        with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file) as parquet:
+            yield parquet
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path}: is not a complete Parquet file ({error})") from error
-    missing = [name for name in schema.names if name not in table.column_names]
+
+
+def require_columns(found: Sequence[str], path: Path, kind: str, needed: Sequence[str]) -> None:
+    """Raise ArtifactError where a file lacks a column of its kind."""
+    missing = [name for name in needed if name not in found]
     if missing:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
+
+
+def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    """Those columns of what was read, with the types of the kind. Raises ArtifactError where they have others."""
+    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     try:
-        table = table.select(schema.names).cast(schema)
-        table.validate(full=True)  # texts are UTF-8
+        found = table.select(schema.names).cast(schema)
+        found.validate(full=True)  # texts are UTF-8
+        return found
     except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
-    _check_keys(table, path, _KEYS[kind])
-    return table
 
 
 def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from critical_tokens import batches
+from critical_tokens.records import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -50,3 +58,36 @@ def select(samples: Sequence[Sample], rng: random.Random, coverage: float = 0.5,
         covered += count
     pair = (positive[0], negative[0]) if positive and negative else None
     return Selection(positive, tuple(negative), pair)
+
+
+@dataclass(frozen=True)
+class GradedProblem:
+    """A problem's samples in the order of the tables; `table` has their rows of the table "answers", still in Arrow."""
+
+    problem_id: str
+    samples: Sequence[Sample]
+    table: pa.Table
+
+    def answers(self, sample_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """The rows of some samples by sample id, as those of the table "answers"."""
+        places = {sample.sample_id: place for place, sample in enumerate(self.samples)}
+        wanted = pa.array([places[i] for i in sample_ids], pa.int64())
+        return dict(zip(sample_ids, self.table.take(wanted).to_pylist(), strict=True))
+
+
+def graded_problems(trajectories: Path, grades: Path, batch_rows: int) -> Iterator[GradedProblem]:
+    """Problems with their samples, from the tables "trajectories" and "grades", of which `batch_rows` rows are held at a time.
+
+    Raises ArtifactError, naming the problem, where the two tables do not have the same samples in the same order, where a
+    sample stands twice, and where the rows of a problem are not neighbours.
+    """
+    answered = batches.read_problems(trajectories, "trajectories", batches.SCHEMAS["answers"].names, batch_rows)
+    graded = batches.read_problems(grades, "grades", ("problem_id", "sample_id", "answer", "correct"), batch_rows)
+    for (problem, table), (same, verdicts) in zip_longest(answered, graded, fillvalue=(None, None)):
+        if problem != same or table["sample_id"] != verdicts["sample_id"]:
+            what = f"its samples are not those of {trajectories} from problem {problem or same} on"
+            raise ArtifactError(f"{grades}: {what}; delete {grades} and run again")
+        samples = [Sample(row["sample_id"], row["answer"], row["correct"]) for row in verdicts.to_pylist()]
+        if len({sample.sample_id for sample in samples}) < len(samples):
+            raise ArtifactError(f"{trajectories}: has a sample of problem {problem} twice")
+        yield GradedProblem(problem, samples, table)

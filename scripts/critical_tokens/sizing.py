@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from critical_tokens import model_files
+from critical_tokens.grading import verify
+
 # Arithmetic of a token per parameter: forward 2; training an adapter 2 forward and 2 backward (the base model's gradients are
 # not taken), and 2 more for the forward pass that checkpointing repeats.
 FORWARD, TRAINING = 2.0, 6.0
@@ -27,6 +30,9 @@ SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
 LOADING_MINUTES_PER_GB = 0.1
 # Bytes of a stored token with its text, compressed; an adapter's share of the weights.
 BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
+# Memory of a program that grades or selects answers: itself with its libraries, and a token of an answer that is selected, held
+# as a Python number in the answer and in its pair (docs/bench/memory.py measures both).
+PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 160
 # Problems of a dataset that says nothing about its length.
 UNKNOWN_ROWS = 10_000
 # Models below this run on the CPU when no GPU is named for them.
@@ -45,10 +51,8 @@ class Hardware:
 
 
 def parameters(entry: Mapping[str, Any]) -> float:
-    """Parameters of a registered model: as many as it says, or as its folder holds at two bytes each."""
-    if "parameters" in entry:
-        return entry["parameters"]
-    return sum(path.stat().st_size for path in Path(entry["path"]).glob("*.safetensors")) / 2
+    """Parameters of a registered model: as many as it says, or as the weights in its folder have."""
+    return entry["parameters"] if "parameters" in entry else model_files.parameters(Path(entry["path"]))
 
 
 def weights_gb(entry: Mapping[str, Any]) -> float:
@@ -179,8 +183,22 @@ def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardwa
 
 def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
     """Host memory of a job that loads the model: the weights pass through it. More with every attempt, if a node has it."""
-    most = math.inf if hardware.node_memory_gb is None else 1000 * hardware.node_memory_gb
-    return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), most))
+    return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), _node_mb(hardware)))
+
+
+def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, hardware: Hardware) -> int:
+    """Memory of a job that holds `batch_rows` answers of up to `longest` tokens at a time.
+
+    Where it grades, worker processes stand beside it, of which one may reach its limit. A later attempt asks for more, if a
+    node has it.
+    """
+    workers_gb = verify.MOST_WORKERS * verify.IDLE_GB + verify.MEMORY_GB if grading else 0.0
+    expected = PROGRAM_MB + batch_rows * longest * BYTES_PER_HELD_TOKEN / 1e6 + 1000 * workers_gb
+    return int(min(attempt * math.ceil(expected), _node_mb(hardware)))
+
+
+def _node_mb(hardware: Hardware) -> float:
+    return math.inf if hardware.node_memory_gb is None else 1000 * hardware.node_memory_gb
 
 
 def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
@@ -213,7 +231,7 @@ def cell_plan(
 
     `measured`: hours and jobs of rules that have run, at least in part, whose mean counts instead of the formulas.
     """
-    entry, data = config["model_registry"][model], config["dataset_registry"][dataset]
+    entry, data, sampling = config["model_registry"][model], config["dataset_registry"][dataset], config["trajectories"]
     rows = []
     for work in cell_work(config, data, dataset_rows(data)):
         count = gpus(entry, work.kind) if work.kind != "none" else 0
@@ -229,7 +247,8 @@ def cell_plan(
             "gpus": count,
             "gpu_hours": count * hours / jobs * work.jobs if known else gpu_hours(entry, work),
             "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else 16.0,
+            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else
+                         batch_memory_mb(sampling["batch_rows"], data["max_new_tokens"], True, 1, Hardware(None, None)) / 1000,
             # Token ids and text, compressed; an adapter's weights and its optimiser's state while it trains.
             "disk_gb": work.tokens * BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
                        work.jobs * ADAPTER_SHARE * weights_gb(entry) if work.kind == "train" else 0.0,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import records, statistics
+from critical_tokens import batches, records, statistics
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Evaluation:
 def read_evaluation(model: str, dataset: str, method: str, seed: str, path: Path) -> Evaluation:
     """An evaluation from a table of grades, one or several answers per problem."""
     answers: dict[str, list[bool]] = {}
-    for row in records.read_table(path, "grades"):
+    for row in batches.read_rows(path, "grades", ("problem_id", "correct")):
         answers.setdefault(row["problem_id"], []).append(row["correct"])
     if not answers:
         raise records.ArtifactError(f"{path}: has no answers")
@@ -40,11 +40,16 @@ def summary_rows(runs: Sequence[Evaluation], against: str | None = None) -> list
     """A row per cell and method: mean over seeds, their standard deviation, a 95 % interval, and the gap to method `against`.
 
     All numbers in percent. Intervals resample problems and seeds (statistics.crossed_interval); gaps are of the same problems
-    and, where both methods have several, of the same seeds.
+    and, where both methods have several, of the same seeds. Raises Failure for a run that is there twice: one seed would count
+    as two, without any spread between them.
     """
     groups: dict[tuple[str, str, str], list[Evaluation]] = {}
     for run in runs:
-        groups.setdefault((run.model, run.dataset, run.method), []).append(run)
+        group = groups.setdefault((run.model, run.dataset, run.method), [])
+        if run.seed in [other.seed for other in group]:
+            what = f"{run.method} of {run.model} on {run.dataset} with seed {run.seed} is there twice"
+            raise records.Failure(f"{what}; a study takes each run once")
+        group.append(run)
     rows = []
     for (model, dataset, method), own in groups.items():
         accuracies = [run.accuracy for run in own]
@@ -75,7 +80,7 @@ def _gap(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> dict[str,
 
 def pass_at_k_rows(path: Path) -> list[dict[str, Any]]:
     """pass@k of a table "replacement" by arm and k, with 95 % intervals over trajectories; ArtifactError for an empty one."""
-    table = records.read_frame(path, "replacement")
+    table = records.read_frame(path, "replacement", ("problem_id", "arm", "correct"))
     if table.empty:
         raise records.ArtifactError(f"{path}: no trajectory had a critical token to replace")
     rows = []

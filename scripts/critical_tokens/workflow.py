@@ -6,12 +6,24 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.records import expanded
+from critical_tokens.records import Failure
 from critical_tokens.versions import code_version as code_version
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """End Snakemake with the message of a Failure alone, without the lines of the rules that Snakemake adds to exceptions."""
+    try:
+        yield
+    except Failure as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(1)
 
 
 def flags(**settings: Any) -> str:
@@ -25,21 +37,16 @@ def flags(**settings: Any) -> str:
 
 
 def locate_files(config: Mapping[str, Any], project: Path) -> None:
-    """Let the config's paths name files as every program finds them, in place.
+    """Let the config's relative paths that the working directory lacks name the project's own files, in place.
 
-    "~" becomes the home folder. A relative path that the working directory lacks names the project's own file: so
-    `data/models/pocket-s` is found from any working directory, and a file of the user's own comes first.
+    So `data/models/pocket-s` is found from any working directory, and a file of the user's own comes first.
     """
     datasets = config["dataset_registry"].values()
     splits = [entry[split] for entry in datasets for split in ("train", "validation", "test") if split in entry]
     holders = [(entry, "path") for entry in (*config["model_registry"].values(), *splits)]
     holders += [(entry, key) for entry in datasets for key in ("annotations", "released_pairs")]
     for entry, key in (*holders, (config["published"], "table1")):
-        if key not in entry:
-            continue
-        if entry[key].startswith("~"):
-            entry[key] = str(expanded(entry[key]))
-        if not Path(entry[key]).exists() and (project / entry[key]).exists():
+        if key in entry and not Path(entry[key]).exists() and (project / entry[key]).exists():
             entry[key] = str(project / entry[key])
 
 

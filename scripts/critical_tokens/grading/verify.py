@@ -25,6 +25,8 @@ from critical_tokens.records import Failure
 
 SECONDS = 5.0
 MEMORY_GB = 2.0
+# Processes at most, and the memory of one that has loaded the library.
+MOST_WORKERS, IDLE_GB = 8, 0.15
 _LONGEST_COMPLETION = 20_000
 # Answers that need no library: a plain number or fraction, stated at the end or in the last box.
 _DECIMAL = r"-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,5})?"
@@ -102,7 +104,7 @@ class Workers:
     """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
 
     def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
-        self.count = count or min(len(os.sched_getaffinity(0)), 8)
+        self.count = count or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
         self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []

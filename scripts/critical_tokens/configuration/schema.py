@@ -1,0 +1,163 @@
+"""The config against its schema, rules/schemas/config.schema.yaml, with a sentence for each mistake."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError, validators
+
+from critical_tokens.configuration.refusals import collected, listed, nearest
+
+Schema = Mapping[str, Any]
+_DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?")
+_WORDS = {"true": True, "false": False, "null": None}
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+
+
+def _is_whole(checker: Any, value: Any) -> bool:
+    """Programs take no 16.0 for a number of things, and YAML's true is no number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "number": _is_number})
+_Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """The schema of the config."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+
+
+def validate(config: Mapping[str, Any], schema: Schema) -> None:
+    """Raise ConfigError with a sentence for every key that the schema refuses."""
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    with collected() as found:
+        for error in errors:
+            for sentence in _sentences(error):
+                found.add(sentence)
+
+
+def read_again(value: Any, schema: Schema, root: Schema | None = None) -> Any:
+    """Values from the command line, where the numbers of lists and mappings arrive as text, as the schema wants them.
+
+    Text stays text where the schema allows text, and where it is no number, true, false or null.
+    """
+    root = schema if root is None else root
+    schema = _resolved(schema, root)
+    if isinstance(value, Mapping):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        others = others if isinstance(others, Mapping) else {}
+        return {key: read_again(member, known.get(key, others), root) for key, member in value.items()}
+    if isinstance(value, list):
+        return [read_again(member, schema.get("items", {}), root) for member in value]
+    return _parsed(value, schema) if isinstance(value, str) else value
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    while "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+def _parsed(text: str, schema: Schema) -> Any:
+    if text in schema.get("enum", ()) or "string" in _types(schema) or not (_types(schema) or "enum" in schema):
+        return text
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _DECIMAL.fullmatch(text):
+        return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+    return text
+
+
+def _types(schema: Schema) -> Sequence[str]:
+    stated = schema.get("type", ())
+    return [stated] if isinstance(stated, str) else stated
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    """What is wrong, with the path of the key."""
+    where = _where(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        for key in (key for key in error.instance if key not in known):
+            allowed = f"; allowed are {listed(known)}" if where else "; config.yaml has all keys"
+            yield f"{where}{key}: there is no such key{nearest(str(key), known)}{allowed}"
+    elif error.validator == "required":
+        for key in (key for key in error.validator_value if key not in error.instance):
+            yield f"{where}{key} is missing; it must be {_allowed(error.schema.get('properties', {}).get(key, {}))}"
+    elif error.validator == "pattern" and error.parent is None and _names_a_key(error):
+        yield f"{where}{error.instance!r} cannot be a name; {error.schema.get('description', 'another pattern is allowed')}"
+    else:
+        yield f"{where.removesuffix(': ')} is {_shown(error.instance)}, {_demand(error)}"
+
+
+def _names_a_key(error: ValidationError) -> bool:
+    return "propertyNames" in error.absolute_schema_path
+
+
+def _where(path: Iterable[str | int]) -> str:
+    where = ""
+    for part in path:
+        where = f"{where.removesuffix(': ')}, entry {part + 1}: " if isinstance(part, int) else f"{where}{part}: "
+    return where
+
+
+def _shown(value: Any) -> str:
+    """A value as its author wrote it, cut where it is long."""
+    words = {True: "true", False: "false", None: "null"}
+    told = words[value] if value is None or isinstance(value, bool) else repr(value)
+    told = "empty" if isinstance(value, (list, dict, str)) and not value else told
+    return told if len(told) <= 60 else f"{told[:57]}…"
+
+
+def _demand(error: ValidationError) -> str:
+    value, kind = error.validator_value, error.validator
+    if kind == "type":
+        told = f"must be {_allowed(error.schema)}"
+        text = error.instance
+        if isinstance(text, str) and _DECIMAL.fullmatch(text):
+            told += f"; {text} is text in YAML, write {_as_number(text)}"
+        return told
+    if kind == "uniqueItems":
+        twice = [member for i, member in enumerate(error.instance) if member in error.instance[:i]]
+        return f"but {_shown(twice[0])} may stand there once only"
+    return {
+        "enum": lambda: f"must be one of {listed(map(str, value))}{nearest(str(error.instance), map(str, value))}",
+        "minimum": lambda: f"must be at least {value}",
+        "maximum": lambda: f"must be at most {value}",
+        "exclusiveMinimum": lambda: f"must be above {value}",
+        "exclusiveMaximum": lambda: f"must be below {value}",
+        "minItems": lambda: f"must have at least {value} entry",
+        "minProperties": lambda: f"must have at least {value} key",
+    }.get(kind, lambda: error.schema.get("description", f"which {kind} {value} forbids"))()
+
+
+def _as_number(text: str) -> str:
+    """A number as YAML 1.1 reads it: with a point in front of an exponent, and a sign in it."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if not exponent:
+        return mantissa
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+def _allowed(schema: Schema) -> str:
+    if "enum" in schema:
+        return f"one of {listed(map(str, schema['enum']))}"
+    return " or ".join(_KINDS[kind] for kind in _types(schema)) or "given"
