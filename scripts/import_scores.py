@@ -25,7 +25,9 @@ def main() -> None:
     pairs = records.read_table(args.pairs, "pairs")
     rows = released.scores(path, pairs, problems, checkpoints.load_tokenizer(arguments.model_source(args)))
     records.write_table(args.output, "contrast", rows)
-    run.describe(args.output, answers=len(rows), released={"scores": provenance.checksum(path)})
+    run.describe(args.output, answers=len(rows), released={"scores": provenance.checksum(path)}, left_out=problems.left_out)
+    if problems.left_out:
+        print(f"{path}: {problems.left_out[path.name]} rows left out, without a train problem")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ def main() -> None:
 
     frames = []
     for run, path in zip(args.runs, args.histories, strict=True):
-        history = pd.read_csv(path)
-        if not {"step", "chosen_logps", "rejected_logps"} <= set(history.columns):
-            raise records.ArtifactError(f"{path}: has no log-probabilities of pairs")
+        history = records.read_csv(path, ("step", "chosen_logps", "rejected_logps"))
         model, dataset, method, seed = run.split(":")
         frames.append(history.assign(model=model, dataset=dataset, method=method, seed=int(seed)))
     table = pd.concat(frames, ignore_index=True)

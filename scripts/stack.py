@@ -15,7 +15,7 @@ def main() -> None:
 
     import pandas as pd
 
-    frames = [pd.read_csv(path) for path in args.tables]
+    frames = [records.read_csv(path) for path in args.tables]
     for path, frame in zip(args.tables, frames, strict=True):
         if list(frame.columns) != list(frames[0].columns):
             raise records.ArtifactError(f"{path}: has other columns than {args.tables[0]}")

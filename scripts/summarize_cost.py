@@ -19,11 +19,13 @@ def main() -> None:
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
         names = path.relative_to(args.benchmarks).with_suffix("").parts
-        frame = pd.read_csv(path, sep="\t")
-        if not {"s", "max_rss", "cpu_time"} <= set(frame.columns):
-            raise records.ArtifactError(f"{path}: is not a benchmark file of Snakemake")
+        frame = records.read_csv(path, ("s", "cpu_time", "max_rss"), separator="\t")
+        if frame.empty:
+            raise records.ArtifactError(f"{path}: has no row, unlike the benchmark files of Snakemake; remove it")
         last = frame.iloc[-1]
-        model, dataset = (names[1], names[2]) if names[1:2] and names[1] in args.models else (None, (*names, None)[1])
+        # RULE, RULE/DATASET…, RULE/MODEL or RULE/MODEL/DATASET…
+        model = names[1] if len(names) > 1 and names[1] in args.models else None
+        dataset = next(iter(names[2 if model else 1 :]), None)
         numbers = {"wall_seconds": last["s"], "cpu_seconds": last["cpu_time"], "peak_memory_mb": last["max_rss"]}
         rows.append({"rule": names[0], "model": model, "dataset": dataset} | numbers)
     table = pd.DataFrame(rows)

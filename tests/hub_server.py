@@ -20,6 +20,7 @@ class Hub:
         self.gated: set[str] = set()
         self.cut: dict[str, int] = {}  # file name -> how many transfers of it break off half way
         self.damaged: set[str] = set()  # files that arrive with other bytes
+        self.unknown: int | None = None  # what a proxy answers that passes on revisions and files only
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, range
         hub = self
 
@@ -48,6 +49,8 @@ class Hub:
         self.asked.append((request.command, path, request.headers.get("Range")))
         api = re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(.*))?", path)
         file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if self.unknown and not (file or (api and (api[3] or "").startswith("revision/"))):
+            return self._error(request, self.unknown, "")
         kind = api[1] if api else "dataset" if file and file[1] else "model"
         name = (api or file)[2] if api or file else ""
         folder = self.repositories.get((kind, name))

@@ -61,6 +61,8 @@ cli.run(main)
         ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
         ("open('missing.json', encoding='utf-8')", 1, "error: missing.json: No such file or directory"),
         ("open('/etc/passwd/x', encoding='utf-8')", 1, "error: /etc/passwd/x: Not a directory"),
+        ("raise RuntimeError('Error while serializing: I/O error: full (os error 28)')", 1, "error: a file: No space left"),
+        ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
         ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )
@@ -70,6 +72,12 @@ def test_a_program_ends_in_words_on_any_terminal(body, code, told):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, env=environment)
     assert (result.returncode, b"Traceback" in result.stderr) == (code, False), result.stderr
     assert told in result.stderr.decode()
+
+
+def test_other_errors_stay_what_they_are():
+    program = PROGRAM.format(scripts=str(ROOT / "scripts"), body="raise RuntimeError('a fault of ours')")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30)
+    assert b"Traceback" in result.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -42,10 +42,11 @@ def hub(tmp_path):
 def run(hub, tmp_path):
     """Calls a program against the hub, with a cache of its own."""
 
-    def call(*command, cwd=ROOT, token=None, check=True):
+    def call(*command, cwd=ROOT, token=None, check=True, **variables):
         # Not the downloads of the XET protocol, which the small hub does not speak.
         own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         environment = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_HUB_OFFLINE")} | own
+        environment |= variables
         if token:
             environment["HF_TOKEN"] = token
         result = subprocess.run(
@@ -155,6 +156,66 @@ def test_only_what_is_needed_is_fetched(hub, run, tmp_path):
     assert not {"modeling_pocket.py", "pytorch_model.bin"} & set(names)
 
 
+def in_parts(folder, named):
+    """A model whose index names those files; all weights of the folder have the same bytes."""
+    shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder)
+    weights = folder / "model.safetensors"
+    stated = {"weight_map": {str(i): name for i, name in enumerate(named)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(stated))
+    for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "consolidated.safetensors", "model.fp16.safetensors"):
+        shutil.copy(weights, folder / name)
+    (folder / "original").mkdir()
+    shutil.copy(weights, folder / "original" / "model.safetensors")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_weights_are_fetched_once(hub, run, tmp_path, whole):
+    parts = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
+    in_parts(tmp_path / "large", parts)
+    if not whole:
+        (tmp_path / "large" / "model.safetensors").unlink()
+    hub.repositories["model", "someone/pocket"] = tmp_path / "large"
+    run(*fetch(tmp_path))
+    names = json.loads((tmp_path / "model.json").read_text())["files"]
+    assert [name for name in names if name.endswith(".safetensors")] == (["model.safetensors"] if whole else parts)
+
+
+def test_an_index_that_names_what_is_not_there_is_refused(hub, run, tmp_path):
+    in_parts(tmp_path / "large", ["model-1-of-2.safetensors", "../../secret.safetensors"])
+    (tmp_path / "large" / "model.safetensors").unlink()
+    hub.repositories["model", "someone/pocket"] = tmp_path / "large"
+    result = run(*fetch(tmp_path), check=False)
+    assert "names ../../secret.safetensors, which is not there" in result.stderr
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_proxy_need_know_no_more_than_revisions_and_files(hub, run, tmp_path, status):
+    hub.unknown = status
+    run(*asked(tmp_path, datasets=("someone/problems",)))
+    run(*fetch(tmp_path))
+    run(*fetch(tmp_path, "someone/problems", "dataset"))
+    assert "model.safetensors" in json.loads((tmp_path / "model.json").read_text())["files"]
+    assert "main/test-00000-of-00001.parquet" in json.loads((tmp_path / "dataset.json").read_text())["files"]
+
+
+@pytest.mark.parametrize("revision", [COMMIT, "main"])
+def test_a_full_cache_needs_no_hub(hub, run, tmp_path, revision):
+    run(*fetch(tmp_path, revision=revision))
+    run(*fetch(tmp_path, "someone/problems", "dataset", revision))
+    online = json.loads((tmp_path / "model.json").read_text())["files"]
+    hub.close()
+    run(*asked(tmp_path, datasets=("someone/problems",), revision=revision), HF_HUB_OFFLINE="1")
+    assert [row["commit"] for row in json.loads((tmp_path / "checked.json").read_text())] == [COMMIT] * 2
+    run(*fetch(tmp_path, revision=revision), HF_HUB_OFFLINE="1")
+    assert json.loads((tmp_path / "model.json").read_text())["files"] == online
+    for path in (tmp_path / "cache").rglob("model.safetensors"):
+        path.unlink()
+    result = run(*asked(tmp_path, revision=revision), HF_HUB_OFFLINE="1", check=False)
+    assert "has no safetensors weights" in result.stderr and "fetch it again with the hub at hand" in result.stderr
+    result = run(*asked(tmp_path, models=("someone/other",)), HF_HUB_OFFLINE="1", check=False)
+    assert "model someone/other" in result.stderr and "is not in the cache" in result.stderr
+
+
 @pytest.mark.parametrize("revision", [COMMIT, "main"])
 def test_what_was_fetched_is_found_without_the_hub(hub, run, tmp_path, revision):
     run(*fetch(tmp_path, revision=revision))
@@ -197,7 +258,8 @@ def test_a_cell_from_the_hub(hub, run, tmp_path):
     )
     cell = "results/theirs/theirs/grades.parquet"
     jobs = planned(*own, "--", cell, cwd=target)
-    assert jobs == {"check_hub": 1, "fetch_model": 1, "fetch_dataset": 1, "prepare_dataset": 1, "sample": 1, "grade": 1}
+    once = ("check_hub", "fetch_model", "fetch_dataset", "prepare_dataset", "check_model", "sample", "grade")
+    assert jobs == dict.fromkeys(once, 1)
     hub.gated.add("someone/pocket")
     result = run("-m", "snakemake", *own, "--", cell, cwd=target, check=False)
     assert "is gated" in result.stdout + result.stderr

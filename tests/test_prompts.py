@@ -116,7 +116,7 @@ def test_nothing_of_a_task_definition_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(shots, "_package_file", lambda name: tmp_path / "utils.py")
     assert shots.from_task("minerva_math") == [Shot("a", "b")]
     (tmp_path / "utils.py").write_text(text.replace("'b'", "print(1)"))
-    with pytest.raises(ValueError, match="malformed"):
+    with pytest.raises(shots.ShotsError, match="cannot be read"):
         shots.from_task("minerva_math")
 
 

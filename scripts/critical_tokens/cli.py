@@ -6,6 +6,7 @@ import argparse
 import errno
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -16,9 +17,14 @@ _HELP = {
     errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EACCES: "its folder must be readable, and writable for what is made there",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
     errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+# PyTorch's words for a checkpoint that it could not write to its end.
+_TORN = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -44,10 +50,21 @@ def run(main: Callable[[], None]) -> None:
         # Whoever read the output is gone; there is nobody to tell, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:
-        if error.errno not in _HELP and error.filename is None:
-            raise
-        what = f"{error.filename or 'a file'}: {os.strerror(error.errno)}"
-        sys.exit(f"error: {what}{'; ' if error.errno in _HELP else ''}{_HELP.get(error.errno, '')}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        number, name = _errno(error), getattr(error, "filename", None)
+        if number not in _HELP and not (number and name):
+            raise
+        what = f"{name or 'a file'}: {os.strerror(number)}"
+        sys.exit(f"error: {what}{'; ' if number in _HELP else ''}{_HELP.get(number, '')}")
+
+
+def _errno(error: Exception) -> int | None:
+    """What the system said when something failed, which libraries in Rust (safetensors) and PyTorch put into words."""
+    if isinstance(error, OSError):
+        return error.errno
+    if any(words in str(error) for words in _TORN):
+        return errno.ENOSPC
+    stated = _IN_WORDS.search(str(error))
+    return int(stated[1]) if stated else None

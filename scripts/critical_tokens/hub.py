@@ -7,18 +7,20 @@ snapshots lie, `HF_TOKEN` (or `hf auth login`) who asks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.records import Failure
+from critical_tokens.records import Failure, read_json
 
 # What a model needs to run here: no pickled weights, no code.
 _MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
 # The same weights once more: in the format of their makers, in the folders of other runtimes, or as somebody's adapter.
 _TWICE = ("consolidated*.safetensors", "*/*.safetensors")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DATASET_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "README.md")
 
 
@@ -62,14 +64,13 @@ def fetch(repository: Repository) -> dict[str, Any]:
 
     Raises HubError where a file does not have the checksum that the hub states for it.
     """
-    from huggingface_hub import snapshot_download
-
     facts = _facts(repository)
-    with _explained(repository):
-        folder = snapshot_download(**_what(repository))
     stated = {f["name"]: f for f in facts.pop("files")}
+    if stated:
+        _download(repository, list(stated))
+    folder = snapshot(repository)
     files = {}
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         checksum = _sha256(path)
         wanted = stated.get(name, {})
@@ -81,16 +82,72 @@ def fetch(repository: Repository) -> dict[str, Any]:
     return facts | {"files": files}
 
 
+def _download(repository: Repository, names: Sequence[str]) -> None:
+    """Fetch what is needed of the files of a repository, each by its own address.
+
+    The client's `snapshot_download` asks for a list of its own, which proxies of companies do not pass on.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import filter_repo_objects
+
+    what = _what(repository)
+    needed = set(
+        filter_repo_objects(names, allow_patterns=what.pop("allow_patterns"), ignore_patterns=what.pop("ignore_patterns"))
+    )
+
+    def download(name: str) -> Path:
+        return Path(hf_hub_download(**what, filename=name))
+
+    with _explained(repository), ThreadPoolExecutor(8) as pool:
+        if repository.kind == "model":
+            weights = _weights(repository, names, download)
+            needed = {name for name in needed if not name.endswith(".safetensors")} | weights
+        list(pool.map(download, sorted(needed)))
+
+
+def _weights(repository: Repository, names: Collection[str], path_of: Callable[[str], Path]) -> set[str]:
+    """The files of weights that transformers loads: one, or else the parts that the index names.
+
+    Raises HubError where there are none, and where the index names one that is not there.
+    """
+    if _WEIGHTS in names:
+        return {_WEIGHTS}
+    if _INDEX not in names:
+        raise _no_weights(repository)
+    index = read_json(path_of(_INDEX))
+    parts = index.get("weight_map") if isinstance(index, dict) else None
+    found = {str(part) for part in parts.values()} if isinstance(parts, dict) else set()
+    if not found or not found <= set(names):
+        lacks = f"{min(found - set(names))}, which is not there" if found else "no weights"
+        raise HubError(f"{repository}: {_INDEX} names {lacks}; fetch the model again, or ask its makers")
+    return found
+
+
+def _no_weights(repository: Repository) -> HubError:
+    what = f"has no safetensors weights ({_WEIGHTS}, or parts with an index)"
+    return HubError(f"{repository}: {what}; other weights are not loaded, because they may run code")
+
+
 def snapshot(repository: Repository) -> Path:
-    """The folder of a fetched repository; no network is asked. Raises HubError where it was not fetched."""
+    """The folder of a fetched repository; no network is asked. Raises HubError where it was not fetched, or not whole."""
     from huggingface_hub import snapshot_download
 
+    what = _what(repository)
+    if repository.kind == "model":
+        # Of weights that lie there twice only one set is needed, which no pattern says.
+        what["ignore_patterns"] = ["*.safetensors"]
     try:
-        found = snapshot_download(**_what(repository), local_files_only=True)
+        found = Path(snapshot_download(**what, local_files_only=True))
     except (OSError, ValueError) as error:
-        what = "is no local folder and is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
-        raise HubError(f"{repository} {what}") from error
-    return Path(found)
+        lacks = "is no local folder and is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
+        raise HubError(f"{repository} {lacks}") from error
+    if repository.kind == "model":
+        names = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
+        try:
+            _weights(repository, names, lambda name: found / name)
+        except HubError as error:
+            raise HubError(f"{error}; if {found} was fetched in part, fetch it again with the hub at hand") from error
+    return found
 
 
 def _what(repository: Repository) -> dict[str, Any]:
@@ -106,8 +163,7 @@ def _facts(repository: Repository) -> dict[str, Any]:
 
     if constants.is_offline_mode():
         # The hub is switched off (HF_HUB_OFFLINE): what lies in the cache is all that is known.
-        snapshot(repository)
-        return {**asdict(repository), "commit": repository.revision, "files": []}
+        return {**asdict(repository), "commit": snapshot(repository).name, "files": []}
 
     with _explained(repository):
         info = HfApi().repo_info(
@@ -116,8 +172,8 @@ def _facts(repository: Repository) -> dict[str, Any]:
         names = [f.rfilename for f in info.siblings]
         if names:
             _ask_for(repository, names[0])
-    if repository.kind == "model" and not any(name.endswith(".safetensors") for name in names):
-        raise HubError(f"{repository}: has no safetensors; other weights are not loaded, because they may run code")
+    if repository.kind == "model" and not {_WEIGHTS, _INDEX} & set(names):
+        raise _no_weights(repository)
     files = [{"name": f.rfilename, "size": f.size, "sha256": f.lfs.sha256 if f.lfs else None} for f in info.siblings]
     return {**asdict(repository), "commit": info.sha, "files": files}
 

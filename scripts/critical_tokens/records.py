@@ -244,6 +244,22 @@ def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def read_csv(path: Path, columns: Iterable[str] = (), separator: str = ",") -> pd.DataFrame:
+    """A CSV file in UTF-8. Raises ArtifactError naming the file where it is none or lacks one of those columns."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: is not CSV in UTF-8 ({error})") from error
+    missing = sorted(set(columns) - set(frame.columns))
+    if missing:
+        raise ArtifactError(f"{path}: has no column {', '.join(missing)}")
+    return frame
+
+
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a tidy table of numbers as CSV, floats with six significant digits."""
     with replacing(path) as temporary:

@@ -25,18 +25,27 @@ class ShotsError(records.Failure):
 
 def from_task(task: str) -> list[Shot]:
     """The worked examples of a task of lm-eval, in its order. Raises ShotsError where it is not installed or has none."""
-    path = _package_file(TASKS[task])
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".yaml":
-        import yaml
+    import yaml
 
-        samples = yaml.load(text, Loader=_plain_loader(yaml))["fewshot_config"]["samples"]  # noqa: S506 (a SafeLoader)
-        found = [(s.get("question"), s.get("target")) for s in samples]
-    else:
-        found = [(s.get("problem"), s.get("solution")) for s in _returned_list(text, "list_fewshot_samples", path)]
+    path = _package_file(TASKS[task])
+    try:
+        found = _samples(path)
+    except (yaml.YAMLError, SyntaxError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ShotsError(f"{path}: cannot be read ({error}); envs/requirements-shots.txt names a version that can") from error
     if not found or not all(isinstance(part, str) for shot in found for part in shot):
         raise ShotsError(f"{path}: has no worked examples of the form that version 0.4.13 has")
     return [Shot(*shot) for shot in found]
+
+
+def _samples(path: Path) -> list[tuple[Any, Any]]:
+    """Questions and answers in a task's file."""
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".yaml":
+        samples = yaml.load(text, Loader=_plain_loader(yaml))["fewshot_config"]["samples"]  # noqa: S506 (a SafeLoader)
+        return [(s.get("question"), s.get("target")) for s in samples]
+    return [(s.get("problem"), s.get("solution")) for s in _returned_list(text, "list_fewshot_samples", path)]
 
 
 def _package_file(name: str) -> Path:

@@ -57,10 +57,7 @@ def cell_row(
 
 def read_reported(path: Path, version: str) -> dict[tuple[str, str, str], float]:
     """The paper's numbers of one version by (model, dataset, method). Raises ArtifactError for a row without a number."""
-    frame = pd.read_csv(path)
-    missing = {"version", "model", "dataset", "method", "accuracy"} - set(frame.columns)
-    if missing:
-        raise records.ArtifactError(f"{path}: no column {', '.join(sorted(missing))}")
+    frame = records.read_csv(path, ("version", "model", "dataset", "method", "accuracy"))
     for index in frame.index[frame["accuracy"].isna()]:
         raise records.ArtifactError(f"{path}, row {index + 2}: has no accuracy")
     chosen = frame[frame["version"] == version]
@@ -71,7 +68,7 @@ def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
     """The tidy tables of several cells, one under the other."""
     frames = []
     for path in paths:
-        frame = pd.read_csv(path)
+        frame = records.read_csv(path)
         if tuple(frame.columns) != COLUMNS:
             raise records.ArtifactError(f"{path}: has the columns {', '.join(frame.columns)}, not those of Table 1")
         frames.append(frame)
