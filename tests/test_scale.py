@@ -10,7 +10,7 @@ from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
 from critical_tokens import sizing
-from critical_tokens.grading import verify
+from critical_tokens.grading import limits
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
@@ -77,7 +77,7 @@ def test_the_memory_of_a_batch_follows_from_its_rows():
     assert two - one == 4 * 40 * 4000 * 1000 / 1e6
     assert sizing.batch_memory_mb(4000, 1000, False, 3, any_node) == 3 * one
     assert sizing.batch_memory_mb(4000, 1000, False, 3, small) == 1500
-    workers = verify.MOST_WORKERS * verify.IDLE_GB + verify.MEMORY_GB
+    workers = limits.WORKERS * limits.IDLE_GB + limits.MEMORY_GB
     assert sizing.batch_memory_mb(4000, 1000, True, 1, any_node) - one == 1000 * workers
 
 

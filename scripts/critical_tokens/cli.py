@@ -17,12 +17,11 @@ _HELP = {
     errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EACCES: "its folder must be readable, and writable for what is made there",
-    errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
+    errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "a file stands where a folder belongs, or a folder where a file does"
     ),
-    errno.ENOENT: "no such file was found, or no folder to put it into",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 _IN_WORDS = re.compile(r"\(os error (\d+)\)")
@@ -56,13 +55,11 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        number = _errno(error)
-        where = getattr(error, "filename", None)
-        # Without a name, a file that is missing is nothing that the user knows of.
-        if number not in _HELP or (number == errno.ENOENT and not where):
+        number, name = _errno(error), getattr(error, "filename", None)
+        if number not in _HELP and not (number and name):
             raise
-        where = where or "a file"
-        sys.exit(f"error: {where}: {os.strerror(number)}; {_HELP[number]}")
+        what = f"{name or 'a file'}: {os.strerror(number)}"
+        sys.exit(f"error: {what}{'; ' if number in _HELP else ''}{_HELP.get(number, '')}")
 
 
 def _errno(error: Exception) -> int | None:

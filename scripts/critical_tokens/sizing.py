@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from critical_tokens import model_files
-from critical_tokens.grading import verify
+from critical_tokens.grading import limits
 
 # Arithmetic of a token per parameter: forward 2; training an adapter 2 forward and 2 backward (the base model's gradients are
 # not taken), and 2 more for the forward pass that checkpointing repeats.
@@ -192,7 +192,7 @@ def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, 
     Where it grades, worker processes stand beside it, of which one may reach its limit. A later attempt asks for more, if a
     node has it.
     """
-    workers_gb = verify.MOST_WORKERS * verify.IDLE_GB + verify.MEMORY_GB if grading else 0.0
+    workers_gb = limits.WORKERS * limits.IDLE_GB + limits.MEMORY_GB if grading else 0.0
     expected = PROGRAM_MB + batch_rows * longest * BYTES_PER_HELD_TOKEN / 1e6 + 1000 * workers_gb
     return int(min(attempt * math.ceil(expected), _node_mb(hardware)))
 

@@ -21,12 +21,9 @@ from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from critical_tokens.grading.limits import MEMORY_GB, SECONDS, WORKERS
 from critical_tokens.records import Failure
 
-SECONDS = 5.0
-MEMORY_GB = 2.0
-# Processes at most, and the memory of one that has loaded the library.
-MOST_WORKERS, IDLE_GB = 8, 0.15
 _LONGEST_COMPLETION = 20_000
 # Answers that need no library: a plain number or fraction, stated at the end or in the last box.
 _DECIMAL = r"-?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,5})?"
@@ -104,7 +101,7 @@ class Workers:
     """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
 
     def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
-        self.count = count or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+        self.count = count or min(len(os.sched_getaffinity(0)), WORKERS)
         self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
