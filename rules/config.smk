@@ -12,7 +12,7 @@ PROJECT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
 from critical_tokens import briefing, configuration
-from critical_tokens.workflow import refusing
+from critical_tokens.workflow import refusing, warning
 
 # A module's own config makes Snakemake pass over `configfile:`, and over what the command line says.
 IS_MODULE = workflow.modifier.skip_configfile
@@ -47,9 +47,12 @@ if workflow.is_main_process:
 
 
 def check_packages(model):
-    """End Snakemake where a job with that model would find a package missing, unless rules have environments of their own."""
+    """End Snakemake where a job with that model would find a package missing, unless rules have environments of their own.
+
+    A plan needs no package, so a dry run only says what a run would lack.
+    """
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
-        with refusing():
+        with warning() if workflow.dryrun else refusing():
             configuration.check_packages(config, model)
 
 

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import dry_runs
@@ -562,7 +563,6 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
         "circle.yaml": "method_registry: {a: {objective: dpo, start: a}}",
         "study.yaml": "studies: {beta: {against: ppo}}",
         "model.yaml": "model_registry: {pocket-s: {path: /nowhere}}",
-        "engine.yaml": "model_registry: {pocket-s: {engine: vllm}}",
         "path.yaml": 'pathvars: {results: "r{x}"}',
         "list.yaml": "[1, 2]",
     }
@@ -581,7 +581,6 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
         "error: method_registry: a: start: a -> a never reaches base",
         "error: studies: beta: against is 'ppo', must be one of dpo, rpo, ",
         "error: model_registry: pocket-s: path is '/nowhere', which does not exist",
-        f"error: model_registry: pocket-s: engine is vllm, which is not installed for {sys.executable}; add --sdm conda",
         "error: pathvars: results is 'r{{x}}'; a path must not have '{{' in it",
         "Config file must be given as JSON or YAML with keys at top level.",
         "error: seeds, entry 2 is 'x', must be a whole number",
@@ -595,6 +594,26 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
     status, output = outcomes[-1]
     assert status == 0, output
     assert output.count("rule align:") == 12
+
+
+def test_a_missing_engine_is_told_before_any_job_and_a_plan_goes_on(clone, tmp_path):
+    (tmp_path / "engine.yaml").write_text("model_registry: {pocket-s: {engine: vllm}}")
+    own = [
+        "--cores",
+        "1",
+        "--configfile",
+        str(tmp_path / "engine.yaml"),
+        "--",
+        "results/pocket-s/pocket-gsm/trajectories.parquet",
+    ]
+    sentence = f"model_registry: pocket-s: engine is vllm, which is not installed for {sys.executable}; add --sdm conda"
+    ((status, output),) = dry_runs.run_all([["-n", *own]], clone)
+    assert status == 0, output
+    assert output.count(f"warning: {sentence}") == 1
+    run = subprocess.run([sys.executable, "-m", "snakemake", *own], cwd=clone, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr
+    assert run.stderr.splitlines()[-1].startswith(f"error: {sentence}")
+    assert not (clone / "results").exists()
 
 
 def test_a_broken_config_of_the_project_is_told(clone):

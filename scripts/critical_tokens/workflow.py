@@ -26,6 +26,20 @@ def refusing() -> Iterator[None]:
         sys.exit(1)
 
 
+@contextmanager
+def warning() -> Iterator[None]:
+    """Print the message of a Failure and go on; the same message once."""
+    try:
+        yield
+    except Failure as error:
+        if str(error) not in _TOLD:
+            _TOLD.add(str(error))
+            print(f"warning: {error}", file=sys.stderr)
+
+
+_TOLD: set[str] = set()
+
+
 def flags(**settings: Any) -> str:
     """Settings as quoted command-line flags in the given order: top_p=0.9 is "--top-p 0.9"; None is left out."""
     words: list[str] = []
