@@ -20,7 +20,9 @@ def main() -> None:
 
     from critical_tokens import checkpoints
 
-    path = released.files(args.folder, args.style)["scores"]
+    path = released.files(args.folder, args.style).get("scores")
+    if path is None:
+        raise records.ArtifactError(f"{args.folder}: has no file {released.PATTERNS['scores']}")
     problems = released.Problems(records.read_table(args.problems, "problems"), args.style, arguments.prompt(args))
     pairs = records.read_table(args.pairs, "pairs")
     rows = released.scores(path, pairs, problems, checkpoints.load_tokenizer(arguments.model_source(args)))

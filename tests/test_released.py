@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 from test_workflow import config_with, snakemake
 
 from critical_tokens import prompts, records, released
@@ -186,3 +189,11 @@ def test_a_cell_from_the_authors_files(clone, tmp_path, pocket_tokenizer):
     assert [len(r["scores"]) for r in rows] == [len(r["token_ids"]) for r in rows]
     assert not (clone / cell / "trajectories.parquet").exists()
     assert not (clone / cell / "positive").exists()
+
+
+def test_a_folder_without_scores_is_named(folder, tmp_path):
+    next(folder.glob("*CE_scored.json")).unlink()
+    model, files = ["--model", ROOT / "data" / "models" / "pocket-s"], ["--problems", "x", "--pairs", "y", "--output", "z"]
+    command = [sys.executable, ROOT / "scripts" / "import_scores.py", *model, "--folder", folder, "--style", "gsm8k", *files]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.stderr.strip() == f"error: {folder}: has no file *CE_scored*.json"
