@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ Config = Mapping[str, Any]
 
 # Keys that select, and the registries that they select from.
 _REGISTRIES = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
-_PLAIN = re.compile(r"\d+(\.\d+)?")  # a temperature as it stands in a path
 
 
 def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Refusals) -> None:
@@ -29,6 +27,10 @@ def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Ref
     shared, examined = config["rollouts"]["shards"], config["rollouts"]["trajectories"]
     if examined is not None and shared > examined:
         found.add(f"rollouts: shards is {shared}, but there are {examined} trajectories to share out")
+    stratified = config["rollouts"]["stratified"]
+    if stratified["zero"] >= stratified["later"]:
+        what = f"must be below later, which is {stratified['later']}"
+        found.add(f"rollouts: stratified: zero is {stratified['zero']}, {what}")
     _check_figures(config, found)
     _check_pretraining(config["pretraining"], found)
 
@@ -58,8 +60,6 @@ def _check_temperatures(temperatures: Sequence[float], found: Refusals) -> None:
         other = names.setdefault(name, value)
         if other != value:
             found.add(f"temperatures: temperatures has {other!r} and {value!r}, which differ behind the sixth digit only")
-        if not _PLAIN.fullmatch(name):
-            found.add(f"temperatures: temperatures has {value!r}, must be 0 or at least 0.0001")
 
 
 def _check_figures(config: Config, found: Refusals) -> None:
