@@ -23,13 +23,12 @@ def main() -> None:
     run = provenance.Run("select_answers", args)
 
     repeated = args.repeated_only == "true"
-    rows = args.batch_rows
     with (
-        batches.writing(args.positive, "answers", rows) as positive,
-        batches.writing(args.negative, "answers", rows) as negative,
-        batches.writing(args.pairs, "pairs", rows) as pairs,
+        batches.writing(args.positive, "answers") as positive,
+        batches.writing(args.negative, "answers") as negative,
+        batches.writing(args.pairs, "pairs") as pairs,
     ):
-        for problem in selection.graded_problems(args.trajectories, args.grades, rows):
+        for problem in selection.graded_problems(args.trajectories, args.grades, args.batch_rows):
             rng = random.Random(f"{args.seed}/{problem.problem_id}")
             chosen = selection.select(problem.samples, rng, args.coverage, repeated)
             answers = problem.answers((*chosen.positive, *chosen.negative))

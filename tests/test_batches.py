@@ -3,13 +3,15 @@
 import importlib.util
 import sys
 import tracemalloc
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from critical_tokens import batches, provenance, records, selection
+from critical_tokens import answers, batches, provenance, records, selection
+from critical_tokens.grading import verify
 from critical_tokens.records import ArtifactError
 
 TOKENS = 40
@@ -37,8 +39,8 @@ def write_cell(folder, problems, rows=64):
     unused = dict.fromkeys(records.SCHEMAS["problems"].names)
     asked = [unused | {"problem_id": f"p{i:05}", "question": "How many?", "answer": "0"} for i in range(problems)]
     records.write_table(folder / "problems.parquet", "problems", asked)
-    with batches.writing(folder / "trajectories.parquet", "trajectories", rows) as table:
-        table.write(trajectories(problems))
+    table = pa.Table.from_pylist(trajectories(problems), schema=records.SCHEMAS["trajectories"])
+    pq.write_table(table, folder / "trajectories.parquet", row_group_size=rows)
 
 
 def run(monkeypatch, program, *arguments):
@@ -124,26 +126,62 @@ def test_errors_are_those_of_a_whole_table(tmp_path):
     assert complaint("grades").startswith(f"{path}: is not a table of grades")
 
 
-def test_a_table_is_written_in_bounded_row_groups(tmp_path):
-    path = tmp_path / "trajectories.parquet"
-    with batches.writing(path, "trajectories", 10) as table:
-        table.write(trajectories(1)[:3])
-        table.write(trajectories(2)[3:])
+@pytest.mark.parametrize("ends", [(32,), (3, 32), (10, 20, 32), (9, 11, 30, 31, 32), range(1, 33)])
+def test_a_table_is_written_in_row_groups_of_one_size(tmp_path, monkeypatch, ends):
+    """However its rows come, the file is the same, byte for byte."""
+    monkeypatch.setattr(batches, "ROWS", 10)
+    path, known = tmp_path / "trajectories.parquet", tmp_path / "known.parquet"
+    with batches.writing(path, "trajectories") as table:
+        for start, end in pairwise((0, *ends)):
+            table.write(trajectories(2)[start:end])
     assert table.rows == 32
     assert records.read_table(path, "trajectories") == trajectories(2)
     metadata = pq.ParquetFile(path).metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [10, 10, 10, 2]
+    whole = pa.Table.from_pylist(trajectories(2), schema=records.SCHEMAS["trajectories"])
+    pq.write_table(whole, known, row_group_size=10, compression="zstd")
+    assert path.read_bytes() == known.read_bytes()
+
+
+def test_pages_do_not_depend_on_how_rows_came(tmp_path):
+    """Nor do the pages of a row group, of which one has a megabyte at most."""
+    whole = pa.Table.from_pylist(trajectories(250), schema=records.SCHEMAS["trajectories"])
+    long = pa.array([ids * 4 for ids in whole["token_ids"].to_pylist()], whole["token_ids"].type)
+    whole = whole.set_column(2, whole.schema.field("token_ids"), long)
+    written = []
+    for step in (7, 1000, 4000):
+        with batches.writing(tmp_path / "trajectories.parquet", "trajectories") as table:
+            for start in range(0, whole.num_rows, step):
+                table.add(whole.slice(start, step))
+        written.append((tmp_path / "trajectories.parquet").read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("cuts", [(0, 48), (0, 1, 48), (0, 7, 23, 40, 48)])
+def test_joined_parts_are_the_whole_table(tmp_path, monkeypatch, cuts):
+    monkeypatch.setattr(batches, "ROWS", 10)
+    monkeypatch.setattr(records, "ROW_GROUP", 10)
+    rows, parts = trajectories(3), []
+    records.write_table(tmp_path / "whole.parquet", "trajectories", rows)
+    for start, end in pairwise(cuts):
+        parts.append(tmp_path / f"{start}.parquet")
+        records.write_table(parts[-1], "trajectories", rows[start:end])
+    assert batches.join_tables(tmp_path / "joined.parquet", "trajectories", parts) == len(rows)
+    assert (tmp_path / "joined.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_table_may_be_empty(tmp_path):
+    path = tmp_path / "trajectories.parquet"
     with batches.writing(path, "trajectories"):
         pass
     assert records.read_table(path, "trajectories") == list(batches.read_rows(path, "trajectories")) == []
-    records.write_table(path, "trajectories", trajectories(300))
-    assert pq.ParquetFile(path).metadata.row_group(0).num_rows == records.ROW_GROUP < 300 * 16
 
 
-def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path):
+def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "trajectories.parquet"
     records.write_table(path, "trajectories", trajectories(1))
-    with pytest.raises(KeyboardInterrupt), batches.writing(path, "trajectories", 4) as table:
+    monkeypatch.setattr(batches, "ROWS", 4)
+    with pytest.raises(KeyboardInterrupt), batches.writing(path, "trajectories") as table:
         table.write(trajectories(2))
         raise KeyboardInterrupt
     assert records.read_table(path, "trajectories") == trajectories(1)
@@ -153,7 +191,7 @@ def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize("rows", [3, 64, 100])
 def test_grades_and_sets_do_not_depend_on_the_batch(cell, rows, tmp_path, monkeypatch):
     grade(monkeypatch, cell, rows, tmp_path)
-    assert records.read_table(tmp_path / "grades.parquet", "grades") == records.read_table(cell / "grades.parquet", "grades")
+    assert (tmp_path / "grades.parquet").read_bytes() == (cell / "grades.parquet").read_bytes()
     counts = ("correct", "released", "math_verify", "unanswered", "timed_out", "truncated")
     metas = [records.read_json(provenance.meta_path(folder / "grades.parquet")) for folder in (tmp_path, cell)]
     assert [metas[0][key] for key in counts] == [metas[1][key] for key in counts] == [360, 360, 360, 0, 0, 60]
@@ -162,7 +200,32 @@ def test_grades_and_sets_do_not_depend_on_the_batch(cell, rows, tmp_path, monkey
     select(monkeypatch, cell, batches.ROWS, whole)
     select(monkeypatch, cell, rows, cut)
     for name, kind in zip(SETS, ("answers", "answers", "pairs"), strict=True):
-        assert records.read_table(cut / name, kind) == records.read_table(whole / name, kind) != []
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+        assert records.read_table(whole / name, kind)
+
+
+def test_workers_of_the_library_live_on_between_batches(tmp_path, monkeypatch):
+    """Expressions, which the library has to compare: the verdicts are those of one call, from the same few processes."""
+    folder, started = tmp_path / "cell", []
+    write_cell(folder, 4)
+    texts = [r"\boxed{x+1}", r"\boxed{1+x}", r"\boxed{x-1}", r"\boxed{\frac{x}{2}+1}"]
+    answered = [row | {"text": f"{row['sample_id']}: {texts[i % 4]}"} for i, row in enumerate(trajectories(4, 4))]
+    asked = [row | {"answer": "x+1"} for row in records.read_table(folder / "problems.parquet", "problems")]
+    records.write_table(folder / "trajectories.parquet", "trajectories", answered)
+    records.write_table(folder / "problems.parquet", "problems", asked)
+    put_to = verify.Workers._put_to
+
+    def counted(workers, share):
+        worker = put_to(workers, share)
+        started.append(worker.process.pid)
+        return worker
+
+    monkeypatch.setattr(verify.Workers, "_put_to", counted)
+    grade(monkeypatch, folder, 3, tmp_path)
+    assert len(set(started)) <= verify.Workers().count < len(started)
+    rows = records.read_table(tmp_path / "grades.parquet", "grades")
+    assert rows == answers.grade_rows(answered, asked, "gsm8k", "released")
+    assert [row["math_verify"] for row in rows] == [True, True, False, False] * 4
 
 
 def test_sets_are_what_the_rule_chose(cell, tmp_path, monkeypatch):
@@ -213,28 +276,47 @@ def test_a_batch_has_a_whole_number_of_rows(tmp_path, monkeypatch, capsys, text)
     assert f"{text!r} is not a whole number above 0" in capsys.readouterr().err
 
 
-def arrow_peak(path):
-    """Most bytes of Arrow's while a table is read in batches."""
-    start, most = pa.total_allocated_bytes(), 0
-    for _ in batches.read_batches(path, "trajectories", rows=64):
-        most = max(most, pa.total_allocated_bytes() - start)
-    return most
+@pytest.fixture
+def arrow(monkeypatch):
+    """Bytes of Arrow's at every batch that is read."""
+    seen, read = [], batches.read_batches
+
+    def watched(*asked):
+        for batch in read(*asked):
+            seen.append(pa.total_allocated_bytes())
+            yield batch
+
+    monkeypatch.setattr(batches, "read_batches", watched)
+    return seen
 
 
-def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch):
-    """Eight times the answers take the memory of Arrow that they took, and that of Python."""
+def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch, arrow):
+    """Eight times the answers take what they took, of Arrow's memory and of Python's, but for some bytes per row group."""
     monkeypatch.setattr(provenance, "checksum", lambda path: "")  # it holds a megabyte, more than these tables
+    monkeypatch.setattr(batches, "ROWS", 64)
     peaks = []
     for problems in (60, 480):
-        folder = tmp_path / str(problems)
-        write_cell(folder, problems)
-        arrow, python = arrow_peak(folder / "trajectories.parquet"), []
-        write_cell(folder, problems, rows=10**6)  # in one row group, so that only the programs' own setting bounds a batch
+        write_cell(tmp_path, problems)
         for program in (grade, select):
+            arrow.clear()
+            start = pa.total_allocated_bytes()
             tracemalloc.start()
-            program(monkeypatch, folder, 64, folder)
-            python.append(tracemalloc.get_traced_memory()[1])
+            program(monkeypatch, tmp_path, 64, tmp_path)
+            peaks.append((max(arrow) - start, tracemalloc.get_traced_memory()[1]))
             tracemalloc.stop()
-        peaks.append((arrow, *python))
-    small, large = peaks
-    assert all(after < 1.5 * before for before, after in zip(small, large, strict=True)), peaks
+    small, large = (sum(peaks[i : i + 2], ()) for i in (0, 2))
+    table = pa.Table.from_pylist(trajectories(480), schema=records.SCHEMAS["trajectories"])
+    assert all(after - before < table.nbytes / 10 for before, after in zip(small, large, strict=True)), peaks
+
+
+def test_a_batch_bounds_what_is_read_of_a_large_row_group(tmp_path, monkeypatch):
+    """Tables of other writers have row groups of a million rows, of which a program holds no more than its setting says."""
+    monkeypatch.setattr(provenance, "checksum", lambda path: "")
+    write_cell(tmp_path, 480, rows=10**6)
+    peaks = []
+    for rows in (64, 10**6):
+        tracemalloc.start()
+        grade(monkeypatch, tmp_path, rows, tmp_path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert 2 * peaks[0] < peaks[1], peaks

@@ -71,12 +71,12 @@ def test_jobs_ask_for_what_their_model_needs(clone):
 
 
 def test_the_memory_of_a_batch_follows_from_its_rows():
-    """An answer of n tokens is held four times, at 40 bytes a token; what a node has bounds what later attempts ask for."""
-    any_node, small = sizing.Hardware(None, None), sizing.Hardware(None, None, node_memory_gb=1.5)
+    """A token that is held takes 32 bytes; what a node has bounds what later attempts ask for."""
+    any_node, small = sizing.Hardware(None, None), sizing.Hardware(None, None, node_memory_gb=1.0)
     one, two = (sizing.batch_memory_mb(rows, 1000, False, 1, any_node) for rows in (4000, 8000))
-    assert two - one == 4 * 40 * 4000 * 1000 / 1e6
+    assert two - one == 32 * 4000 * 1000 / 1e6
     assert sizing.batch_memory_mb(4000, 1000, False, 3, any_node) == 3 * one
-    assert sizing.batch_memory_mb(4000, 1000, False, 3, small) == 1500
+    assert sizing.batch_memory_mb(4000, 1000, False, 3, small) == 1000
     workers = limits.WORKERS * limits.IDLE_GB + limits.MEMORY_GB
     assert sizing.batch_memory_mb(4000, 1000, True, 1, any_node) - one == 1000 * workers
 

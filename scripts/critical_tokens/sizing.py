@@ -14,6 +14,7 @@ from typing import Any
 
 from critical_tokens import model_files
 from critical_tokens.grading import limits
+from critical_tokens.records import ROW_GROUP
 
 # Arithmetic of a token per parameter: forward 2; training an adapter 2 forward and 2 backward (the base model's gradients are
 # not taken), and 2 more for the forward pass that checkpointing repeats.
@@ -30,9 +31,9 @@ SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
 LOADING_MINUTES_PER_GB = 0.1
 # Bytes of a stored token with its text, compressed; an adapter's share of the weights.
 BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
-# Memory of a program that grades or selects answers: itself with its libraries, and a token of an answer that is selected, held
-# as a Python number in the answer and in its pair (docs/bench/memory.py measures both).
-PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 160
+# Memory of a program that grades or selects answers: itself with its libraries, and a token of an answer that it holds: its id
+# (4 bytes) in the batch, in three sets and in their copies while they are written, or its text (docs/bench/memory.py).
+PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 32
 # Problems of a dataset that says nothing about its length.
 UNKNOWN_ROWS = 10_000
 # Models below this run on the CPU when no GPU is named for them.
@@ -187,13 +188,14 @@ def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int
 
 
 def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, hardware: Hardware) -> int:
-    """Memory of a job that holds `batch_rows` answers of up to `longest` tokens at a time.
+    """Memory of a job that reads `batch_rows` answers of up to `longest` tokens at a time, and writes row groups of them.
 
     Where it grades, worker processes stand beside it, of which one may reach its limit. A later attempt asks for more, if a
     node has it.
     """
     workers_gb = limits.WORKERS * limits.IDLE_GB + limits.MEMORY_GB if grading else 0.0
-    expected = PROGRAM_MB + batch_rows * longest * BYTES_PER_HELD_TOKEN / 1e6 + 1000 * workers_gb
+    held = (batch_rows + ROW_GROUP) * longest * BYTES_PER_HELD_TOKEN
+    expected = PROGRAM_MB + held / 1e6 + 1000 * workers_gb
     return int(min(attempt * math.ceil(expected), _node_mb(hardware)))
 
 
