@@ -101,7 +101,7 @@ def strip(text: str) -> str:
     if "\\infty" not in text:
         text = text.replace("inf", "\\infty")
     text = text.replace("and", "").replace("\\mathbf", "")
-    text = _MBOX.sub("", text) or _MBOX.sub(r"\1", text)
+    text = _without_boxes(text)
     if "i" not in text:
         text = text.replace("j", "i")
     text = re.sub(r"(\d)\.0+(?!\d)", r"\1", text)
@@ -120,6 +120,14 @@ def _without_unit(text: str) -> str:
     if start < 0 or not text.endswith("}"):
         return text
     return text[:start].strip() or text
+
+
+def _without_boxes(text: str) -> str:
+    r"""Without each \mbox{…}; with their words where nothing else would be left."""
+    # Behind the last brace no box is closed. To look for one there would take the square of its length.
+    closed = text[: text.rfind("}") + 1]
+    rest = text[len(closed) :]
+    return (_MBOX.sub("", closed) + rest) or _MBOX.sub(r"\1", closed)
 
 
 def _braced(text: str) -> str:

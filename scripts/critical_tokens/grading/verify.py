@@ -1,9 +1,13 @@
 """The grader `math_verify`: the library of that name, in worker processes with hard limits.
 
-The library hands LaTeX to its own parser and to sympy, which may take any time and memory. So it runs in workers of which each
-has a limit on memory, and on processor time for every answer: processor time and not wall time, so that a verdict does not
-depend on the machine's load. What is paid once (imports, a gold answer's parsing) counts for no answer, so that a verdict does
-not depend on the answers before it. An answer that reaches a limit has no verdict (None) and is counted as such.
+The library hands LaTeX to its own parser and to sympy, which may take any time and memory. So it runs
+in workers with a limit on memory, and on processor time for every answer: processor time and not wall
+time, so that a verdict does not depend on the machine's load.
+
+A verdict does not depend on the answers before it either. What a worker pays once (imports, a gold
+answer's parsing) counts for no answer. An answer that reaches a limit in a worker that has graded
+others is graded again in a new one. All workers go through sets in the same order. An answer that
+reaches a limit in a new worker has no verdict (None) and is counted as such.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -91,14 +96,29 @@ def _value(text: str) -> Fraction | None:
 
 @dataclass
 class _Worker:
+    """A process and the pairs that it has still to grade, the one at hand first."""
+
     process: Any
     connection: Connection
     share: deque[tuple[str, str]]
     ready: bool = False
+    graded: int = 0
+
+    def send(self) -> bool:
+        """Give the process its share; False where it is dead."""
+        try:
+            self.connection.send(list(self.share))
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join()
 
 
 class Workers:
-    """Processes that grade a share of the pairs each; one that dies is replaced, and the pair that killed it has no verdict."""
+    """Processes that grade a share of the pairs each. One that died or reached a limit is replaced."""
 
     def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
         self.count = count or min(len(os.sched_getaffinity(0)), WORKERS)
@@ -111,8 +131,7 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._idle:
-            worker.connection.close()
-            worker.process.join()
+            worker.end()
         self._idle.clear()
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
@@ -120,51 +139,72 @@ class Workers:
         known: dict[tuple[str, str], bool | None] = {}
         ordered = sorted(pairs, key=lambda pair: pair[1])  # neighbours have the same gold answer, which is parsed once
         ends = [k * len(ordered) // self.count for k in range(self.count + 1)]
-        running = {}
-        for start, end in pairwise(ends):
-            if end > start:
-                worker = self._put_to(deque(ordered[start:end]))
-                running[worker.connection] = worker
+        started = [self._put_to(deque(ordered[start:end])) for start, end in pairwise(ends) if end > start]
+        running = {worker.connection: worker for worker in started}
         while running:
             for connection in wait(list(running)):
-                worker = running[connection]
-                try:
-                    said = connection.recv()
-                    if not worker.ready:
-                        _check_start(said)
-                        worker.ready = True
-                        continue
-                    known[worker.share.popleft()] = said
-                    if not worker.share:
-                        self._idle.append(running.pop(connection))
-                except (EOFError, OSError):  # dead: of its limit on memory, or on a time that Python could not act on
-                    if not worker.ready:
-                        _check_start("its process died")
-                    known[worker.share[0]] = None
-                    worker.share.popleft()
-                    del running[connection]
-                    worker.process.join()
-                    if worker.share:
-                        worker = self._put_to(worker.share)
-                        running[worker.connection] = worker
+                worker = running.pop(connection)
+                follower = self._hear(worker, known)
+                if follower is not None:
+                    running[follower.connection] = follower
         return known
+
+    def _hear(self, worker: _Worker, known: dict[tuple[str, str], bool | None]) -> _Worker | None:
+        """Take what a worker says. Returns who goes on with its share: itself, a new one, or nobody where it is done."""
+        try:
+            said = worker.connection.recv()
+        except (EOFError, OSError):  # dead: of its limit on memory, or on a time that Python could not act on
+            said = None if worker.ready else "its process died"
+        if not worker.ready:
+            _check_start(said)
+            worker.ready = True
+            worker.send()  # where it is dead, the next word says so
+            return worker
+        if said is None:
+            worker.end()
+            if worker.graded == 0:
+                known[worker.share.popleft()] = None
+            return self._start(worker.share) if worker.share else None
+        known[worker.share.popleft()] = said
+        worker.graded += 1
+        if worker.share:
+            return worker
+        self._idle.append(worker)
+        return None
 
     def _put_to(self, share: deque[tuple[str, str]]) -> _Worker:
         while self._idle:
             worker = self._idle.pop()
             worker.share = share
-            try:
-                worker.connection.send(list(share))
-            except OSError:  # dead while it had nothing to do
-                worker.process.join()
-            else:
+            if worker.send():
                 return worker
+            worker.end()
+        return self._start(share)
+
+    def _start(self, share: deque[tuple[str, str]]) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, self._seconds), daemon=True)
-        process.start()
+        try:
+            with _environment("PYTHONHASHSEED", "0"):
+                process.start()
+        except OSError as error:
+            _check_start(f"{type(error).__name__}: {error}")
         theirs.close()
-        ours.send(list(share))
         return _Worker(process, ours, share)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """The processes that are started within have a variable of their own."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _check_start(said: str) -> None:
@@ -185,7 +225,8 @@ def _work(connection: Connection, seconds: float) -> None:
         logging.disable(logging.CRITICAL)
         # What is imported or built at first use is none of an answer's time.
         first, second = (parse(text, parsing_timeout=None) for text in (r"$\frac{1}{2}$", r"so \boxed{0.5}"))
-        verify(first, second, timeout_seconds=None)
+        if not verify(first, second, timeout_seconds=None):
+            raise ImportError("it does not find 1/2 equal to 0.5")
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
         return
@@ -202,7 +243,10 @@ def _work(connection: Connection, seconds: float) -> None:
         except EOFError:
             return
         for completion, gold in pairs:
-            connection.send(_verdict(completion, parsed(gold), seconds, parse, verify))
+            verdict = _verdict(completion, parsed(gold), seconds, parse, verify)
+            connection.send(verdict)
+            if verdict is None:  # what was stopped midway may have left anything behind
+                return
 
 
 def _verdict(completion: str, gold: Any, seconds: float, parse: Any, verify: Any) -> bool | None:
@@ -220,7 +264,7 @@ def _limited(work: Callable[[], Any], seconds: float) -> Any:
 
     # The timer acts at the next instruction of Python; should none come, the limit ends the process.
     used = sum(os.times()[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * seconds) + 1, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return work()
