@@ -20,6 +20,8 @@ from fractions import Fraction
 _MOST_TOKENS, _MOST_DEPTH = 300, 40
 # Numbers stay exact up to this size, in bits.
 _MOST_BITS = 10_000
+# Larger factorials are not exact.
+_MOST_FACTORIAL = 500
 _POINTS = 3
 # Of the larger value, for what is not exact; and of two constants, as in the released grader (grader.py:96).
 _TOLERANCE, _CLOSE = 1e-11, 1e-3
@@ -275,8 +277,10 @@ def _exclusive_or(a: Number, b: Number) -> Number:
 def _factorial(argument: Node) -> Node:
     def value(point: int) -> Number:
         found = argument(point)
-        if not isinstance(found, Fraction) or found.denominator != 1 or not 0 <= found <= 500:
-            raise NotAnExpressionError("factorial")
-        return Fraction(math.factorial(found.numerator))
+        if isinstance(found, Fraction) and found.denominator == 1 and 0 <= found <= _MOST_FACTORIAL:
+            return Fraction(math.factorial(found.numerator))
+        if complex(found).imag:
+            raise NotAnExpressionError("factorial of what is not real")
+        return complex(math.gamma(complex(found).real + 1))
 
     return value
