@@ -23,7 +23,7 @@ def grading() -> str:
         f"{name}: {found[style]['released_per_second']:,} and {found[style]['math_verify_per_second']:,}"
         for style, name in NAMES.items()
     ]
-    told = f"Answers per second of `released` and `math_verify` on {found['cores']} cores, equal pairs graded once: "
+    told = f"Answers per second of `released` on one core and of `math_verify` on {found['cores']}, equal pairs graded once: "
     return "\n".join([*lines, "", told + "; ".join(speeds) + "."])
 
 

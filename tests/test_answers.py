@@ -33,6 +33,8 @@ from critical_tokens import answers
         ("## Final Answer:\n**x = 5**", "math", "5"),
         ("The answer is 4 per day.\nThat is all.", "math", "4perday"),
         ("The answer is 2\nFinal Answer: the same", "math", "2"),
+        (r"The answer is 4\text{ feet}.", "math", "4"),
+        (r"The answer is $4\text{ feet}$.", "math", "4{feet}"),  # a fault that is kept (docs/grading.md)
         ("so 7\n\nProblem: 8", "math", "7"),
         ("nothing", "math", None),
     ],
