@@ -40,7 +40,7 @@ workflow.pathvars.update(Pathvars.from_config(config, module_level=IS_MODULE))
 
 # Once per command: jobs of a cluster read this file, too.
 if workflow.is_main_process:
-    for line in briefing.lines(config, load_configfile(PROJECT / "config.yaml")):
+    for line in briefing.lines(config, LAYERS[0].content):
         print(line, file=sys.stderr)
     with refusing():
         configuration.check_folders(config)
