@@ -1,4 +1,6 @@
-"""The generated parts of docs/replication.md: claims, studies, kinds of errors, tests, from results/ and data/paper/."""
+"""The generated parts of docs/replication.md: claims, studies, kinds of errors, tests, from
+results/ and data/paper/.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def _claims(root: Path) -> str:
     kept, replaced = (100 * curves[arm, 64] for arm in ("kept", "replaced"))
 
     def against(other: str) -> str:
-        """How often cDPO is ahead, with the gap's interval on one side of 0; the study's gaps are the others' to cDPO."""
+        """How often cDPO is ahead, with the gap's interval on one side of 0; the study's gaps are
+        the others' to cDPO.
+        """
         rows = study.xs(other, level="method")
         ahead, behind = int((rows["gap_high"] < 0).sum()), int((rows["gap_low"] > 0).sum())
         gaps = _span(-rows["gap"], 1, 1)
@@ -56,7 +60,9 @@ def _claims(root: Path) -> str:
         return f"gap {gaps} points; {cells}"
 
     def at(method: str, temperature: float) -> pd.Series:
-        return hot[(hot["method"] == method) & (hot["temperature"] == temperature)].set_index(["model", "dataset"])["mean"]
+        return hot[(hot["method"] == method) & (hot["temperature"] == temperature)].set_index(["model", "dataset"])[
+            "mean"
+        ]
 
     def lost(method: str) -> str:
         return _span(at(method, 0) - at(method, 1.5), 1, 1)
@@ -146,7 +152,11 @@ def _beta(root: Path) -> str:
         value = float(method.rsplit("beta", 1)[1]) if "beta" in method else None
         shown = [f"{by_cell.loc[cell, 'mean']:.1f} ± {by_cell.loc[cell, 'deviation']:.1f}" for cell in cells]
         rows.append(
-            [f"{value:g}" if value is not None else method, *shown, f"{published[value]:.1f}" if value in published else ""]
+            [
+                f"{value:g}" if value is not None else method,
+                *shown,
+                f"{published[value]:.1f}" if value in published else "",
+            ]
         )
     swept = table[table["method"].str.contains("beta")]
     between = swept.groupby(["model", "dataset"])["mean"].std()
@@ -212,7 +222,9 @@ def _exclusion(root: Path) -> str:
 
 
 def _agreement(root: Path) -> str:
-    """AUC of contrastive scores, and where critical tokens are, by variant: means over the cells, and ranges."""
+    """AUC of contrastive scores, and where critical tokens are, by variant: means over the cells,
+    and ranges.
+    """
     table = _study(root, "agreement")
     measures = {
         "AUC against rollouts": ("auc_contrast_rollouts", 1, 2),
@@ -236,7 +248,9 @@ def _agreement(root: Path) -> str:
 def _rule(root: Path) -> str:
     """Other thresholds and fewer rollouts, averaged over the cells."""
     table = _study(root, "critical_rule")
-    means = table.groupby(["later", "rollouts"], sort=False)[["found", "same", "at_or_before_first_wrong", "shift"]].mean()
+    means = table.groupby(["later", "rollouts"], sort=False)[
+        ["found", "same", "at_or_before_first_wrong", "shift"]
+    ].mean()
     rows = [
         [f"{100 * later:g} %", str(rollouts), f"{100 * r['found']:.0f}", f"{100 * r['same']:.0f}",
          f"{100 * r['at_or_before_first_wrong']:.0f}", f"{r['shift']:.1f}"]
@@ -251,7 +265,8 @@ def _rule(root: Path) -> str:
         "tokens before it",
     ]
     return (
-        _markdown(header, rows) + "\n\nMeans over the cells; the same token as with the rule of the paper, 5 % and 64 rollouts."
+        _markdown(header, rows)
+        + "\n\nMeans over the cells; the same token as with the rule of the paper, 5 % and 64 rollouts."
     )
 
 

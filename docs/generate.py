@@ -1,6 +1,8 @@
-"""Write the generated parts of README.md and data/models/README.md from results/, docs/measured.json and the model cards.
+"""Write the generated parts of README.md and data/models/README.md from results/,
+docs/measured.json and the model cards.
 
-A generated part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nobody types a number there.
+A generated part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nobody types a number
+there.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ SOURCES = {
     ],
     "snakemake studies": [RESULTS / "studies" / f"{name}.csv" for name in STUDIES],
     "snakemake tuning": [RESULTS / "tuning.csv"],
-    "snakemake --configfile presets/released.yaml": [RESULTS / "released" / f"table1.{suffix}" for suffix in ("csv", "md")],
+    "snakemake --configfile presets/released.yaml": [
+        RESULTS / "released" / f"table1.{suffix}" for suffix in ("csv", "md")
+    ],
     "python docs/measure.py": [MEASURED],
 }
 
@@ -50,7 +54,10 @@ def main() -> None:
     for name in ("table1", "significance", "agreement", "critical_kinds", "fig5"):
         shutil.copy(RESULTS / f"{name}.csv", ROOT / "docs" / f"{name}.csv")
     shutil.copytree(RESULTS / "studies", ROOT / "docs" / "studies", dirs_exist_ok=True)
-    _fill(ROOT / "README.md", {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning, "bench": _bench})
+    _fill(
+        ROOT / "README.md",
+        {"table1": _table1, "findings": _findings, "cost": _cost, "tuning": _tuning, "bench": _bench},
+    )
     parts = {name: partial(make, ROOT) for name, make in evidence.PARTS.items()}
     _fill(ROOT / "docs" / "replication.md", parts)
     _fill(ROOT / "docs" / "cluster.md", {"slurm": _slurm})
@@ -107,7 +114,10 @@ def _cost() -> str:
     measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     machine, startup = measured["machine"], measured["startup_seconds"]
     heaviest = max(startup, key=startup.get)
-    rows = [("`snakemake` (the whole selection)", measured["make"]), ("`snakemake` again (nothing to do)", measured["again"])]
+    rows = [
+        ("`snakemake` (the whole selection)", measured["make"]),
+        ("`snakemake` again (nothing to do)", measured["again"]),
+    ]
     rows.append(("`snakemake results/pocket-s/pocket-gsm/table1.csv` (one cell)", measured["cell"]))
     lines = [
         f"Measured on {machine['cores']} cores without a GPU by `python docs/measure.py`:",
@@ -115,7 +125,9 @@ def _cost() -> str:
         "| command | minutes | GB |",
     ]
     lines.append("|---|---:|---:|")
-    lines += [f"| {name} | {cost['wall_seconds'] / 60:.1f} | {cost['peak_memory_mb'] / 1024:.1f} |" for name, cost in rows]
+    lines += [
+        f"| {name} | {cost['wall_seconds'] / 60:.1f} | {cost['peak_memory_mb'] / 1024:.1f} |" for name, cost in rows
+    ]
     lines += ["", f"Start-up of a program: {min(startup.values()):.1f} s to {startup[heaviest]:.1f} s (`{heaviest}`)."]
     if "gsm8k" in measured:
         real = measured["gsm8k"]
@@ -225,7 +237,10 @@ def _cards() -> str:
             f"{recipe['tokens']:,} tokens of {recipe['documents']:,} documents, seed {recipe['seed']}, final loss "
             f"{recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on a busy machine. Rebuilt by `{card['command']}`."
         )
-        lines += ["", "| dataset | greedy | 95 % interval | pass@1 | pass@64 | train problems with right and wrong among 16 |"]
+        lines += [
+            "",
+            "| dataset | greedy | 95 % interval | pass@1 | pass@64 | train problems with right and wrong among 16 |",
+        ]
         lines.append("|---|---:|---:|---:|---:|---:|")
         for dataset, m in card["measured"].items():
             low, high = m["greedy_interval"]

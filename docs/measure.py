@@ -1,8 +1,10 @@
-"""Measure the workflow on this machine, in a fresh copy of the repository, and write docs/measured.json.
+"""Measure the workflow on this machine, in a fresh copy of the repository, and write
+docs/measured.json.
 
-    python docs/measure.py            all: `snakemake`, one cell alone, start-up of each program, a dry run of the paper's scale
-    python docs/measure.py --gsm8k F  the real test set as JSON lines too, for the honest number of a pocket model
-    python docs/measure.py --paper    the dry run alone, beside what was measured before
+    python docs/measure.py            all: `snakemake`, one cell alone, start-up of each program, a
+    dry run of the paper's scale python docs/measure.py --gsm8k F  the real test set as JSON lines
+    too, for the honest number of a pocket model python docs/measure.py --paper    the dry run
+    alone, beside what was measured before
 
 Run it on an idle machine. It leaves its results and figures here, too.
 Times are wall seconds; memory is the largest sum over all processes of a run.
@@ -44,7 +46,12 @@ def main() -> None:
             args.output.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
             return
         whole_run = {"make": _timed(["snakemake"], whole), "again": _timed(["snakemake"], whole)}
-        for folder in ("results", "figures", "benchmarks", ".snakemake/metadata"):  # so that nothing is up for a rerun here
+        for folder in (
+            "results",
+            "figures",
+            "benchmarks",
+            ".snakemake/metadata",
+        ):  # so that nothing is up for a rerun here
             shutil.copytree(whole / folder, ROOT / folder, dirs_exist_ok=True)
         measured = {
             "machine": {"cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30)},
@@ -62,7 +69,12 @@ def main() -> None:
 
 def _copy(target: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
     )
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file() or (ROOT / name).is_symlink():
@@ -103,7 +115,9 @@ def _paper(folder: Path) -> dict[str, float]:
 
 
 def _startup(folder: Path) -> dict[str, float]:
-    """Seconds that each program takes to import what it imports, to load a pocket model if it does, and to end."""
+    """Seconds that each program takes to import what it imports, to load a pocket model if it does,
+    and to end.
+    """
     opened = {
         "Sampler(": "Sampler(ModelSource(M), [], Prompt('gsm8k'), EngineSettings(1024))",
         "load_model(": "checkpoints.load_model(ModelSource(M)), checkpoints.load_tokenizer(ModelSource(M))",
@@ -114,13 +128,16 @@ def _startup(folder: Path) -> dict[str, float]:
         text = program.read_text(encoding="utf-8")
         imports = sorted(set(re.findall(r"^ *((?:from critical_tokens|import pandas).*)$", text, re.MULTILINE)))
         names = (
-            "from critical_tokens.checkpoints import ModelSource\nfrom critical_tokens.engines.opening import EngineSettings\n"
-            "from critical_tokens.prompts import Prompt"
+            "from critical_tokens.models.checkpoints import ModelSource\n"
+            "from critical_tokens.engines.opening import EngineSettings\n"
+            "from critical_tokens.data.prompts import Prompt"
         )
         lines = [*imports, names, f"M = {str(folder / 'data/models/pocket-s')!r}"]
         lines += [code for call, code in opened.items() if call in text][:1]
         code = (
-            "from critical_tokens import cli\ndef main():\n    " + "\n".join(lines).replace("\n", "\n    ") + "\ncli.run(main)"
+            "from critical_tokens.workflow import command_line\ndef main():\n    "
+            + "\n".join(lines).replace("\n", "\n    ")
+            + "\ncommand_line.run(main)"
         )
         start = time.monotonic()
         subprocess.run([sys.executable, "-c", code], cwd=folder / "scripts", check=True)

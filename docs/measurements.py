@@ -1,4 +1,6 @@
-"""The generated parts of pages that need no run. Their numbers are in docs/*.json, which docs/bench writes."""
+"""The generated parts of pages that need no run. Their numbers are in docs/*.json, which docs/bench
+writes.
+"""
 
 from __future__ import annotations
 

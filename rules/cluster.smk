@@ -1,6 +1,6 @@
-"""Helpers only: how a cell's work is cut into jobs, and what each job asks for (critical_tokens.sizing has the formulas)."""
+"""Helpers only: how a cell's work is cut into jobs, and what each job asks for (critical_tokens.workflow.sizing has the formulas)."""
 
-from critical_tokens import sizing
+from critical_tokens.workflow import sizing
 
 HARDWARE = sizing.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}

@@ -5,10 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from critical_tokens import released
-from critical_tokens.methods import REGISTRY as OBJECTIVES
-from critical_tokens.token_weights import NEEDS
-from critical_tokens.workflow import code_version, flags, on_hub, visible_gpus
+from critical_tokens.data import authors_files
+from critical_tokens.objectives.registry import REGISTRY as OBJECTIVES
+from critical_tokens.objectives.token_weights import NEEDS
+from critical_tokens.core.hub import on_hub
+from critical_tokens.core.versions import code_version
+from critical_tokens.workflow.flags import flags, visible_gpus
 
 # As shell commands name it. Within the project's folder that is a relative path, which a copied run shares with its original.
 SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/scripts")
@@ -140,7 +142,7 @@ def scored_by_authors(dataset):
     """Whether the authors' files have contrastive scores: for all selected models, or for none."""
     with refusing():
         style = config["dataset_registry"][dataset]["style"]
-        found = {model: "scores" in released.files(Path(released_folder(model, dataset)), style) for model in config["models"]}
+        found = {model: "scores" in authors_files.files(Path(released_folder(model, dataset)), style) for model in config["models"]}
     if len(set(found.values())) > 1:
         missing = ", ".join(model for model, has in found.items() if not has)
         refuse(f"dataset_registry: {dataset}: released_pairs has contrastive scores for some models, none for {missing}")

@@ -11,15 +11,16 @@ from snakemake.utils import update_config
 PROJECT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
-from critical_tokens import briefing, configuration
-from critical_tokens.workflow import refusing, warning
+from critical_tokens.workflow import briefing
+from critical_tokens.configuration import completion, files, model_entries
+from critical_tokens.workflow.refusals import ConfigError, refusing, warning
 
 # A module's own config makes Snakemake pass over `configfile:`, and over what the command line says.
 IS_MODULE = workflow.modifier.skip_configfile
 STATED = workflow.config_settings
 
 with refusing():
-    LAYERS = configuration.read_files([PROJECT / "config.yaml", *([] if IS_MODULE else STATED.configfiles)])
+    LAYERS = files.read_files([PROJECT / "config.yaml", *([] if IS_MODULE else STATED.configfiles)])
 
 
 # Named by this file's folder: the workflow may run in another one (--directory, -s, module).
@@ -28,14 +29,14 @@ configfile: f"{PROJECT}/config.yaml"
 
 # What a module's config does not state is as in config.yaml.
 if IS_MODULE:
-    LAYERS.append(configuration.Layer("the module's config", dict(config)))
+    LAYERS.append(files.Layer("the module's config", dict(config)))
     config.update(load_configfile(PROJECT / "config.yaml"))
     update_config(config, LAYERS[-1].content)
 else:
-    LAYERS.append(configuration.Layer(configuration.COMMAND_LINE, dict(STATED.config)))
+    LAYERS.append(files.Layer(files.COMMAND_LINE, dict(STATED.config)))
 
 with refusing():
-    SWEPT = configuration.complete(config, LAYERS, PROJECT)
+    SWEPT = completion.complete(config, LAYERS, PROJECT)
 workflow.pathvars.update(Pathvars.from_config(config, module_level=IS_MODULE))
 
 # Once per command: jobs of a cluster read this file, too.
@@ -43,7 +44,7 @@ if workflow.is_main_process:
     for line in briefing.lines(config, LAYERS[0].content):
         print(line, file=sys.stderr)
     with refusing():
-        configuration.check_folders(config)
+        completion.check_folders(config)
 
 
 def check_packages(model):
@@ -53,17 +54,17 @@ def check_packages(model):
     """
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
         with warning() if workflow.dryrun else refusing():
-            configuration.check_packages(config, model)
+            model_entries.check_packages(config, model)
 
 
 def check_task(dataset):
     """End Snakemake where a dataset's few-shot examples are not there, unless rules have environments of their own."""
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
         with refusing():
-            configuration.check_task(config, dataset)
+            model_entries.check_task(config, dataset)
 
 
 def refuse(sentence):
     """End Snakemake with a sentence that says what to mend."""
     with refusing():
-        raise configuration.ConfigError(sentence)
+        raise ConfigError(sentence)

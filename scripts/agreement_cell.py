@@ -1,19 +1,22 @@
-"""How well contrastive scores and rollouts agree on critical tokens, with each other and with the planted truth.
+"""How well contrastive scores and rollouts agree on critical tokens, with each other and with the
+planted truth.
 
-A token is labelled critical by the rollouts if it is the critical token that they found, and by the checker if it is the
-first wrong token; all other tokens of the examined answers are not. AUC is the chance that a critical token has the lower
-score, contrastive or, as a control, the base model's probability.
+A token is labelled critical by the rollouts if it is the critical token that they found, and by the
+checker if it is the first wrong token; all other tokens of the examined answers are not. AUC is the
+chance that a critical token has the lower score, contrastive or, as a control, the base model's
+probability.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens.core import records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--variant", default="default", help="of the contrastive scores")
@@ -25,7 +28,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import agreement
+    from critical_tokens.reporting import agreement
 
     critical = records.read_table(args.critical, "critical")
     contrast = records.read_by_problem(args.contrast, "contrast", "scores")
@@ -37,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

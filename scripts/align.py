@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import arguments, batches, cli, methods, provenance, records, token_weights, training_arguments
+from critical_tokens.core import batches, provenance, records
+from critical_tokens.objectives import registry, token_weights
+from critical_tokens.workflow import command_line, sampling_arguments, training_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser, adapters=True)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
-    parser.add_argument("--eos-weight", choices=("scored", "one"), default="scored", help="of rejected answers' EOS in cDPO")
-    parser.add_argument("--objective", required=True, choices=methods.OBJECTIVES)
+    parser.add_argument(
+        "--eos-weight", choices=("scored", "one"), default="scored", help="of rejected answers' EOS in cDPO"
+    )
+    parser.add_argument("--objective", required=True, choices=registry.OBJECTIVES)
     parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
     parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
     parser.add_argument("--tdpo-variant", type=int, default=2, choices=(1, 2))
@@ -28,31 +32,32 @@ def main() -> None:
     parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
     parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
     parser.add_argument("--weights", choices=token_weights.KINDS, help="what rejected tokens weigh (contrast: 1 - s_t)")
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
-    from critical_tokens import adapters, checkpoints
-    from critical_tokens.examples import answer_examples, pair_examples
+    from critical_tokens.models import checkpoints
+    from critical_tokens.training import adapters
+    from critical_tokens.training.examples import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
-    method = methods.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
-    source = arguments.model_source(args)
+    method = registry.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
+    source = sampling_arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     problems = records.read_table(args.problems, "problems")
-    if methods.entry_of(method.objective).data == "answers":
+    if registry.entry_of(method.objective).data == "answers":
         answers = records.read_table(args.answers, "answers")
         examples = answer_examples(
-            tokenizer, answers, problems, arguments.prompt(args), args.eos_trained == "true", args.held_out
+            tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained == "true", args.held_out
         )
     else:
         examples = pair_examples(
             tokenizer,
             records.read_table(args.pairs, "pairs"),
             problems,
-            arguments.prompt(args),
+            sampling_arguments.prompt(args),
             records.read_table(args.reference, "reference") if args.reference else None,
             _weights(args) if args.weights else None,
         )
@@ -86,4 +91,4 @@ def _weights(args: argparse.Namespace) -> Callable[[records.Row, int], list[floa
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,24 +1,29 @@
-"""Check a base model before anything is sampled: it has a tokenizer, an end of answers, and the layers that LoRA asks for."""
+"""Check a base model before anything is sampled: it has a tokenizer, an end of answers, and the
+layers that LoRA asks for.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--model-name", required=True)
-    parser.add_argument("--layers", nargs="+", required=True, help="what LoRA asks for: all-linear, or names of linear layers")
+    parser.add_argument(
+        "--layers", nargs="+", required=True, help="what LoRA asks for: all-linear, or names of linear layers"
+    )
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("check_model", args)
 
-    from critical_tokens import checkpoints, lora
+    from critical_tokens.models import checkpoints, lora
 
-    source = arguments.model_source(args)
+    source = sampling_arguments.model_source(args)
     config = checkpoints.load_config(source)
     named = [layer for layer in args.layers if layer != lora.ALL_LINEAR]
     missing, present = lora.missing_layers(config, named)
@@ -34,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

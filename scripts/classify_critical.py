@@ -1,15 +1,21 @@
-"""Critical tokens against first wrong tokens, by kind of error and by kind of word (v3's Tables 1 and 2)."""
+"""Critical tokens against first wrong tokens, by kind of error and by kind of word (v3's Tables 1
+and 2).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, checkpoints, cli, prompts, records, words
+from critical_tokens.core import records
+from critical_tokens.data import prompts
+from critical_tokens.models import checkpoints
+from critical_tokens.reporting import words
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--pairs", type=Path, required=True)
@@ -19,9 +25,9 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import agreement
+    from critical_tokens.reporting import agreement
 
-    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     rejected = records.read_by_problem(args.pairs, "pairs", "rejected")
     critical = records.read_table(args.critical, "critical")
     kinds = {}
@@ -35,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

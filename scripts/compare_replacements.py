@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records, studies
+from critical_tokens.core import records
+from critical_tokens.reporting import study_summaries
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:distribution:seed, in the order of the tables")
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--runs", nargs="+", required=True, help="model:dataset:distribution:seed, in the order of the tables"
+    )
     parser.add_argument("--replacements", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -20,10 +24,10 @@ def main() -> None:
     for run, path in zip(args.runs, args.replacements, strict=True):
         model, dataset, distribution, seed = run.split(":")
         own = {"model": model, "dataset": dataset, "distribution": distribution, "seed": int(seed)}
-        rows += [own | row for row in studies.pass_at_k_rows(path) if row["arm"] == "replaced"]
+        rows += [own | row for row in study_summaries.pass_at_k_rows(path) if row["arm"] == "replaced"]
     curves = pd.DataFrame(rows).groupby(["model", "dataset", "distribution", "k"], sort=False)["pass_at_k"]
     records.write_csv(args.output, curves.agg(seeds="count", mean="mean", deviation="std").reset_index())
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

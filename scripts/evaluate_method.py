@@ -1,21 +1,26 @@
-"""Evaluate a model with its adapters on test problems: greedy decoding, or the mean of several samples."""
+"""Evaluate a model with its adapters on test problems: greedy decoding, or the mean of several
+samples.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import answers, arguments, cli, provenance, records, statistics
+from critical_tokens.core import provenance, records
+from critical_tokens.grading import answers
+from critical_tokens.reporting import estimates
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser, adapters=True)
-    arguments.add_sampling(parser)
-    arguments.add_engine(parser)
-    arguments.add_grader(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser, adapters=True)
+    sampling_arguments.add_sampling(parser)
+    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, default=1, help="answers per problem")
     parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
     parser.add_argument("--grades", type=Path, required=True, help="both graders' verdicts, Parquet")
@@ -27,15 +32,20 @@ def main() -> None:
     if not problems:
         raise records.ArtifactError(f"{args.problems}: has no problem to evaluate (--limit is {args.limit})")
 
-    from critical_tokens.sampler import Sampler
+    from critical_tokens.rollouts.sampler import Sampler
 
-    sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
+    sampler = Sampler(
+        sampling_arguments.model_source(args),
+        args.adapters,
+        sampling_arguments.prompt(args),
+        sampling_arguments.engine(args),
+    )
     samples = sampler.sample(
-        problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
+        problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
     grades = answers.grade_rows(samples, problems, args.style, args.grader)
     n, correct = len(grades), sum(g["correct"] for g in grades)
-    low, high = statistics.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
+    low, high = estimates.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
     metrics = {
         "n": n,
         "samples": args.samples,
@@ -54,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,14 +1,17 @@
-"""Download a model or a dataset of the hub at its revision, and write down the checksums of its files."""
+"""Download a model or a dataset of the hub at its revision, and write down the checksums of its
+files.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, hub, provenance, records
+from critical_tokens.core import hub, provenance, records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--kind", choices=("model", "dataset"), required=True)
     parser.add_argument("--repository", required=True, metavar="ID@REVISION")
     parser.add_argument("--output", type=Path, required=True)
@@ -20,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

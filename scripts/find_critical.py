@@ -1,16 +1,22 @@
-"""Find the critical token of each trajectory from its rollout scores, and its first wrong token where the truth is known."""
+"""Find the critical token of each trajectory from its rollout scores, and its first wrong token
+where the truth is known.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import annotations, arguments, batches, checkpoints, cli, critical, prompts, provenance, records
+from critical_tokens.core import batches, provenance, records
+from critical_tokens.data import annotations, prompts
+from critical_tokens.models import checkpoints
 from critical_tokens.pocket import language, worlds
+from critical_tokens.rollouts import critical
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
@@ -21,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("find_critical", args)
 
-    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     problems = records.read_by_problem(args.problems, "problems")
     pairs = records.read_by_problem(args.pairs, "pairs")
     annotated = annotations.read(args.annotations) if args.annotations else {}
@@ -35,7 +41,7 @@ def main() -> None:
         ids = pair["rejected"]
         text = prompts.decode(tokenizer, ids)
         if (annotation := annotations.of_answer(annotated, problem_id, text)) is not None:
-            truth = critical.token_at(annotation.offset, prompts.token_ends(tokenizer, ids)), annotation.error_kind
+            truth = (critical.token_at(annotation.offset, prompts.token_ends(tokenizer, ids)), annotation.error_kind)
         elif problem["language"]:
             truth = critical.first_wrong_token(
                 text,
@@ -67,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

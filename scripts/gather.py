@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import batches, cli, parts, provenance
+from critical_tokens.core import batches, parts, provenance
+from critical_tokens.workflow import command_line
 
 SUMMED = ("tokens_generated", "correct", "truncated", "released", "math_verify", "unanswered", "timed_out")
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--table", required=True, choices=("trajectories", "grades", "rollouts"))
     parser.add_argument("--parts", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -23,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

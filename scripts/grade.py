@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from critical_tokens import answers, batches, cli, provenance, records
-from critical_tokens.grading import verify
+from critical_tokens.core import batches, provenance, records
+from critical_tokens.grading import answers, verify
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

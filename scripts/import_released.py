@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, prompts, provenance, records, released
+from critical_tokens.core import provenance, records
+from critical_tokens.data import authors_files, prompts
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
     parser.add_argument("--problems", type=Path, required=True)
-    arguments.add_prompt(parser)
-    parser.add_argument("--answers-template", choices=tuple(prompts.TEMPLATES), default="usual", help="--template of the sets")
+    sampling_arguments.add_prompt(parser)
+    parser.add_argument(
+        "--answers-template", choices=tuple(prompts.TEMPLATES), default="usual", help="--template of the sets"
+    )
     parser.add_argument("--positive", type=Path, required=True)
     parser.add_argument("--negative", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("import_released", args)
 
-    from critical_tokens import checkpoints
+    from critical_tokens.models import checkpoints
 
-    files = released.files(args.folder, args.style)
-    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    files = authors_files.files(args.folder, args.style)
+    tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     known = records.read_table(args.problems, "problems")
-    problems = released.Problems(known, args.style, prompts.Prompt(args.style, args.answers_template, (), args.blank))
-    paired = released.Problems(known, args.style, arguments.prompt(args))
+    problems = authors_files.Problems(
+        known, args.style, prompts.Prompt(args.style, args.answers_template, (), args.blank)
+    )
+    paired = authors_files.Problems(known, args.style, sampling_arguments.prompt(args))
     tables = [
-        (args.positive, "answers", released.answers(files["answers"], "pos", problems, tokenizer)),
-        (args.negative, "answers", released.answers(files["answers"], "neg", problems, tokenizer)),
-        (args.pairs, "pairs", released.pairs(files["pairs"], paired, tokenizer)),
+        (args.positive, "answers", authors_files.answers(files["answers"], "pos", problems, tokenizer)),
+        (args.negative, "answers", authors_files.answers(files["answers"], "neg", problems, tokenizer)),
+        (args.pairs, "pairs", authors_files.pairs(files["pairs"], paired, tokenizer)),
     ]
     sources = {kind: provenance.checksum(path) for kind, path in files.items()}
     for path, kind, rows in tables:
@@ -41,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

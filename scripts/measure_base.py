@@ -1,17 +1,22 @@
-"""The card of a pocket base model: its recipe, its checksums and how it does on the pocket datasets."""
+"""The card of a pocket base model: its recipe, its checksums and how it does on the pocket
+datasets.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
 
-from critical_tokens import answers, arguments, cli, provenance, records, statistics
+from critical_tokens.core import provenance, records
+from critical_tokens.grading import answers
+from critical_tokens.reporting import estimates
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_sampling(parser)
-    arguments.add_engine(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_sampling(parser)
+    sampling_arguments.add_engine(parser)
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files lie beside it")
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--datasets", nargs="+", required=True)
@@ -24,14 +29,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
-    from critical_tokens import checkpoints, sampling
-    from critical_tokens.pocket.pretraining import BLANK
-    from critical_tokens.prompts import Prompt
-    from critical_tokens.sampler import Sampler
+    from critical_tokens.data.prompts import Prompt
+    from critical_tokens.decoding import distributions
+    from critical_tokens.models import checkpoints
+    from critical_tokens.models.pocket_pretraining import BLANK
+    from critical_tokens.rollouts.sampler import Sampler
 
     folder = args.weights.parent
 
-    def counts(sampler: Sampler, problems: list, n: int, distribution: sampling.Distribution) -> list[int]:
+    def counts(sampler: Sampler, problems: list, n: int, distribution: distributions.Distribution) -> list[int]:
         """How many of a problem's n samples are correct, for every problem."""
         label = f"{folder}: {n} samples"
         samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
@@ -42,16 +48,18 @@ def main() -> None:
 
     measured = {}
     for dataset, style, train, test in zip(args.datasets, args.styles, args.train, args.test, strict=True):
-        sampler = Sampler(checkpoints.ModelSource(str(folder)), [], Prompt(style, blank=BLANK), arguments.engine(args))
+        sampler = Sampler(
+            checkpoints.ModelSource(str(folder)), [], Prompt(style, blank=BLANK), sampling_arguments.engine(args)
+        )
         test_problems = records.read_table(test, "problems")
         train_problems = records.read_table(train, "problems")[: args.sampled_problems]
-        greedy = counts(sampler, test_problems, 1, sampling.GREEDY)
-        of_64 = counts(sampler, test_problems[: args.sampled_problems], 64, arguments.distribution(args))
-        of_16 = counts(sampler, train_problems, 16, arguments.distribution(args))
+        greedy = counts(sampler, test_problems, 1, distributions.GREEDY)
+        of_64 = counts(sampler, test_problems[: args.sampled_problems], 64, sampling_arguments.distribution(args))
+        of_16 = counts(sampler, train_problems, 16, sampling_arguments.distribution(args))
         measured[dataset] = {
             "test_problems": len(greedy),
             "greedy_accuracy": sum(greedy) / len(greedy),
-            "greedy_interval": statistics.wilson_interval(sum(greedy), len(greedy)),
+            "greedy_interval": estimates.wilson_interval(sum(greedy), len(greedy)),
             "sampled_test_problems": len(of_64),
             "pass_at_1": sum(of_64) / (64 * len(of_64)),
             "pass_at_64": sum(c > 0 for c in of_64) / len(of_64),
@@ -75,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

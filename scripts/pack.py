@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, packages, provenance
+from critical_tokens.core import packages, provenance
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--files", type=Path, nargs="+", required=True)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
@@ -20,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,6 +1,8 @@
-"""What the selection takes, before it runs: jobs, tokens, GPU hours, memory and disk of every rule in every cell.
+"""What the selection takes, before it runs: jobs, tokens, GPU hours, memory and disk of every rule
+in every cell.
 
-The formulas stand in critical_tokens/sizing.py. Where a rule has run for a cell, its hours are those of its benchmark files.
+The formulas stand in critical_tokens/workflow/sizing.py. Where a rule has run for a cell, its hours are
+those of its benchmark files.
 """
 
 from __future__ import annotations
@@ -8,11 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, sizing, workflow
+from critical_tokens.core import hub, provenance, records
+from critical_tokens.workflow import command_line, sizing
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the resolved config, as JSON")
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
     parser.add_argument("--output", type=Path, required=True)
@@ -25,7 +28,7 @@ def main() -> None:
     rows = []
     for model in config["models"]:
         entry = config["model_registry"][model]
-        if workflow.on_hub(entry["path"]):
+        if hub.on_hub(entry["path"]):
             nothing = dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "gpu_memory_gb"), 0)
             fetched = {"rule": "fetch_model", "jobs": 1, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
             rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **nothing})
@@ -35,7 +38,9 @@ def main() -> None:
     records.write_csv(args.output, table)
     run.describe(args.output, rows=len(table))
 
-    cells = table.groupby(["model", "dataset"], sort=False)[["jobs", "generated_tokens", "trained_tokens", "gpu_hours"]].sum()
+    cells = table.groupby(["model", "dataset"], sort=False)[
+        ["jobs", "generated_tokens", "trained_tokens", "gpu_hours"]
+    ].sum()
     cells["gpu_memory_gb"] = table.groupby(["model", "dataset"], sort=False)["gpu_memory_gb"].max()
     cells["disk_gb"] = table.groupby(["model", "dataset"], sort=False)["disk_gb"].sum()
     cells.loc[("all", ""), :] = [*cells.iloc[:, :4].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
@@ -47,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

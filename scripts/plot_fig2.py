@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records, studies
+from critical_tokens.core import records
+from critical_tokens.reporting import study_summaries
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of --replacements")
     parser.add_argument("--replacements", type=Path, nargs="+", required=True)
     parser.add_argument("--data", type=Path, required=True, help="the curves, CSV")
@@ -17,16 +19,16 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, figures
 
     rows = []
     for cell, path in zip(args.cells, args.replacements, strict=True):
         model, dataset = cell.split(":")
-        rows += [{"model": model, "dataset": dataset, **row} for row in studies.pass_at_k_rows(path)]
+        rows += [{"model": model, "dataset": dataset, **row} for row in study_summaries.pass_at_k_rows(path)]
     curves = pd.DataFrame(rows)
     records.write_csv(args.data, curves)
-    plots.save(plots.pass_at_k_figure(curves), args.output)
+    canvas.save(figures.pass_at_k_figure(curves), args.output)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

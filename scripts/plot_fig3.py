@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from critical_tokens import arguments, checkpoints, cli, prompts, records
+from critical_tokens.core import records
+from critical_tokens.data import prompts
+from critical_tokens.models import checkpoints
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--contrast", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
@@ -19,15 +22,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, figures
 
     name = records.read_object(args.example, ["problem_id"])["problem_id"]
     problem = records.read_by_problem(args.problems, "problems")[name]
     scored = records.read_by_problem(args.contrast, "contrast")[name]
     found = records.read_by_problem(args.critical, "critical")[name]
-    tokenizer = checkpoints.load_tokenizer(arguments.model_source(args))
+    tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     length = found["length"]  # without EOS
-    illustration = plots.Illustration(
+    illustration = figures.Illustration(
         question=problem["question"],
         tokens=[prompts.decode(tokenizer, [i]) for i in scored["token_ids"][:length]],
         positive=_probabilities(scored["positive_logps"], length),
@@ -37,7 +40,7 @@ def main() -> None:
         first_wrong=found["first_wrong"],
     )
     records.write_json(args.data, {"problem_id": name} | vars(illustration))
-    plots.save(plots.contrast_figure(illustration), args.output)
+    canvas.save(figures.contrast_figure(illustration), args.output)
 
 
 def _probabilities(logps: list[float] | None, length: int) -> list[float]:
@@ -46,4 +49,4 @@ def _probabilities(logps: list[float] | None, length: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

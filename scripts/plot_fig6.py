@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens.core import records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --histories")
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --histories"
+    )
     parser.add_argument("--histories", type=Path, nargs="+", required=True)
     parser.add_argument("--window", type=int, required=True, help="updates averaged into a point")
     parser.add_argument("--data", type=Path, required=True, help="the curves, CSV")
@@ -18,7 +21,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, figures
 
     frames = []
     for run, path in zip(args.runs, args.histories, strict=True):
@@ -26,18 +29,21 @@ def main() -> None:
         model, dataset, method, seed = run.split(":")
         frames.append(history.assign(model=model, dataset=dataset, method=method, seed=int(seed)))
     table = pd.concat(frames, ignore_index=True)
-    # A batch holds other pairs at every update, so single updates are noise: average windows of them, and the seeds.
+    # A batch holds other pairs at every update, so single updates are noise: average windows of
+    # them, and the seeds.
     table["step"] = (table["step"] - 1) // args.window * args.window + (args.window + 1) / 2
     keys = ["model", "dataset", "method", "step"]
     grouped = table.rename(columns={"chosen_logps": "chosen", "rejected_logps": "rejected"}).groupby(keys, sort=False)
     curves = grouped[["chosen", "rejected"]].mean()
-    error = 1.96 * grouped[["chosen", "rejected"]].sem().fillna(0.0)  # of the mean over a window's updates and the seeds
+    error = 1.96 * grouped[["chosen", "rejected"]].sem().fillna(
+        0.0
+    )  # of the mean over a window's updates and the seeds
     for side in ("chosen", "rejected"):
-        curves[f"{side}_low"], curves[f"{side}_high"] = curves[side] - error[side], curves[side] + error[side]
+        curves[f"{side}_low"], curves[f"{side}_high"] = (curves[side] - error[side], curves[side] + error[side])
     curves = curves.reset_index()
     records.write_csv(args.data, curves)
-    plots.save(plots.log_probability_figure(curves), args.output)
+    canvas.save(figures.log_probability_figure(curves), args.output)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,19 +1,23 @@
-"""Write one split of a dataset as a table of problems: generated, from local JSON lines, or from the hub."""
+"""Write one split of a dataset as a table of problems: generated, from local JSON lines, or from
+the hub.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from critical_tokens import cli, datasets, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.data import sources
 from critical_tokens.pocket import worlds
+from critical_tokens.workflow import command_line
 
 # MATH's own splits share one question of 5,000.
 MOST_SHARED = 0.01
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--world", choices=tuple(worlds.WORLDS), help="name of a pocket world")
     source.add_argument("--path", type=Path, help="JSON-lines file, may be gzipped")
@@ -39,24 +43,26 @@ def main() -> None:
 
     left_out: Counter[str] = Counter()
     if args.world:
-        rows = datasets.generated(args.world, args.split, args.problems, args.seed)
+        rows = sources.generated(args.world, args.split, args.problems, args.seed)
     else:
         named = {"question": args.question, "solution": args.solution, "answer": args.answer}
         skip = args.unanswered == "skip"
         columns = {name: column for name, column in named.items() if column}
         if args.path:
-            rows = datasets.from_json_lines(args.path, args.split, columns, skip, args.style, left_out)
+            rows = sources.from_json_lines(args.path, args.split, columns, skip, args.style, left_out)
         else:
-            rows = datasets.from_hub(
+            rows = sources.from_hub(
                 args.hub, args.subset, args.hub_split, args.revision, args.split, columns, skip, args.style, left_out
             )
         if args.rows not in (None, len(rows)):
             raise records.ArtifactError(f"{args.path or args.hub}: has {len(rows)} problems, must have {args.rows}")
         rows = rows[: args.problems]
-    shared = datasets.shared_questions(records.read_table(args.against, "problems"), rows) if args.against else 0
+    shared = sources.shared_questions(records.read_table(args.against, "problems"), rows) if args.against else 0
     if shared > MOST_SHARED * len(rows):
         what = f"{shared} of its {len(rows)} questions are in {args.against}, too"
-        raise records.ArtifactError(f"{args.path or args.hub}: {what}; a model must not be tested on what it was trained on")
+        raise records.ArtifactError(
+            f"{args.path or args.hub}: {what}; a model must not be tested on what it was trained on"
+        )
     for why, count in sorted(left_out.items()):
         print(f"{args.path or args.hub}: {count} problems left out, {why}")
     if shared:
@@ -66,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,4 +1,6 @@
-"""Pretrain a pocket base model on the generated corpus, in which some phrasings are misread with a known probability."""
+"""Pretrain a pocket base model on the generated corpus, in which some phrasings are misread with a
+known probability.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import argparse
 import time
 from pathlib import Path
 
-from critical_tokens import prompts, records
-from critical_tokens.pocket import pretraining
+from critical_tokens.core import records
+from critical_tokens.data import prompts
+from critical_tokens.models import pocket_pretraining
 
 
 def main() -> None:
@@ -18,7 +21,9 @@ def main() -> None:
     parser.add_argument("--heads", type=int, required=True)
     parser.add_argument("--mlp", type=int, required=True)
     parser.add_argument("--vocabulary", type=int, required=True, help="tokens of the byte-level BPE")
-    parser.add_argument("--documents", type=int, required=True, help="problems with solutions, over all pocket datasets")
+    parser.add_argument(
+        "--documents", type=int, required=True, help="problems with solutions, over all pocket datasets"
+    )
     parser.add_argument("--prompt-weight", type=float, required=True, help="loss weight of the tokens of the problem")
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--batch-size", type=int, required=True, help="documents")
@@ -27,11 +32,14 @@ def main() -> None:
 
     import torch
 
-    from critical_tokens import training
+    from critical_tokens.training import trainer
+    from critical_tokens.training.settings import TrainingSettings
 
     started = time.monotonic()
-    corpus = pretraining.corpus(args.documents, args.seed)
-    tokenizer = pretraining.train_tokenizer((text for document in corpus[:20_000] for text in document), args.vocabulary)
+    corpus = pocket_pretraining.corpus(args.documents, args.seed)
+    tokenizer = pocket_pretraining.train_tokenizer(
+        (text for document in corpus[:20_000] for text in document), args.vocabulary
+    )
     examples = []
     prompt_ids = prompts.encode_texts(tokenizer, [p for p, _ in corpus])
     answer_ids = prompts.encode_texts(tokenizer, [a for _, a in corpus])
@@ -40,9 +48,9 @@ def main() -> None:
         weights = [args.prompt_weight] * (1 + len(prompt)) + [1.0] * (len(answer) + 1)
         examples.append({"input_ids": ids, "weights": weights})
 
-    shape = pretraining.Shape(args.layers, args.width, args.heads, args.mlp)
-    model = pretraining.build_model(shape, tokenizer, args.seed)
-    settings = training.Settings(
+    shape = pocket_pretraining.Shape(args.layers, args.width, args.heads, args.mlp)
+    model = pocket_pretraining.build_model(shape, tokenizer, args.seed)
+    settings = TrainingSettings(
         learning_rate=args.learning_rate,
         epochs=1,
         batch_size=args.batch_size,
@@ -54,10 +62,10 @@ def main() -> None:
         seed=args.seed,
     )
     label = str(args.weights.parent)
-    history = training.fit(model, examples, training.collate_weighted, training.nll_objective, settings, label, 50).history
+    history = trainer.fit(model, examples, trainer.collate_weighted, trainer.nll_objective, settings, label, 50).history
     with records.replacing_folder(args.weights.parent) as folder:
         tokenizer.save_pretrained(folder)
-        training.save_model(model, folder, torch.bfloat16)
+        trainer.save_model(model, folder, torch.bfloat16)
         settings = {name: value for name, value in vars(args).items() if name != "weights"}
         recipe = settings | {
             "parameters": sum(p.numel() for p in model.parameters()),

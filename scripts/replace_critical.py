@@ -1,18 +1,21 @@
-"""The replacement test of Figure 2: continue from the critical token kept, and from other tokens in its place."""
+"""The replacement test of Figure 2: continue from the critical token kept, and from other tokens in
+its place.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
-    arguments.add_sampling(parser)
-    arguments.add_engine(parser)
-    arguments.add_grader(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
+    sampling_arguments.add_sampling(parser)
+    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
@@ -23,25 +26,31 @@ def main() -> None:
         required=True,
         help="draw replacements from the full softmax at T=1 (released code) or from the sampling distribution",
     )
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
 
-    from critical_tokens import branching, examination
-    from critical_tokens.sampler import Sampler
-    from critical_tokens.sampling import Distribution
+    from critical_tokens.decoding.distributions import Distribution
+    from critical_tokens.rollouts import branching, examination
+    from critical_tokens.rollouts.sampler import Sampler
 
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = Sampler(arguments.model_source(args), [], arguments.prompt(args), arguments.engine(args), args.grader)
+    sampler = Sampler(
+        sampling_arguments.model_source(args),
+        [],
+        sampling_arguments.prompt(args),
+        sampling_arguments.engine(args),
+        args.grader,
+    )
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
-    sampling = arguments.distribution(args)
+    sampling = sampling_arguments.distribution(args)
     replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
-    budget = examination.budget(sampler, sampling, args.max_new_tokens)
-    examined = (sampler.engine, trajectories, where, args.draws, budget)
+    generation = examination.generation_settings(sampler, sampling, args.max_new_tokens)
+    examined = (sampler.engine, trajectories, where, args.draws, generation)
     arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
     rows = [
         {
@@ -62,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

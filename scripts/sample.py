@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser, adapters=True)
-    arguments.add_sampling(parser)
-    arguments.add_engine(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser, adapters=True)
+    sampling_arguments.add_sampling(parser)
+    sampling_arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="use the first so many problems")
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, required=True, help="samples per problem")
-    arguments.add_shard(parser)
+    sampling_arguments.add_shard(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("sample", args)
 
-    from critical_tokens.sampler import Sampler
+    from critical_tokens.rollouts.sampler import Sampler
 
-    problems = arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
-    sampler = Sampler(arguments.model_source(args), args.adapters, arguments.prompt(args), arguments.engine(args))
+    problems = sampling_arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
+    sampler = Sampler(
+        sampling_arguments.model_source(args),
+        args.adapters,
+        sampling_arguments.prompt(args),
+        sampling_arguments.engine(args),
+    )
     rows = sampler.sample(
-        problems, args.samples, arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
+        problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
     records.write_table(args.output, "trajectories", rows)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

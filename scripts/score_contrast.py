@@ -1,49 +1,53 @@
-"""Contrastive estimation: score the tokens of rejected answers by the positive and the negative model (paper, section 3)."""
+"""Contrastive estimation: score the tokens of rejected answers by the positive and the negative
+model (paper, section 3).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are scored")
     parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
     parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
     parser.add_argument("--beta", type=float, required=True, help="contrast factor")
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--max-batch-tokens", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("score_contrast", args)
 
-    from critical_tokens import checkpoints, scoring
+    from critical_tokens.models import checkpoints
+    from critical_tokens.objectives import contrast, log_probabilities
 
-    source = arguments.model_source(args)
+    source = sampling_arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
-    items = scoring.answered_side(tokenizer, pairs, problems, arguments.prompt(args), "rejected")
+    items = log_probabilities.answered_side(tokenizer, pairs, problems, sampling_arguments.prompt(args), "rejected")
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
-    contrasts = scoring.contrast(positive, negative, items, args.beta, args.max_batch_tokens)
+    contrasts = contrast.contrastive_scores(positive, negative, items, args.beta, args.max_batch_tokens)
     rows = [
         {
             "problem_id": pair["problem_id"],
             "sample_id": pair["rejected_id"],
             "token_ids": item.answer,
-            "positive_logps": contrast.positive,
-            "negative_logps": contrast.negative,
-            "scores": contrast.scores,
+            "positive_logps": scored.positive,
+            "negative_logps": scored.negative,
+            "scores": scored.scores,
         }
-        for pair, item, contrast in zip(pairs, items, contrasts, strict=True)
+        for pair, item, scored in zip(pairs, items, contrasts, strict=True)
     ]
     records.write_table(args.output, "contrast", rows)
     run.describe(args.output, answers=len(rows))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,34 +1,38 @@
-"""Log-probabilities of the pairs' tokens under the model that a preference training starts from, computed once."""
+"""Log-probabilities of the pairs' tokens under the model that a preference training starts from,
+computed once.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import arguments, cli, provenance, records
+from critical_tokens.core import provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser, adapters=True)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser, adapters=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--max-batch-tokens", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("score_reference", args)
 
-    from critical_tokens import checkpoints, scoring
+    from critical_tokens.models import checkpoints
+    from critical_tokens.objectives import log_probabilities
 
-    source = arguments.model_source(args)
+    source = sampling_arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
     model = checkpoints.load_model(source, args.adapters)
     sides = {}
     for side in ("chosen", "rejected"):
-        items = scoring.answered_side(tokenizer, pairs, problems, arguments.prompt(args), side)
-        sides[side] = scoring.answer_logps(model, items, args.max_batch_tokens)
+        items = log_probabilities.answered_side(tokenizer, pairs, problems, sampling_arguments.prompt(args), side)
+        sides[side] = log_probabilities.answer_logps(model, items, args.max_batch_tokens)
     rows = [
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}
         for pair, chosen, rejected in zip(pairs, sides["chosen"], sides["rejected"], strict=True)
@@ -38,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

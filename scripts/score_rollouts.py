@@ -1,23 +1,26 @@
-"""Score the tokens of incorrect trajectories by rollouts: the success rate of continuations from there."""
+"""Score the tokens of incorrect trajectories by rollouts: the success rate of continuations from
+there.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
-from critical_tokens import arguments, batches, cli, provenance, records
+from critical_tokens.core import batches, provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
-    arguments.add_model(parser)
-    arguments.add_sampling(parser)
-    arguments.add_engine(parser)
-    arguments.add_grader(parser)
+    parser = command_line.parser(__doc__)
+    sampling_arguments.add_model(parser)
+    sampling_arguments.add_sampling(parser)
+    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
     parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
-    arguments.add_shard(parser)
+    sampling_arguments.add_shard(parser)
     parser.add_argument("--method", choices=("coupled", "independent", "stratified"), required=True)
     parser.add_argument("--rollouts", type=int, help="continuations per token (coupled, independent)")
     parser.add_argument("--branches", type=float, help="continuations per token that is certainly left (stratified)")
@@ -28,37 +31,43 @@ def main() -> None:
         metavar=("LATER", "ZERO"),
         help="score from the end backwards, only as far as the critical token by these thresholds needs",
     )
-    arguments.add_prompt(parser)
+    sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
 
-    from critical_tokens import critical, examination, rollouts
-    from critical_tokens.progress import Progress
-    from critical_tokens.sampler import Sampler
+    from critical_tokens.core.progress import Progress
+    from critical_tokens.rollouts import critical, examination, scores
+    from critical_tokens.rollouts.sampler import Sampler
 
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
-    pairs = arguments.shard_of(args, pairs)
-    sampler = Sampler(arguments.model_source(args), [], arguments.prompt(args), arguments.engine(args), args.grader)
+    pairs = sampling_arguments.shard_of(args, pairs)
+    sampler = Sampler(
+        sampling_arguments.model_source(args),
+        [],
+        sampling_arguments.prompt(args),
+        sampling_arguments.engine(args),
+        args.grader,
+    )
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
-        "coupled": lambda: rollouts.coupled(args.rollouts),
-        "independent": lambda: rollouts.independent(args.rollouts),
-        "stratified": lambda: rollouts.stratified(args.branches),
+        "coupled": lambda: scores.coupled(args.rollouts),
+        "independent": lambda: scores.independent(args.rollouts),
+        "stratified": lambda: scores.stratified(args.branches),
     }[args.method]()
-    budget = examination.budget(sampler, arguments.distribution(args), args.max_new_tokens)
+    generation = examination.generation_settings(sampler, sampling_arguments.distribution(args), args.max_new_tokens)
     settled = None
     if args.until_critical:
         later, zero = args.until_critical
         settled = partial(critical.settled, later=later, zero=zero)
     progress = Progress(str(args.output), 0, "continuations")
-    scores = rollouts.score(sampler.engine, trajectories, planner, budget, progress.update_of, settled)
+    curves = scores.score(sampler.engine, trajectories, planner, generation, progress.update_of, settled)
     progress.close()
     with batches.writing(args.output, "rollouts") as output:
         output.write(
             {"problem_id": pair["problem_id"], "sample_id": pair["rejected_id"], **vars(score)}
-            for pair, of_pair in zip(pairs, scores, strict=True)
+            for pair, of_pair in zip(pairs, curves, strict=True)
             for score in of_pair
         )
     run.describe(
@@ -70,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

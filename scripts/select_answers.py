@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from critical_tokens import batches, cli, provenance, selection
+from critical_tokens.core import batches, provenance
+from critical_tokens.data import selection
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--grades", type=Path, required=True)
     parser.add_argument("--coverage", type=float, required=True, help="share of wrong samples the negative set covers")
@@ -50,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

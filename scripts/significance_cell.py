@@ -1,14 +1,17 @@
-"""How sure the differences of a cell's methods are: exact McNemar tests and paired bootstrap intervals, corrected by Holm."""
+"""How sure the differences of a cell's methods are: exact McNemar tests and paired bootstrap
+intervals, corrected by Holm.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import batches, cli, records
+from critical_tokens.core import batches, records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--entries", nargs="+", required=True, help="method:start:seed, in the order of --grades")
@@ -18,14 +21,14 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import tables
+    from critical_tokens.reporting import table1
 
     verdicts = {}
     for entry, path in zip(args.entries, args.grades, strict=True):
         method, _, seed = entry.split(":")
         rows = batches.read_rows(path, "grades", ("problem_id", "correct"))
         verdicts.setdefault(int(seed), {})[method] = {r["problem_id"]: r["correct"] for r in rows}
-    rows = tables.significance_rows(verdicts)
+    rows = table1.significance_rows(verdicts)
     frame = pd.DataFrame(rows)
     frame.insert(0, "dataset", args.dataset)
     frame.insert(0, "model", args.model_name)
@@ -33,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

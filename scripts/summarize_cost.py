@@ -1,14 +1,17 @@
-"""What every rule took by cell, from the benchmark files: jobs, wall seconds, CPU seconds, peak memory, generated tokens."""
+"""What every rule took by cell, from the benchmark files: jobs, wall seconds, CPU seconds, peak
+memory, generated tokens.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens.core import records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
     parser.add_argument("--models", nargs="+", required=True, help="names of models, to tell a cell's folder")
     parser.add_argument("--output", type=Path, required=True)
@@ -30,7 +33,9 @@ def main() -> None:
         rows.append({"rule": names[0], "model": model, "dataset": dataset} | numbers)
     table = pd.DataFrame(rows)
     for column in ("wall_seconds", "cpu_seconds", "peak_memory_mb"):
-        table[column] = pd.to_numeric(table[column], errors="coerce")  # Snakemake writes "NA" for jobs too short to sample
+        table[column] = pd.to_numeric(
+            table[column], errors="coerce"
+        )  # Snakemake writes "NA" for jobs too short to sample
     summary = table.groupby(["rule", "model", "dataset"], dropna=False, sort=False).agg(
         jobs=("wall_seconds", "size"),
         wall_seconds=("wall_seconds", "sum"),
@@ -41,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,14 +1,18 @@
-"""A study: the accuracy of several methods over seeds, and their gaps to one of them. A table and a figure."""
+"""A study: the accuracy of several methods over seeds, and their gaps to one of them. A table and a
+figure.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records, studies
+from critical_tokens.core import records
+from critical_tokens.reporting import study_summaries
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --grades")
     parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
     parser.add_argument("--against", required=True, help="the method that gaps are to")
@@ -18,14 +22,16 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, study_figures
 
-    runs = [studies.read_evaluation(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)]
-    summary = pd.DataFrame(studies.summary_rows(runs, args.against))
+    runs = [
+        study_summaries.read_evaluation(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)
+    ]
+    summary = pd.DataFrame(study_summaries.summary_rows(runs, args.against))
     records.write_csv(args.data, summary)
     seeds = pd.DataFrame([vars(run) | {"accuracy": run.accuracy} for run in runs])
-    plots.save(plots.study_figure(summary, seeds, args.against), args.output)
+    canvas.save(study_figures.study_figure(summary, seeds, args.against), args.output)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

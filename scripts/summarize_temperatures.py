@@ -1,14 +1,18 @@
-"""Accuracy over the temperature of evaluation (ICML's Table 5, for more methods): a table and a figure."""
+"""Accuracy over the temperature of evaluation (ICML's Table 5, for more methods): a table and a
+figure.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records, studies
+from critical_tokens.core import records
+from critical_tokens.reporting import study_summaries
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "--runs", nargs="+", required=True, help="model:dataset:method:seed:temperature, in the order of --grades"
     )
@@ -19,21 +23,21 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, study_figures
 
-    by_temperature: dict[float, list[studies.Evaluation]] = {}
+    by_temperature: dict[float, list[study_summaries.Evaluation]] = {}
     for run, path in zip(args.runs, args.grades, strict=True):
         *names, temperature = run.split(":")
-        by_temperature.setdefault(float(temperature), []).append(studies.read_evaluation(*names, path))
+        by_temperature.setdefault(float(temperature), []).append(study_summaries.read_evaluation(*names, path))
     rows = [
         {"temperature": temperature} | row
         for temperature, runs in sorted(by_temperature.items())
-        for row in studies.summary_rows(runs)
+        for row in study_summaries.summary_rows(runs)
     ]
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)
-    plots.save(plots.temperature_figure(table), args.output)
+    canvas.save(study_figures.temperature_figure(table), args.output)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

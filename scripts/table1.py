@@ -1,26 +1,29 @@
-"""Table 1 of the whole selection: all cells one under the other, and the paper's layout in Markdown."""
+"""Table 1 of the whole selection: all cells one under the other, and the paper's layout in
+Markdown.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens.core import records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--cells", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
     args = parser.parse_args()
 
-    from critical_tokens import tables
+    from critical_tokens.reporting import table1
 
-    table = tables.read_cells(args.cells)
+    table = table1.read_cells(args.cells)
     with records.replacing(args.markdown) as temporary:
-        temporary.write_text(tables.markdown(table), encoding="utf-8")
+        temporary.write_text(table1.markdown(table), encoding="utf-8")
     records.write_csv(args.output, table)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

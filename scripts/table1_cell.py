@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, records
+from critical_tokens.core import records
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--model-name", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--entries", nargs="+", required=True, help="method:start:seed, in the order of --metrics")
@@ -20,16 +21,18 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import tables
+    from critical_tokens.reporting import table1
 
-    reported = tables.read_reported(args.published, args.version)
+    reported = table1.read_reported(args.published, args.version)
     rows = []
     for entry, path in zip(args.entries, args.metrics, strict=True):
         method, start, seed = entry.split(":")
         metrics = records.read_numbers(path, ["n", "correct", "accuracy", "low", "high"])
-        rows.append(tables.cell_row(args.model_name, args.dataset, method, start, int(seed), metrics, reported, args.version))
-    records.write_csv(args.output, pd.DataFrame(rows, columns=list(tables.COLUMNS)))
+        rows.append(
+            table1.cell_row(args.model_name, args.dataset, method, start, int(seed), metrics, reported, args.version)
+        )
+    records.write_csv(args.output, pd.DataFrame(rows, columns=list(table1.COLUMNS)))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

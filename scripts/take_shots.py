@@ -1,14 +1,18 @@
-"""Take the worked examples of few-shot prompts from lm-eval's task definitions, or from a split of the dataset."""
+"""Take the worked examples of few-shot prompts from lm-eval's task definitions, or from a split of
+the dataset.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, provenance, records, shots
+from critical_tokens.core import provenance, records
+from critical_tokens.data import shots
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--task", choices=tuple(shots.TASKS), help="of lm-eval")
     source.add_argument("--problems", type=Path, help="problems with worked solutions, Parquet")
@@ -26,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,14 +1,17 @@
-"""Start from a package: check its files and put them where the workflow expects them, so that it goes on from there."""
+"""Start from a package: check its files and put them where the workflow expects them, so that it
+goes on from there.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import cli, packages
+from critical_tokens.core import packages
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("package", type=Path)
     parser.add_argument("--results", type=Path, default=Path("results"), help="where the workflow's results lie")
     parser.add_argument("--replace", action="store_true", help="overwrite files that are there and differ")
@@ -20,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,18 +1,20 @@
 """What other thresholds and fewer rollouts per token make of the critical tokens.
 
-Fewer rollouts are subsamples of the counts, drawn without replacement at each token by itself, and their scores are judged by
-the paper's rule with the same thresholds.
+Fewer rollouts are subsamples of the counts, drawn without replacement at each token by itself, and
+their scores are judged by the paper's rule with the same thresholds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import batches, cli, critical, records
+from critical_tokens.core import batches, records
+from critical_tokens.rollouts import critical
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = cli.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the tables")
     parser.add_argument("--rollouts", type=Path, nargs="+", required=True)
     parser.add_argument("--critical", type=Path, nargs="+", required=True)
@@ -26,14 +28,16 @@ def main() -> None:
 
     import pandas as pd
 
-    from critical_tokens import plots
+    from critical_tokens.reporting import canvas, study_figures
 
     rows = []
     for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
         model, dataset = cell.split(":")
         truth = records.read_by_problem(found, "critical", "first_wrong")
         scored = batches.read_problems(rollouts, "rollouts")
-        counts = {name: [(r["n"], r["correct"]) for r in table.to_pylist() if r["position"] >= 0] for name, table in scored}
+        counts = {
+            name: [(r["n"], r["correct"]) for r in table.to_pylist() if r["position"] >= 0] for name, table in scored
+        }
         whole = records.read_by_problem(found, "critical", "length")
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
             what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
@@ -42,8 +46,8 @@ def main() -> None:
             rows.append({"model": model, "dataset": dataset, **row})
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)
-    plots.save(plots.rule_figure(table), args.output)
+    canvas.save(study_figures.rule_figure(table), args.output)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

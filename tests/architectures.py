@@ -31,7 +31,11 @@ _LONGROPE = {
 
 def _vision(text):
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return {"text_config": text, "vision_config": vision | {"image_size": 28, "patch_size": 14}, "mm_tokens_per_image": 4}
+    return {
+        "text_config": text,
+        "vision_config": vision | {"image_size": 28, "patch_size": 14},
+        "mm_tokens_per_image": 4,
+    }
 
 
 _GEMMA3 = _NAMED | _MIXED | {"head_dim": 8, "query_pre_attn_scalar": 8}
@@ -39,7 +43,10 @@ _GEMMA3 = _NAMED | _MIXED | {"head_dim": 8, "query_pre_attn_scalar": 8}
 # Decoded from the shared buffer, whatever the length.
 SHARED = {
     "llama": ("LlamaConfig", _NAMED),
-    "llama, yarn": ("LlamaConfig", _NAMED | {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}}),
+    "llama, yarn": (
+        "LlamaConfig",
+        _NAMED | {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
+    ),
     "qwen2": ("Qwen2Config", _NAMED),
     "qwen3, experts": ("Qwen3MoeConfig", _NAMED | _EXPERTS | {"head_dim": 8}),
     "mistral": ("MistralConfig", _NAMED | {"sliding_window": None}),
@@ -54,18 +61,32 @@ SHARED = {
     "gpt-neox": ("GPTNeoXConfig", _OLD | {"intermediate_size": 48, "max_position_embeddings": 128}),
     "opt": (
         "OPTConfig",
-        _OLD | {"ffn_dim": 48, "init_std": 0.3, "word_embed_proj_dim": 32, "max_position_embeddings": 128, "pad_token_id": 1},
+        _OLD
+        | {
+            "ffn_dim": 48,
+            "init_std": 0.3,
+            "word_embed_proj_dim": 32,
+            "max_position_embeddings": 128,
+            "pad_token_id": 1,
+        },
     ),
     "falcon": ("FalconConfig", _OLD | {"alibi": False}),
-    "mpt": ("MptConfig", _IDS | {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128, "initializer_range": 0.3}),
+    "mpt": (
+        "MptConfig",
+        _IDS | {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128, "initializer_range": 0.3},
+    ),
     "deepseek 3": ("DeepseekV3Config", _NAMED | _LATENT),
     "bert as a decoder": ("BertConfig", _NAMED | {"is_decoder": True}),
 }
 
-# A layer sees 8 tokens only, keeps a state, or computes position biases from the mask: never decoded from the shared buffer.
+# A layer sees 8 tokens only, keeps a state, or computes position biases from the mask: never
+# decoded from the shared buffer.
 PLAIN = {
     "mistral 0.1": ("MistralConfig", _NAMED | {"sliding_window": 8}),
-    "qwen2, windows": ("Qwen2Config", _NAMED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}),
+    "qwen2, windows": (
+        "Qwen2Config",
+        _NAMED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+    ),
     "gemma 2": ("Gemma2Config", _GEMMA3),
     "gemma 3": ("Gemma3TextConfig", _GEMMA3),
     "gemma 3 with images": ("Gemma3Config", _vision(_GEMMA3)),
@@ -77,33 +98,47 @@ PLAIN = {
     "exaone 4": ("Exaone4Config", _NAMED | {"sliding_window": 8, "sliding_window_pattern": 2}),
     "llama 4": (
         "Llama4TextConfig",
-        _NAMED | _EXPERTS | {"head_dim": 8, "attention_chunk_size": 8, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
+        _NAMED
+        | _EXPERTS
+        | {"head_dim": 8, "attention_chunk_size": 8, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
     ),
     "modernbert decoder": ("ModernBertDecoderConfig", _NAMED | {"local_attention": 8}),
     "bloom": ("BloomConfig", _IDS | {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
     "falcon, alibi": ("FalconConfig", _OLD | {"alibi": True}),
     "qwen3.5": ("Qwen3_5TextConfig", _NAMED | _LINEAR),
     "lfm2": ("Lfm2Config", _NAMED | {"layer_types": ["conv", "full_attention"]}),
-    "mamba": ("MambaConfig", _IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "initializer_range": 0.3}),
+    "mamba": (
+        "MambaConfig",
+        _IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "initializer_range": 0.3},
+    ),
     "recurrentgemma": (
         "RecurrentGemmaConfig",
         _NAMED | {"attention_window_size": 8, "lru_width": 32, "block_types": ["recurrent", "attention"]},
     ),
 }
 
-# From 40 tokens on something changes that no short trial shows; the second number is how far the shared buffer is trusted.
+# From 40 tokens on something changes that no short trial shows; the second number is how far the
+# shared buffer is trusted.
 LONG = {
     "mistral, window 40": ("MistralConfig", _NAMED | {"sliding_window": 40}, 40),
     "gemma 3, window 40": ("Gemma3TextConfig", _GEMMA3 | {"sliding_window": 40}, 40),
     "llama 4, chunks of 40": (
         "Llama4TextConfig",
-        _NAMED | _EXPERTS | {"head_dim": 8, "attention_chunk_size": 40, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
+        _NAMED
+        | _EXPERTS
+        | {"head_dim": 8, "attention_chunk_size": 40, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
         40,
     ),
     "gpt-neo, window 40": (
         "GPTNeoConfig",
         _IDS
-        | {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 40}
+        | {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 40,
+        }
         | {"max_position_embeddings": 128, "initializer_range": 0.3},
         20,
     ),

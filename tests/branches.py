@@ -1,11 +1,13 @@
-"""What the tests of branches and of rollouts share: answers of a tiny model, and an engine that keeps what it is asked."""
+"""What the tests of branches and of rollouts share: answers of a tiny model, and an engine that
+keeps what it is asked.
+"""
 
 import torch
 
-from critical_tokens.branching import Trajectory
-from critical_tokens.engines.protocol import Completion, Request
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.sampling import Distribution
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.rollouts.branching import Trajectory
 
 EOS = 2
 DRAWS = Distribution(1.0, 0.95)

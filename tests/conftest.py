@@ -1,4 +1,6 @@
-"""Paths and fixtures of all tests. Unit tests run in a minute; those marked `workflow` run Snakemake for real."""
+"""Paths and fixtures of all tests. Unit tests run in a minute; those marked `workflow` run
+Snakemake for real.
+"""
 
 import json
 import os
@@ -18,7 +20,9 @@ SHARED = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 @pytest.fixture(scope="session")
 def shared():
-    """A file of the third-party test data, which is not part of the repository; skips where it is absent."""
+    """A file of the third-party test data, which is not part of the repository; skips where it is
+    absent.
+    """
 
     def path(name: str) -> Path:
         if not (SHARED / name).is_file():
@@ -45,14 +49,14 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pocket_source():
-    from critical_tokens.checkpoints import ModelSource
+    from critical_tokens.models.checkpoints import ModelSource
 
     return ModelSource(str(ROOT / "data" / "models" / "pocket-s"))
 
 
 @pytest.fixture(scope="session")
 def pocket_tokenizer(pocket_source):
-    from critical_tokens.checkpoints import load_tokenizer
+    from critical_tokens.models.checkpoints import load_tokenizer
 
     return load_tokenizer(pocket_source)
 

@@ -1,4 +1,6 @@
-"""A small hub on the loopback interface: the few addresses that the real client asks for, and ways to break them."""
+"""A small hub on the loopback interface: the few addresses that the real client asks for, and ways
+to break them.
+"""
 
 import hashlib
 import json
@@ -13,7 +15,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves folders as repositories; `repositories` maps (kind, id) to a folder, `gated` names ids that want a token."""
+    """Serves folders as repositories; `repositories` maps (kind, id) to a folder, `gated` names ids
+    that want a token.
+    """
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], Path] = {}
@@ -62,7 +66,9 @@ class Hub:
             and (file or api[3] == "auth-check")
         ):
             return self._error(request, 403, "GatedRepo")
-        revision = file[3] if file else (re.fullmatch(r"(?:revision|tree)/([^/]+).*", api[3] or "") or [None, "main"])[1]
+        revision = (
+            file[3] if file else (re.fullmatch(r"(?:revision|tree)/([^/]+).*", api[3] or "") or [None, "main"])[1]
+        )
         if revision not in ("main", COMMIT) and (api is None or api[3] != "auth-check"):
             return self._error(request, 404, "RevisionNotFound")
         if api:
@@ -78,13 +84,23 @@ class Hub:
             return [tree | lfs for tree, lfs in zip(trees, large, strict=True)]
         if rest == "auth-check":
             return {}
-        return {"_id": "0" * 24, "id": name, "sha": COMMIT, "private": False, "siblings": facts, "tags": [], "downloads": 0}
+        return {
+            "_id": "0" * 24,
+            "id": name,
+            "sha": COMMIT,
+            "private": False,
+            "siblings": facts,
+            "tags": [],
+            "downloads": 0,
+        }
 
     def _facts(self, path, name):
         data = path.read_bytes()
         checksum = hashlib.sha256(data).hexdigest()
         lfs = (
-            {"size": len(data), "sha256": checksum, "pointerSize": 100} if path.suffix in (".safetensors", ".parquet") else None
+            {"size": len(data), "sha256": checksum, "pointerSize": 100}
+            if path.suffix in (".safetensors", ".parquet")
+            else None
         )
         return {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest(), "lfs": lfs}  # noqa: S324
 

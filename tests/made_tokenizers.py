@@ -5,7 +5,10 @@ import json
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-_TEXTS = ["Question: What is it? Answer: There are 15 trees. The answer is 15.", "Problem: Why? Solution: Because x = 5."] * 9
+_TEXTS = [
+    "Question: What is it? Answer: There are 15 trees. The answer is 15.",
+    "Problem: Why? Solution: Because x = 5.",
+] * 9
 _END = "<|end|>"
 _NAMES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
@@ -13,15 +16,19 @@ _NAMES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 def byte_level(specials=("<|end|>", "<|turn|>"), eos=_END):
     """Every byte has a letter of its own (GPT-2, Llama 3, Qwen)."""
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.pre_tokenizer, made.decoder = (pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
+    )
     made.train_from_iterator(_TEXTS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=eos)
 
 
 def byte_fallback():
-    """Unknown characters become tokens like <0x0A>, and the first blank is left out of the text (Llama 2, Mistral)."""
+    """Unknown characters become tokens like <0x0A>, and the first blank is left out of the text
+    (Llama 2, Mistral).
+    """
     made = Tokenizer(models.BPE(unk_token=_NAMES["unk_token"], byte_fallback=True, fuse_unk=True))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     trainer = trainers.BpeTrainer(vocab_size=150, special_tokens=list(_NAMES.values()), show_progress=False)

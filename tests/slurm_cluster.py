@@ -1,7 +1,9 @@
-"""A real Slurm on one machine: two nodes, a fake GPU each pair of cores, everything in one folder; and ways to hurt it.
+"""A real Slurm on one machine: two nodes, a fake GPU each pair of cores, everything in one folder;
+and ways to hurt it.
 
-Needs Debian's slurmctld, slurmd, slurm-client and munge. Nothing outside the folder is touched: commands find the cluster by
-SLURM_CONF, and the `srun` that jobs call, whose environment the executor strips of it, by a wrapper first in PATH.
+Needs Debian's slurmctld, slurmd, slurm-client and munge. Nothing outside the folder is touched:
+commands find the cluster by SLURM_CONF, and the `srun` that jobs call, whose environment the
+executor strips of it, by a wrapper first in PATH.
 """
 
 import contextlib
@@ -39,7 +41,9 @@ def _free_ports(count):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as squeue shows it: its number, state, the node it is on, and the rule (with wildcards) it runs."""
+    """A job as squeue shows it: its number, state, the node it is on, and the rule (with wildcards)
+    it runs.
+    """
 
     id: int
     state: str
@@ -135,7 +139,9 @@ class Cluster:
         self.call("slurmctld", "-c")
         for node in NODES:
             self.revive(node)
-        self._until(lambda: self.call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == list(NODES), "nodes are idle")
+        self._until(
+            lambda: self.call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == list(NODES), "nodes are idle"
+        )
         probe = ["srun", "-p", "main", "-N", str(len(NODES)), "true"]
         self._until(lambda: self._runs(probe), "a job runs on every node")
 
@@ -182,7 +188,9 @@ class Cluster:
 
     def processes(self, job: Job):
         """Processes of a job: its steps' daemons and all that they started."""
-        daemons = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job.id}\."], capture_output=True, text=True, check=False)
+        daemons = subprocess.run(
+            ["pgrep", "-f", rf"slurmstepd: \[{job.id}\."], capture_output=True, text=True, check=False
+        )
         found = []
         pending = [int(pid) for pid in daemons.stdout.split()]
         while pending:

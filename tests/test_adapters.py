@@ -1,4 +1,6 @@
-"""Weights and adapters as files: what is broken, incomplete or another model's is refused by name, before it is used."""
+"""Weights and adapters as files: what is broken, incomplete or another model's is refused by name,
+before it is used.
+"""
 
 import copy
 import errno
@@ -11,13 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from trainable import NAMES, tiny
 
-from critical_tokens import adapter_files, adapters, alignment, checkpoints, training
-from critical_tokens.checkpoints import ModelSource
-from critical_tokens.records import ArtifactError, Failure
+from critical_tokens.core.records import ArtifactError, Failure
+from critical_tokens.models import adapter_files, checkpoints
+from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.training import adapters, alignment, trainer
+from critical_tokens.training.settings import TrainingSettings
 
 LORA = alignment.Lora(4, 8, 0.0, "all-linear")
 EXAMPLES = [alignment.answer_example([5, 6, 7 + i], [20 + i, 21, 2]) for i in range(4)]
-SETTINGS = training.Settings(learning_rate=5e-2, epochs=2, batch_size=4, warmup_share=0.0, seed=1)
+SETTINGS = TrainingSettings(learning_rate=5e-2, epochs=2, batch_size=4, warmup_share=0.0, seed=1)
 
 
 def train(model, output, lora=LORA):
@@ -272,8 +276,8 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, monkeypatch
     if where == "adapter":
         monkeypatch.setattr(PeftModel, "save_pretrained", write)
     else:
-        settings = training.Settings(learning_rate=1e-2, epochs=2, batch_size=4, checkpoint_updates=1)
-        monkeypatch.setattr(training.Trainer, "_save_optimizer_and_scheduler", lambda *args: (_ for _ in ()).throw(full))
+        settings = TrainingSettings(learning_rate=1e-2, epochs=2, batch_size=4, checkpoint_updates=1)
+        monkeypatch.setattr(trainer.Trainer, "_save_optimizer_and_scheduler", lambda *args: (_ for _ in ()).throw(full))
     with pytest.raises(Failure, match=r"the (adapter|checkpoint) cannot be written \(.*No space left on device"):
         adapters.train(copy.deepcopy(tiny("llama")), EXAMPLES, alignment.Method("nll"), settings, LORA, output)
     assert not output.exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from critical_tokens import answers
+from critical_tokens.grading import answers
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,7 @@ from critical_tokens import answers
         (r"The answer is $\boxed{\frac{1}{2}}$.", "math", r"\frac{1}{2}"),
         (r"$x = \boxed 2$", "math", "2"),
         ("Final Answer: The final answer is $x+1$. I hope it is correct.", "math", "x+1"),
-        (
-            "Final Answer: $3$ and $4$. I hope it is correct. Final Answer: $5$",
-            "math",
-            "34",
-        ),
+        ("Final Answer: $3$ and $4$. I hope it is correct. Final Answer: $5$", "math", "34"),
         ("**Final Answer:** \\(5\\)", "math", "5"),
         ("## Final Answer:\n**x = 5**", "math", "5"),
         ("The answer is 4 per day.\nThat is all.", "math", "4perday"),

@@ -1,4 +1,6 @@
-"""Architectures: a model is decoded as the library decodes it, whatever its layers are, or it is refused by name."""
+"""Architectures: a model is decoded as the library decodes it, whatever its layers are, or it is
+refused by name.
+"""
 
 import random
 import sys
@@ -10,13 +12,13 @@ import torch
 from architectures import EOS, LONG, PLAIN, SHARED, config_of, random_model
 from transformers import T5Config, T5ForConditionalGeneration
 
+from critical_tokens.core.records import Failure
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines import architecture
 from critical_tokens.engines.architecture import config_reach, shared_reach
 from critical_tokens.engines.host import Host
-from critical_tokens.engines.protocol import Request
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.records import Failure
-from critical_tokens.sampling import GREEDY, Distribution
+from critical_tokens.engines.transformers_engine import TransformersEngine
 
 FAMILIES = {
     **{name: (*made, sys.maxsize) for name, made in SHARED.items()},
@@ -65,7 +67,7 @@ def test_long_sequences_leave_the_buffer_and_short_ones_stay(monkeypatch, capsys
             sizes.append([r.longest(engine.context) for r in given[3]])
             super().__init__(*given)
 
-    monkeypatch.setattr("critical_tokens.engines.transformers.Batch", Counting)
+    monkeypatch.setattr("critical_tokens.engines.transformers_engine.Batch", Counting)
     engine.generate([Request(p, 1, 0, NEW) for p in prefixes((reach - NEW + 1, 5, reach - NEW))], GREEDY)
     assert sizes == [[5 + NEW, reach]]
     engine.generate([Request(p, 1, 0, NEW) for p in prefixes((reach,))], GREEDY)
@@ -144,7 +146,10 @@ def test_a_generation_config_does_not_change_the_distribution(tiny_model, plain,
     ("made", "told"),
     [
         (("BertConfig", architectures._NAMED), r"BertLMHeadModel \(bert\) is not a causal .* depends on later tokens"),
-        (("XLNetConfig", {"vocab_size": 100, "d_model": 32, "n_layer": 1, "n_head": 4}), r"XLNetLMHeadModel \(xlnet\) is not"),
+        (
+            ("XLNetConfig", {"vocab_size": 100, "d_model": 32, "n_layer": 1, "n_head": 4}),
+            r"XLNetLMHeadModel \(xlnet\) is not",
+        ),
         (
             ("RwkvConfig", {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "context_length": 128}),
             r"RwkvForCausalLM \(rwkv\) cannot be decoded .* other logits than in one pass; take another model",

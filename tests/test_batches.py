@@ -1,4 +1,6 @@
-"""Tables in batches: the same rows whatever the batch, and memory that does not grow with the table."""
+"""Tables in batches: the same rows whatever the batch, and memory that does not grow with the
+table.
+"""
 
 import importlib.util
 import sys
@@ -10,16 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from critical_tokens import answers, batches, provenance, records, selection
-from critical_tokens.grading import verify
-from critical_tokens.records import ArtifactError
+from critical_tokens.core import batches, provenance, records
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data import selection
+from critical_tokens.grading import answers, verify
 
 TOKENS = 40
 SETS = ("positive.parquet", "negative.parquet", "pairs.parquet")
 
 
 def trajectories(problems, samples=16):
-    """Answers of which every third is right and the others state one of four wrong numbers. All token ids differ."""
+    """Answers of which every third is right and the others state one of four wrong numbers. All
+    token ids differ.
+    """
     return [
         {
             "problem_id": f"p{problem:05}",
@@ -205,7 +210,9 @@ def test_grades_and_sets_do_not_depend_on_the_batch(cell, rows, tmp_path, monkey
 
 
 def test_workers_of_the_library_live_on_between_batches(tmp_path, monkeypatch):
-    """Expressions, which the library has to compare: the verdicts are those of one call, from the same few processes."""
+    """Expressions, which the library has to compare: the verdicts are those of one call, from the
+    same few processes.
+    """
     folder, started = tmp_path / "cell", []
     write_cell(folder, 4)
     texts = [r"\boxed{x+1}", r"\boxed{1+x}", r"\boxed{x-1}", r"\boxed{\frac{x}{2}+1}"]
@@ -291,7 +298,9 @@ def arrow(monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch, arrow):
-    """Eight times the answers take what they took, of Arrow's memory and of Python's, but for some bytes per row group."""
+    """Eight times the answers take what they took, of Arrow's memory and of Python's, but for some
+    bytes per row group.
+    """
     monkeypatch.setattr(provenance, "checksum", lambda path: "")  # it holds a megabyte, more than these tables
     monkeypatch.setattr(batches, "ROWS", 64)
     peaks = []
@@ -310,7 +319,9 @@ def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch, arrow):
 
 
 def test_a_batch_bounds_what_is_read_of_a_large_row_group(tmp_path, monkeypatch):
-    """Tables of other writers have row groups of a million rows, of which a program holds no more than its setting says."""
+    """Tables of other writers have row groups of a million rows, of which a program holds no more
+    than its setting says.
+    """
     monkeypatch.setattr(provenance, "checksum", lambda path: "")
     write_cell(tmp_path, 480, rows=10**6)
     peaks = []

@@ -4,10 +4,13 @@ import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
-from critical_tokens.branching import (
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.rollouts.branching import (
     BranchingError,
-    Budget,
     Fork,
+    GenerationSettings,
     Trajectory,
     branch,
     counterfactuals,
@@ -15,15 +18,12 @@ from critical_tokens.branching import (
     keep_token,
     replace_token,
 )
-from critical_tokens.engines.protocol import Completion, Request
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.sampling import GREEDY, Distribution
 
 
 def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
     engine = RecordingEngine()
     trajectory = Trajectory("t", (5, 6), (30, 40, 41), correct, 0)
-    branches = replace_token(engine, [trajectory], [1], 60, Budget(DRAWS, 10, EOS), DRAWS)[0]
+    branches = replace_token(engine, [trajectory], [1], 60, GenerationSettings(DRAWS, 10, EOS), DRAWS)[0]
     assert len(branches) == 60
     assert {b.token_id for b in branches} == {EOS, 30, 31}
     assert {b.answer for b in branches} == {(30,), (30, 30, 9), (30, 31, 9)}
@@ -35,7 +35,7 @@ def test_replacement_continues_each_drawn_token_and_ends_where_eos_is_drawn():
 def test_keeping_the_token_continues_from_the_trajectory_itself():
     engine = RecordingEngine()
     trajectory = Trajectory("t", (5, 6), (30, 40, 41), correct, 0)
-    branches = keep_token(engine, [trajectory], [1], 4, Budget(DRAWS, 10, EOS))[0]
+    branches = keep_token(engine, [trajectory], [1], 4, GenerationSettings(DRAWS, 10, EOS))[0]
     assert [b.answer for b in branches] == [(30, 40, 9)] * 4
     assert [(r.prefix, r.n, r.max_new_tokens) for r in engine.asked] == [((5, 6, 30, 40), 4, 8)]
 
@@ -43,7 +43,7 @@ def test_keeping_the_token_continues_from_the_trajectory_itself():
 def test_replacements_never_repeat_the_replaced_token(tiny_model):
     chosen = trajectories(tiny_model)
     engine = TransformersEngine(tiny_model, EOS)
-    results = replace_token(engine, chosen, [1] * len(chosen), 64, Budget(DRAWS, 4, EOS), Distribution())
+    results = replace_token(engine, chosen, [1] * len(chosen), 64, GenerationSettings(DRAWS, 4, EOS), Distribution())
     for trajectory, branches in zip(chosen, results, strict=True):
         assert len(branches) == 64
         assert all(b.token_id != trajectory.answer[1] for b in branches)
@@ -53,7 +53,7 @@ def test_replacements_never_repeat_the_replaced_token(tiny_model):
 def test_replacements_follow_the_masked_distribution(tiny_model):
     trajectory = trajectories(tiny_model)[0]
     engine = TransformersEngine(tiny_model, EOS)
-    branches = replace_token(engine, [trajectory], [1], 20_000, Budget(DRAWS, 4, EOS), Distribution())[0]
+    branches = replace_token(engine, [trajectory], [1], 20_000, GenerationSettings(DRAWS, 4, EOS), Distribution())[0]
     logits = tiny_model(input_ids=torch.tensor([trajectory.prompt + trajectory.answer[:1]])).logits[0, -1].detach()
     logits[trajectory.answer[1]] = -torch.inf
     expected = torch.softmax(logits, -1) * 20_000
@@ -73,7 +73,7 @@ def test_counterfactuals_substitute_the_tokens_of_a_rank(tiny_model):
     own = greedily(tiny_model, prompt, 6).token_ids
     sampled = trajectories(tiny_model, n=1, length=6)[0]
     chosen = [Trajectory("greedy", prompt, own, correct, 0), sampled]
-    results = counterfactuals(TransformersEngine(tiny_model, EOS), chosen, Budget(DRAWS, 12, EOS))
+    results = counterfactuals(TransformersEngine(tiny_model, EOS), chosen, GenerationSettings(DRAWS, 12, EOS))
     for trajectory, of_it in zip(chosen, results, strict=True):
         assert len(of_it) == len(trajectory.answer)
         for position, branches in enumerate(of_it):
@@ -91,7 +91,7 @@ def test_counterfactuals_substitute_the_tokens_of_a_rank(tiny_model):
 
 def test_first_tokens_are_the_most_probable_ones_with_their_confidence(tiny_model):
     prompt = (5, 6, 7)
-    paths = first_tokens(TransformersEngine(tiny_model, EOS), [prompt], 10, Budget(DRAWS, 8, EOS))[0]
+    paths = first_tokens(TransformersEngine(tiny_model, EOS), [prompt], 10, GenerationSettings(DRAWS, 8, EOS))[0]
     probabilities = tiny_model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1).detach()
     firsts = [p.token_ids[0] if p.token_ids else EOS for p in paths]
     assert firsts == probabilities.argsort(descending=True)[:10].tolist()
@@ -101,7 +101,11 @@ def test_first_tokens_are_the_most_probable_ones_with_their_confidence(tiny_mode
         gaps = []
         for t in range(len(path.token_ids)):
             top = (
-                tiny_model(input_ids=torch.tensor([[*prompt, *path.token_ids[:t]]])).logits[0, -1].detach().softmax(-1).topk(2)
+                tiny_model(input_ids=torch.tensor([[*prompt, *path.token_ids[:t]]]))
+                .logits[0, -1]
+                .detach()
+                .softmax(-1)
+                .topk(2)
             )
             gaps.append(float(top.values[0] - top.values[1]))
         assert path.confidence() == pytest.approx(sum(gaps) / max(1, len(gaps)), abs=1e-5)
@@ -121,7 +125,7 @@ def test_first_tokens_are_the_most_probable_ones_with_their_confidence(tiny_mode
 )
 def test_what_cannot_be_branched_is_named(tiny_model, trajectory, fork, message):
     with pytest.raises(BranchingError, match=message):
-        branch(TransformersEngine(tiny_model, EOS), [trajectory], [fork], Budget(DRAWS, 200, EOS))
+        branch(TransformersEngine(tiny_model, EOS), [trajectory], [fork], GenerationSettings(DRAWS, 200, EOS))
 
 
 def test_an_engine_that_returns_too_little_is_named():
@@ -131,4 +135,4 @@ def test_an_engine_that_returns_too_little_is_named():
 
     trajectory = Trajectory("p2/0", (5, 6), (30, 40), correct, 0)
     with pytest.raises(BranchingError, match="trajectory p2/0, position 0: the engine returned 4 of 5 continuations"):
-        branch(Lazy(), [trajectory], [Fork(0, 1, None, 5, 0)], Budget(DRAWS, 10, EOS))
+        branch(Lazy(), [trajectory], [Fork(0, 1, None, 5, 0)], GenerationSettings(DRAWS, 10, EOS))

@@ -5,7 +5,7 @@ import copy
 import yaml
 from conftest import ROOT
 
-from critical_tokens import briefing
+from critical_tokens.workflow import briefing
 
 
 def loaded(name):
@@ -56,7 +56,9 @@ def test_temperatures_by_dataset_and_settings_of_methods_are_told():
 
 
 def test_the_preset_for_ones_own_model_has_the_papers_settings():
-    """What it and the preset of the paper's scale both state is the same, but for what models and clusters decide."""
+    """What it and the preset of the paper's scale both state is the same, but for what models and
+    clusters decide.
+    """
     own, paper = loaded("presets/own.yaml"), loaded("presets/paper.yaml")
     assert paper["figures"].pop("window") == own["figures"].pop("window")
     paper["datasets"], paper["figures"] = own["datasets"], own["figures"]

@@ -1,6 +1,8 @@
-"""Mistakes in a config: each is told in a sentence that names the key, the value and what is allowed, before any job.
+"""Mistakes in a config: each is told in a sentence that names the key, the value and what is
+allowed, before any job.
 
-The table runs the checks in this process, as rules/config.smk does; a few mistakes go through Snakemake itself.
+The table runs the checks in this process, as rules/config.smk does; a few mistakes go through
+Snakemake itself.
 """
 
 import copy
@@ -14,10 +16,12 @@ import dry_runs
 import pytest
 from conftest import ROOT
 
-from critical_tokens import configuration, model_files, studies
-from critical_tokens.configuration import schema
-from critical_tokens.methods import OBJECTIVES, REGISTRY
-from critical_tokens.records import Failure
+from critical_tokens.configuration import completion, files, model_entries, schema
+from critical_tokens.core.records import Failure
+from critical_tokens.models import model_files
+from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
+from critical_tokens.reporting import study_summaries
+from critical_tokens.workflow.refusals import ConfigError
 
 MINE = "method_registry: {mine: {objective: %s, start: base, %s}}"
 SET = "datasets: [mine]\ndataset_registry: {mine: {style: gsm8k, max_new_tokens: 64, %s}}"
@@ -33,18 +37,20 @@ def merge(config, values):
 
 
 def read(folder, text="", command_line=None, preset=None):
-    """A config as rules/config.smk completes it, from files and from what Snakemake makes of the command line."""
+    """A config as rules/config.smk completes it, from files and from what Snakemake makes of the
+    command line.
+    """
     own = folder / "own.yaml"
     own.write_text(text or "{}", encoding="utf-8")
     paths = [ROOT / "config.yaml", *([ROOT / "presets" / preset] if preset else []), own]
-    layers = configuration.read_files(paths)
+    layers = files.read_files(paths)
     config = {}
     for layer in layers:
         merge(config, copy.deepcopy(dict(layer.content)))
     if command_line:
         merge(config, command_line)
-        layers.append(configuration.Layer(configuration.COMMAND_LINE, command_line))
-    return config, configuration.complete(config, layers, ROOT)
+        layers.append(files.Layer(files.COMMAND_LINE, command_line))
+    return config, completion.complete(config, layers, ROOT)
 
 
 @pytest.fixture
@@ -291,9 +297,11 @@ FROM_FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "words"), FROM_FILES.items(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("text", "words"), FROM_FILES.items(), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_mistake_in_a_file_is_told(here, text, words):
-    with pytest.raises(configuration.ConfigError) as told:
+    with pytest.raises(ConfigError) as told:
         read(here, text)
     message = str(told.value)
     assert all(word in message for word in words), message
@@ -318,7 +326,7 @@ COMMAND_LINE = [
 
 @pytest.mark.parametrize(("values", "words"), COMMAND_LINE)
 def test_a_mistake_on_the_command_line_is_told(here, values, words):
-    with pytest.raises(configuration.ConfigError) as told:
+    with pytest.raises(ConfigError) as told:
         read(here, SET % FILES, values)
     assert all(word in str(told.value) for word in words), told.value
 
@@ -329,11 +337,21 @@ def test_numbers_of_the_command_line_are_numbers_where_they_should_be(here):
         here,
         command_line={
             "seeds": ["1", "2"],
-            "contrast": {"beta": "1.5", "learning_rate": "1e-4", "gradient_checkpointing": "true", "lora": {"rank": "4"}},
+            "contrast": {
+                "beta": "1.5",
+                "learning_rate": "1e-4",
+                "gradient_checkpointing": "true",
+                "lora": {"rank": "4"},
+            },
             "trajectories": {"problems": "null"},
             "alignment": {"tdpo_variant": "1"},
             "model_registry": {
-                "mine": {"path": "1234/5678", "parameters": "9", "revision": "0123456", "temperatures": {"gsm8k": "0.5"}}
+                "mine": {
+                    "path": "1234/5678",
+                    "parameters": "9",
+                    "revision": "0123456",
+                    "temperatures": {"gsm8k": "0.5"},
+                }
             },
         },
     )
@@ -348,10 +366,12 @@ def test_numbers_of_the_command_line_are_numbers_where_they_should_be(here):
 
 
 def test_all_mistakes_are_told_at_once_but_ten_lines_at_most(here):
-    with pytest.raises(configuration.ConfigError) as told:
-        read(here, "models: [x]\ndatasets: [y]\nmethods: [z]\nmethod_registry: {mine: {objective: dpo, start: nothing}}")
+    with pytest.raises(ConfigError) as told:
+        read(
+            here, "models: [x]\ndatasets: [y]\nmethods: [z]\nmethod_registry: {mine: {objective: dpo, start: nothing}}"
+        )
     assert len(str(told.value).splitlines()) >= 4
-    with pytest.raises(configuration.ConfigError) as told:
+    with pytest.raises(ConfigError) as told:
         read(here, "\n".join(f"key{number}: 1" for number in range(30)))
     lines = str(told.value).splitlines()
     assert len(lines) == 10
@@ -401,7 +421,9 @@ def test_the_configs_of_the_project_have_no_mistakes(here, preset):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_constant_of_an_objective_is_a_key_that_methods_may_carry(here, objective):
-    """The schema knows what the registry of objectives reads, and a method that carries all of it is accepted."""
+    """The schema knows what the registry of objectives reads, and a method that carries all of it
+    is accepted.
+    """
     known = schema.read_schema(ROOT / "rules" / "schemas" / "config.schema.yaml")["properties"]
     constants = REGISTRY[objective].constants
     assert set(constants) <= set(known["alignment"]["required"])
@@ -450,14 +472,18 @@ SHARDED = {"model.safetensors.index__json": {"weight_map": {"a": "part-1.safeten
         ([], {"model__safetensors": "version https://git-lfs.github.com/spec/v1"}, "is no safetensors file"),
         (["tokenizer.json"], {}, "has no tokenizer"),
         ([], NO_EOS, "names no token that ends an answer"),
-        ([], {"config__json": edited("config.json", max_position_embeddings=100)}, "max_new_tokens is 96, must be at most 84"),
+        (
+            [],
+            {"config__json": edited("config.json", max_position_embeddings=100)},
+            "max_new_tokens is 96, must be at most 84",
+        ),
     ],
 )
 def test_a_broken_model_folder_is_told(here, without, files, words):
     folder = model_folder(here, without, **files)
     config, _ = read(here, f"models: [mine]\nmodel_registry: {{mine: {{path: {folder}}}}}")
-    with pytest.raises(configuration.ConfigError) as told:
-        configuration.check_folders(config)
+    with pytest.raises(ConfigError) as told:
+        completion.check_folders(config)
     assert words in str(told.value), told.value
 
 
@@ -471,7 +497,10 @@ def test_weights_that_are_cut_off_are_told(here):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("model_registry: {pocket-s: {path: /nowhere/model}}", ["pocket-s: path is '/nowhere/model', which does not exist"]),
+        (
+            "model_registry: {pocket-s: {path: /nowhere/model}}",
+            ["pocket-s: path is '/nowhere/model', which does not exist"],
+        ),
         ("model_registry: {pocket-s: {path: train.jsonl}}", ["which is a file"]),
         ("model_registry: {pocket-s: {path: empty}}", ["which is empty"]),
         (
@@ -479,13 +508,19 @@ def test_weights_that_are_cut_off_are_told(here):
             ["pocket-gsm: max_new_tokens is 2040", "context of pocket-s"],
         ),
         ("trajectories: {max_batch_tokens: 64}", ["max_new_tokens is 96", "trajectories: max_batch_tokens is 64"]),
-        ("model_registry: {pocket-s: {engine: vllm, context: 4096}}", ["pocket-s: context is 4096, but the model reads 2048"]),
+        (
+            "model_registry: {pocket-s: {engine: vllm, context: 4096}}",
+            ["pocket-s: context is 4096, but the model reads 2048"],
+        ),
         ("model_registry: {pocket-s: {parameters: 3}}", ["parameters is 3", "have 500256"]),
         (SET % FILES.replace("train.jsonl", "none.jsonl"), ["mine: train: path is 'none.jsonl', which is not there"]),
         (SET % FILES.replace("train.jsonl", "empty"), ["mine: train: path is 'empty', which is no file"]),
         (SET % FILES.replace("train.jsonl", "nothing.jsonl"), ["which is empty"]),
         (SET % ("annotations: none.csv, " + FILES), ["mine: annotations is 'none.csv', which is not there"]),
-        (SET % ("released_pairs: 'their/{model}', " + FILES), ["released_pairs is 'their/pocket-s' for pocket-s, which is no"]),
+        (
+            SET % ("released_pairs: 'their/{model}', " + FILES),
+            ["released_pairs is 'their/pocket-s' for pocket-s, which is no"],
+        ),
         (
             "prompts: {sampling: {few_shot: true}}\n" + SET % ("shots: {split: train, count: 3}, " + FILES),
             ["mine: shots: count is 3, but the split train has 1 problems at most"],
@@ -497,20 +532,21 @@ def test_a_missing_file_or_folder_is_told(here, text, words):
     (here / "empty").mkdir()
     (here / "nothing.jsonl").touch()
     config, _ = read(here, text)
-    with pytest.raises(configuration.ConfigError) as told:
-        configuration.check_folders(config)
+    with pytest.raises(ConfigError) as told:
+        completion.check_folders(config)
     assert all(word in str(told.value) for word in words), told.value
 
 
 def test_the_size_of_a_model_is_read_from_its_folder(here, pocket_source):
-    from critical_tokens import checkpoints, sizing
+    from critical_tokens.models import checkpoints
+    from critical_tokens.workflow import sizing
 
     folder = model_folder(here)
     loaded = checkpoints.load_model(pocket_source)
     assert sizing.parameters({"path": str(folder)}) == sum(p.numel() for p in loaded.parameters()) == 500256
     assert sizing.parameters({"path": str(folder), "parameters": 7}) == 7
     config, _ = read(here, f"models: [mine]\nmodel_registry: {{mine: {{path: {folder}}}}}\ngpu_memory_gb: 1")
-    configuration.check_folders(config)
+    completion.check_folders(config)
 
 
 def test_a_context_stands_in_the_config_of_the_text_model(tmp_path):
@@ -527,43 +563,45 @@ def test_a_context_stands_in_the_config_of_the_text_model(tmp_path):
 
 
 def test_missing_packages_are_told(here, monkeypatch):
-    from critical_tokens.configuration import installed
+    from critical_tokens.configuration import model_entries as installed
 
     config, _ = read(here, "model_registry: {pocket-s: {engine: vllm}}")
     lacking = {"vllm"}
     monkeypatch.setattr(installed, "find_spec", lambda name: None if name in lacking else object())
     installed._missing.cache_clear()
-    with pytest.raises(configuration.ConfigError, match=r"pocket-s: engine is vllm, which is not installed for .*--sdm conda"):
-        configuration.check_packages(config, "pocket-s")
-    configuration.check_packages(config, "pocket-m")
+    with pytest.raises(ConfigError, match=r"pocket-s: engine is vllm, which is not installed for .*--sdm conda"):
+        model_entries.check_packages(config, "pocket-s")
+    model_entries.check_packages(config, "pocket-m")
     lacking |= {"math_verify", "peft"}
     installed._missing.cache_clear()
-    with pytest.raises(configuration.ConfigError, match=r"peft, math_verify: not installed for .*make environment"):
-        configuration.check_packages(config, "pocket-m")
+    with pytest.raises(ConfigError, match=r"peft, math_verify: not installed for .*make environment"):
+        model_entries.check_packages(config, "pocket-m")
     installed._missing.cache_clear()
 
 
 def test_more_shots_than_a_task_has_are_told(here):
     config, _ = read(here, "dataset_registry: {gsm8k: {shots: {count: 9}}}")
-    with pytest.raises(configuration.ConfigError, match="gsm8k: shots: count is 9, but gsm8k_cot has 8 examples"):
-        configuration.check_task(config, "gsm8k")
-    configuration.check_task(config, "math")
-    configuration.check_task(config, "pocket-gsm")
+    with pytest.raises(ConfigError, match="gsm8k: shots: count is 9, but gsm8k_cot has 8 examples"):
+        model_entries.check_task(config, "gsm8k")
+    model_entries.check_task(config, "math")
+    model_entries.check_task(config, "pocket-gsm")
 
 
 def test_a_doubled_run_of_a_study_is_told():
-    run = studies.Evaluation("m", "d", "cdpo", 1, {"a": 1.0, "b": 0.0})
+    run = study_summaries.Evaluation("m", "d", "cdpo", 1, {"a": 1.0, "b": 0.0})
     with pytest.raises(Failure, match="cdpo of m on d with seed 1 is there twice"):
-        studies.summary_rows([run, run])
-    other = studies.Evaluation("m", "d", "cdpo", 2, {"a": 1.0, "b": 1.0})
-    assert studies.summary_rows([run, other])[0]["seeds"] == 2
+        study_summaries.summary_rows([run, run])
+    other = study_summaries.Evaluation("m", "d", "cdpo", 2, {"a": 1.0, "b": 1.0})
+    assert study_summaries.summary_rows([run, other])[0]["seeds"] == 2
 
 
 # --- through Snakemake
 
 
 def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
-    """No traceback, no line of a rule, exit status 1; where the mistake shows in the files, the sections or a job's inputs."""
+    """No traceback, no line of a rule, exit status 1; where the mistake shows in the files, the
+    sections or a job's inputs.
+    """
     (tmp_path / "home").mkdir()
     texts = {
         "twice.yaml": "seeds: [1]\nseeds: [2]",
@@ -618,7 +656,9 @@ def test_a_missing_engine_is_told_before_any_job_and_a_plan_goes_on(clone, tmp_p
     ((status, output),) = dry_runs.run_all([["-n", *own]], clone)
     assert status == 0, output
     assert output.count(f"warning: {sentence}") == 1
-    run = subprocess.run([sys.executable, "-m", "snakemake", *own], cwd=clone, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", *own], cwd=clone, capture_output=True, text=True, timeout=60
+    )
     assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr
     assert run.stderr.splitlines()[-1].startswith(f"error: {sentence}")
     assert not (clone / "results").exists()
@@ -635,12 +675,13 @@ def test_a_broken_config_of_the_project_is_told(clone):
         path.write_text(whole)
     assert status == 1, output
     assert (
-        output.splitlines()[-1] == "error: config.yaml: is a list, must be a mapping of keys to values, e.g. seeds: [1, 2, 3]"
+        output.splitlines()[-1]
+        == "error: config.yaml: is a list, must be a mapping of keys to values, e.g. seeds: [1, 2, 3]"
     )
 
 
 def test_a_file_that_cannot_be_read_is_told(here):
     (here / "latin.yaml").write_bytes("name: Zoë".encode("latin-1"))
     for name, words in (("none.yaml", "cannot be read"), ("latin.yaml", "is not UTF-8")):
-        with pytest.raises(configuration.ConfigError, match=f"{name}: {words}"):
-            configuration.read_files([here / name])
+        with pytest.raises(ConfigError, match=f"{name}: {words}"):
+            files.read_files([here / name])

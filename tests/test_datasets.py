@@ -1,4 +1,6 @@
-"""Problems from files as people have them: gold answers of every form, encodings, and files that are something else."""
+"""Problems from files as people have them: gold answers of every form, encodings, and files that
+are something else.
+"""
 
 import gzip
 import json
@@ -9,8 +11,9 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from critical_tokens import annotations, datasets, provenance, records
-from critical_tokens.records import ArtifactError
+from critical_tokens.core import provenance, records
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data import annotations, sources
 
 STATED = {"question": "question", "answer": "answer"}
 WORKED = {"question": "question", "solution": "answer"}
@@ -21,7 +24,7 @@ IDS = ["train-00000", "train-00001"]
 def problems(tmp_path, content, columns=WORKED, name="a.jsonl", **options):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return datasets.from_json_lines(path, "train", columns, **options)
+    return sources.from_json_lines(path, "train", columns, **options)
 
 
 def row(answer, question="How many?"):
@@ -95,7 +98,11 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
         (row("no answer here"), WORKED, "row 1: has no answer"),
         ('{"question": "\\ud800", "answer": "5"}', STATED, "row 1: question has a character that is none"),
         ('{"question": "a", "answer": "\\u0000"}', STATED, "row 1: answer has a character that is none"),
-        ('{"question": "a", "question": "b", "answer": "5"}', STATED, "row 1: is not JSON .the key 'question' stands twice"),
+        (
+            '{"question": "a", "question": "b", "answer": "5"}',
+            STATED,
+            "row 1: is not JSON .the key 'question' stands twice",
+        ),
         (row("5") + "\n" + json.dumps({"question": "a"}, indent=1), STATED, r"row 2: is not JSON .*one object a line"),
         ("", STATED, "has no problems"),
         ("\n\n", STATED, "has no problems"),
@@ -135,13 +142,15 @@ def test_other_formats_are_named(tmp_path, name):
     with pytest.raises(ArtifactError, match=r"problems come from JSON lines"):
         problems(tmp_path, "x", name=name)
     with pytest.raises(ArtifactError, match="is a folder; problems come from JSON lines"):
-        datasets.from_json_lines(tmp_path, "train", WORKED)
+        sources.from_json_lines(tmp_path, "train", WORKED)
 
 
 def test_what_is_left_out_is_counted(tmp_path):
     answers = ["5", "", None, "45 cm", "many", "6"]
     left_out = Counter()
-    found = problems(tmp_path, "\n".join(map(row, answers)), STATED, style="gsm8k", skip_unanswered=True, left_out=left_out)
+    found = problems(
+        tmp_path, "\n".join(map(row, answers)), STATED, style="gsm8k", skip_unanswered=True, left_out=left_out
+    )
     assert [(p["problem_id"], p["answer"]) for p in found] == [("train-00000", "5"), ("train-00005", "6")]
     assert left_out == {"unanswered": 2, "never right": 2}
     with pytest.raises(ArtifactError, match="has no problems with a gold answer, of 2"):
@@ -155,7 +164,9 @@ def test_a_question_may_stand_in_two_columns(tmp_path):
 
 
 def test_editors_and_systems_leave_their_marks(tmp_path):
-    """A byte-order mark, line ends of every system, line separators inside strings, letters of everybody."""
+    """A byte-order mark, line ends of every system, line separators inside strings, letters of
+    everybody.
+    """
     questions = ["Zoë has 5 \u2028 pens.\x85 😀?", "多少?"]
     lines = [json.dumps({"question": q, "answer": f"#### {i}"}, ensure_ascii=False) for i, q in enumerate(questions)]
     for end in ("\n", "\r\n", "\r"):
@@ -183,9 +194,9 @@ def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.jsonl").write_text(row("#### 5"))
-    assert len(datasets.from_json_lines(records.Path("~/a.jsonl"), "train", WORKED)) == 1
+    assert len(sources.from_json_lines(records.Path("~/a.jsonl"), "train", WORKED)) == 1
     with pytest.raises(ArtifactError, match=r"~nobody-of-that-name/a\.jsonl: does not exist"):
-        datasets.from_json_lines(records.Path("~nobody-of-that-name/a.jsonl"), "train", WORKED)
+        sources.from_json_lines(records.Path("~nobody-of-that-name/a.jsonl"), "train", WORKED)
 
 
 def prepare(tmp_path, *options, environment=None):
@@ -207,7 +218,9 @@ def prepare(tmp_path, *options, environment=None):
 def test_no_locale_changes_a_letter(tmp_path, locale):
     (tmp_path / "Zoë.jsonl").write_text(row("#### 5", "Zoë has 5 pens."), encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = prepare(tmp_path, "--path", "Zoë.jsonl", "--split", "train", "--output", "x=1/Zoë.parquet", environment=environment)
+    done = prepare(
+        tmp_path, "--path", "Zoë.jsonl", "--split", "train", "--output", "x=1/Zoë.parquet", environment=environment
+    )
     assert done.returncode == 0, done.stderr
     table = tmp_path / "x=1" / "Zoë.parquet"
     assert records.read_table(table, "problems")[0]["question"] == "Zoë has 5 pens."
@@ -254,11 +267,11 @@ def test_a_hub_dataset_is_read_or_refused_and_nothing_of_it_is_run(tmp_path, mon
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content.replace(b"%s", bytes(sign)).replace(b"{path!r}", repr(str(sign)).encode()))
-    monkeypatch.setattr("critical_tokens.hub.snapshot", lambda repository: folder)
+    monkeypatch.setattr("critical_tokens.core.hub.snapshot", lambda repository: folder)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
     def load():
-        return datasets.from_hub("own/theirs", None, "train", "a" * 40, "train", WORKED)
+        return sources.from_hub("own/theirs", None, "train", "a" * 40, "train", WORKED)
 
     if complaint is None:
         assert [p["answer"] for p in load()] == ["5"]
@@ -372,7 +385,8 @@ def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more
     for kind in tables:
         command += [f"--{kind}", tmp_path / f"{kind}.parquet"]
         rows = [
-            dict.fromkeys(records.SCHEMAS[kind].names) | {"problem_id": "train-9", "sample_id": 0, "position": 1, "length": 5}
+            dict.fromkeys(records.SCHEMAS[kind].names)
+            | {"problem_id": "train-9", "sample_id": 0, "position": 1, "length": 5}
         ]
         records.write_table(tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [])
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from critical_tokens import records
+from critical_tokens.core import records
 
 TEXT = {"read_text", "write_text"}
 FILES = sorted(p for folder in ("scripts", "docs") for p in (ROOT / folder).rglob("*.py"))
@@ -23,8 +23,12 @@ def unspecified(tree):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         words = {k.arg: k.value for k in node.keywords}
-        modes = [a.value for a in (*node.args, words.get("mode")) if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        owner = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
+        modes = [
+            a.value for a in (*node.args, words.get("mode")) if isinstance(a, ast.Constant) and isinstance(a.value, str)
+        ]
+        owner = (
+            node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
+        )
         opened = name == "open" and owner not in ("os", "tarfile") and not any("b" in mode for mode in modes)
         opened = opened and not (owner == "gzip" and not any("t" in mode for mode in modes))
         if (name in TEXT or opened or getattr(words.get("text"), "value", False) is True) and "encoding" not in words:
@@ -37,7 +41,15 @@ def test_encodings_are_stated(path):
 
 
 def test_the_check_sees_what_it_is_for():
-    bad = ["p.read_text()", "p.write_text(x)", "open(p)", "p.open()", "p.open('w')", "gzip.open(p, 'rt')", "run(c, text=True)"]
+    bad = [
+        "p.read_text()",
+        "p.write_text(x)",
+        "open(p)",
+        "p.open()",
+        "p.open('w')",
+        "gzip.open(p, 'rt')",
+        "run(c, text=True)",
+    ]
     assert [len(list(unspecified(ast.parse(text)))) for text in bad] == [1] * len(bad)
     good = ["p.open('rb')", "gzip.open(p)", "p.read_bytes()", "p.read_text(encoding='utf-8')", "tarfile.open(p)"]
     assert [len(list(unspecified(ast.parse(text)))) for text in good] == [0] * len(good)
@@ -46,10 +58,10 @@ def test_the_check_sees_what_it_is_for():
 PROGRAM = """
 import sys
 sys.path.insert(0, {scripts!r})
-from critical_tokens import cli
+from critical_tokens.workflow import command_line
 def main():
     {body}
-cli.run(main)
+command_line.run(main)
 """
 
 
@@ -57,18 +69,26 @@ cli.run(main)
     ("body", "code", "told"),
     [
         ("print('Zo\\xeb \\u591a')", 0, ""),
-        ("raise OSError(28, 'No space left on device', 'results/x.parquet')", 1, "error: results/x.parquet: No space left"),
+        (
+            "raise OSError(28, 'No space left on device', 'results/x.parquet')",
+            1,
+            "error: results/x.parquet: No space left",
+        ),
         (
             "raise PermissionError(13, 'Permission denied', 'results/x.parquet')",
             1,
             "error: results/x.parquet: Permission denied",
         ),
         ("raise OSError(30, 'Read-only file system', 'x')", 1, "snakemake --directory FOLDER"),
-        ("raise RuntimeError('Error while serializing: I/O error: full (os error 28)')", 1, "error: a file: No space left"),
+        (
+            "raise RuntimeError('Error while serializing: I/O error: full (os error 28)')",
+            1,
+            "error: a file: No space left",
+        ),
         ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
         ("open('/dev/null/x')", 1, "error: /dev/null/x: Not a directory; a file stands where a folder belongs"),
         ("open('missing.json', encoding='utf-8')", 1, "error: missing.json: No such file or directory"),
-        ("raise cli.Failure('Zo\\xeb is missing')", 1, "is missing"),
+        ("raise command_line.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],
 )
 def test_a_program_ends_in_words_on_any_terminal(body, code, told):

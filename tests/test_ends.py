@@ -1,4 +1,6 @@
-"""Where answers and tokens end: EOS ids of a model, characters of several tokens, stop texts, prompts that are too long."""
+"""Where answers and tokens end: EOS ids of a model, characters of several tokens, stop texts,
+prompts that are too long.
+"""
 
 import json
 from pathlib import Path
@@ -7,23 +9,26 @@ import made_tokenizers
 import pytest
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from critical_tokens import critical, prompts
-from critical_tokens.branching import Budget, Fork, Trajectory, branch
-from critical_tokens.checkpoints import ModelSource, end_ids, load_tokenizer
+from critical_tokens.core.records import Failure
+from critical_tokens.data import prompts
+from critical_tokens.data.prompts import Prompt
+from critical_tokens.decoding.distributions import GREEDY
+from critical_tokens.decoding.protocol import RequestError
+from critical_tokens.decoding.stopping import Stop
 from critical_tokens.engines.opening import EngineSettings
-from critical_tokens.engines.protocol import RequestError
-from critical_tokens.engines.stopping import Stop
-from critical_tokens.prompts import Prompt
-from critical_tokens.records import Failure
-from critical_tokens.sampler import Sampler
-from critical_tokens.sampling import GREEDY
+from critical_tokens.models.checkpoints import ModelSource, end_ids, load_tokenizer
+from critical_tokens.rollouts import critical
+from critical_tokens.rollouts.branching import Fork, GenerationSettings, Trajectory, branch
+from critical_tokens.rollouts.sampler import Sampler
 
 QUESTION = [{"problem_id": "a", "question": "What is 1+1?", "answer": "2"}]
 
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a model that says one token whatever came before, with a tokenizer, and says where it is."""
+    """Writes a model that says one token whatever came before, with a tokenizer, and says where it
+    is.
+    """
 
     def write(tokenizer, says, generation=None, vocabulary=None, **config):
         size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -89,7 +94,9 @@ def test_ends_of_a_text_config_are_found(written):
 
 def test_a_model_without_an_end_is_refused(written):
     source = written(made_tokenizers.byte_level(eos=None), 1)
-    with pytest.raises(Failure, match=r"neither its tokenizer nor .* ends an answer; set eos_token in tokenizer_config.json"):
+    with pytest.raises(
+        Failure, match=r"neither its tokenizer nor .* ends an answer; set eos_token in tokenizer_config.json"
+    ):
         load_tokenizer(source)
 
 
@@ -109,8 +116,8 @@ def test_a_branch_ends_at_any_end():
             return []
 
     trajectory = Trajectory("t", (5,), (8, 9), lambda ids: True, 0)
-    budget = Budget(GREEDY, 10, 2, frozenset([2, 3]))
-    found = branch(Engine(), [trajectory], [Fork(0, 1, 2, 4, 0), Fork(0, 1, 3, 4, 0)], budget)
+    generation = GenerationSettings(GREEDY, 10, 2, frozenset([2, 3]))
+    found = branch(Engine(), [trajectory], [Fork(0, 1, 2, 4, 0), Fork(0, 1, 3, 4, 0)], generation)
     assert [[c.answer for c in continuations] for continuations in found] == [[(8,)] * 4] * 2
 
 
@@ -160,7 +167,9 @@ def test_a_stop_text_cuts_behind_the_last_character(tokenizer, answer):
 
 
 def test_a_stop_text_of_bytes_is_found():
-    """A colon that has no token of its own is a byte, and one within a longer token closes the text as well."""
+    """A colon that has no token of its own is a byte, and one within a longer token closes the text
+    as well.
+    """
     tokenizer = made_tokenizers.byte_fallback()
     ids = [*encoded(tokenizer, "6"), *encoded(tokenizer, "\nQuestion")[1:], tokenizer.convert_tokens_to_ids("<0x3A>")]
     kept = Stop(tokenizer, "\nQuestion:").first([], ids)
@@ -188,5 +197,7 @@ def test_a_problem_beyond_the_context_is_refused_before_anything_runs(written, m
     sampler = Sampler(written(made_tokenizers.byte_level(), 5), [], Prompt("gsm8k"), EngineSettings(2000))
     monkeypatch.setattr(sampler.engine, "generate", lambda *given: pytest.fail("sampled"))
     long = {"problem_id": "train-7", "question": "What is 1+1? " * 400, "answer": "2"}
-    with pytest.raises(RequestError, match=r"problem train-7: a prefix of \d{4} tokens fills the model's context of 256"):
+    with pytest.raises(
+        RequestError, match=r"problem train-7: a prefix of \d{4} tokens fills the model's context of 256"
+    ):
         sampler.sample([*QUESTION, long], 1, GREEDY, 8, 0, "x")

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from critical_tokens.core.records import Failure
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.protocol import Request, RequestError
+from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.engines import opening
-from critical_tokens.engines.protocol import Request, RequestError
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.records import Failure
-from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
+from critical_tokens.engines.transformers_engine import TransformersEngine
 
 EOS = 2
 
@@ -18,7 +19,9 @@ EOS = 2
 def requests(n=40, seed=0):
     rng = random.Random(seed)
     return [
-        Request(tuple(rng.randrange(3, 100) for _ in range(rng.randint(1, 40))), rng.randint(1, 7), i, rng.randint(1, 50))
+        Request(
+            tuple(rng.randrange(3, 100) for _ in range(rng.randint(1, 40))), rng.randint(1, 7), i, rng.randint(1, 50)
+        )
         for i in range(n)
     ]
 
@@ -49,7 +52,8 @@ def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
     results = engine.generate(asked, distribution)
     for request, completions in zip(asked, results, strict=True):
         assert [(c.token_ids, c.finished) for c in completions] == one_by_one(tiny_model, request, distribution)
-    # What samples agree on is decoded once: every distinct beginning that something was drawn behind.
+    # What samples agree on is decoded once: every distinct beginning that something was drawn
+    # behind.
     decoded = 0
     for completions in results:
         decoded += len({c.token_ids[:t] for c in completions for t in range(len(c.token_ids) + c.finished)})

@@ -1,4 +1,6 @@
-"""The environments of the rules, as far as they show without conda: pins exist, install, and have what is imported."""
+"""The environments of the rules, as far as they show without conda: pins exist, install, and have
+what is imported.
+"""
 
 import ast
 import re
@@ -9,12 +11,13 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from critical_tokens import versions
+from critical_tokens.core import versions
 
 pytestmark = pytest.mark.workflow
 
 ENVIRONMENTS = sorted(p.stem for p in (ROOT / "envs").glob("*.yaml"))
-# train's pins are those that these tests run with; vllm's for CUDA are gigabytes, its CPU build is make test-vllm.
+# train's pins are those that these tests run with; vllm's for CUDA are gigabytes, its CPU build is
+# make test-vllm.
 INSTALLED = ["analysis", "driver"]
 
 
@@ -24,7 +27,9 @@ def pins(name):
 
 
 def rules_by_environment():
-    """Programs that rules run, by environment; what `engine_environment` chooses runs in train and vllm."""
+    """Programs that rules run, by environment; what `engine_environment` chooses runs in train and
+    vllm.
+    """
     found = {name: set() for name in ENVIRONMENTS}
     for path in (ROOT / "rules").glob("*.smk"):
         for body in re.findall(r"^ *rule \w+:\n(.*?)(?=^ *rule |^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL):
@@ -37,7 +42,9 @@ def rules_by_environment():
 
 
 def imported(program):
-    """Top-level packages that a program and its library modules import anywhere but for type checking."""
+    """Top-level packages that a program and its library modules import anywhere but for type
+    checking.
+    """
     pending, seen, names = [ROOT / "scripts" / f"{program}.py"], set(), set()
     while pending:
         path = pending.pop()

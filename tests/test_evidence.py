@@ -1,12 +1,17 @@
-"""Weights of the controls, comparisons of methods, agreement of scores: on numbers small enough to count."""
+"""Weights of the controls, comparisons of methods, agreement of scores: on numbers small enough to
+count.
+"""
 
 import math
 
 import pytest
 
-from critical_tokens import agreement, annotations, critical, statistics, studies, tables, token_weights, words
-from critical_tokens.prompts import Prompt
-from critical_tokens.records import ArtifactError
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data import annotations
+from critical_tokens.data.prompts import Prompt
+from critical_tokens.objectives import token_weights
+from critical_tokens.reporting import agreement, estimates, study_summaries, table1, words
+from critical_tokens.rollouts import critical
 
 PAIR = {"problem_id": "p", "rejected": [5, 6]}
 TABLES = {
@@ -61,7 +66,7 @@ def test_methods_are_compared_on_the_same_problems():
     baseline = dict.fromkeys(names, False)
     good = {name: i < 20 for i, name in enumerate(names)}
     better = {name: i < 24 for i, name in enumerate(names)}
-    rows = tables.significance_rows({1: {"baseline": baseline, "good": good, "better": better}, 2: {"good": better}})
+    rows = table1.significance_rows({1: {"baseline": baseline, "good": good, "better": better}, 2: {"good": better}})
     by = {(row["seed"], row["method"], row["role"]): row for row in rows}
     row = by[1, "good", "baseline"]
     assert (row["only_first"], row["only_second"], row["n"], row["difference"]) == (20, 0, 40, 50.0)
@@ -79,7 +84,7 @@ def test_methods_are_compared_on_the_same_problems():
 def test_an_asterisk_needs_as_many_as_the_exact_test_says():
     first = {f"p{i}": i < 7 for i in range(10)}
     second = {f"p{i}": i >= 7 for i in range(10)}
-    row = tables._paired(first, second)  # 7 against 3: p = 0.34; 9 against 1: p = 0.02
+    row = table1._paired(first, second)  # 7 against 3: p = 0.34; 9 against 1: p = 0.02
     assert (row["only_first"], row["only_second"], row["needed"]) == (7, 3, 4)
 
 
@@ -99,14 +104,14 @@ def test_agreement_counts_tokens_of_the_examined_answers():
     assert row["auc_base_truth"] == pytest.approx(1 / 8)  # 0.5 and 0.2 against 1, 2, 3 and 0.3
     assert row["auc_contrast_rollouts_low"] <= 6 / 8 <= row["auc_contrast_rollouts_high"]
     assert row["lowest_is_critical"] == 0.5
-    assert (row["lowest_is_critical_low"], row["lowest_is_critical_high"]) == statistics.wilson_interval(1, 2)
+    assert (row["lowest_is_critical_low"], row["lowest_is_critical_high"]) == estimates.wilson_interval(1, 2)
     assert row["lowest_is_first_wrong"] == 0.5
     assert row["critical_is_first_wrong"] == 0.0
     assert row["critical_at_or_before_first_wrong"] == 1.0
 
 
 def test_answers_are_trained_on_with_or_without_eos(pocket_tokenizer):
-    from critical_tokens.examples import answer_examples
+    from critical_tokens.training.examples import answer_examples
 
     problems = [{"problem_id": "a", "question": "What is 1 + 1?"}]
     rows = [{"problem_id": "a", "token_ids": [20, 21], "finished": finished} for finished in (True, False, True)]
@@ -164,13 +169,14 @@ def test_other_thresholds_and_fewer_rollouts():
     rows = critical.rule_rows(counts, {"a": 2, "b": None, "c": 0}, [0.01, 0.05, 0.1], [16, 64, 100], 400, 1)
     by = {(row["later"], row["rollouts"]): row for row in rows}
     assert set(by) == {(0.01, 64), (0.05, 64), (0.1, 64), (0.05, 16)}
-    # 1 %: nothing but a's last token, behind which nothing comes; 5 %: a's second; 10 %: b's second too.
+    # 1 %: nothing but a's last token, behind which nothing comes; 5 %: a's second; 10 %: b's second
+    # too.
     assert [by[later, 64]["found"] for later in (0.01, 0.05, 0.1)] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
     assert (by[0.01, 64]["same"], by[0.01, 64]["shift"]) == (0.0, -1.0)
     assert by[0.05, 64]["same"] == pytest.approx(1 / 3)
     assert (by[0.05, 64]["at_or_before_first_wrong"], by[0.05, 64]["shift"]) == (1.0, 1.0)
-    # With 16 of 64, a's third token shows none of its 2 right ones with probability C(62, 16) / C(64, 16) = 0.56; one right
-    # one is 6 % and rules the second token out.
+    # With 16 of 64, a's third token shows none of its 2 right ones with probability C(62, 16) /
+    # C(64, 16) = 0.56; one right one is 6 % and rules the second token out.
     assert by[0.05, 16]["found"] > by[0.05, 16]["same"] > 0.1
 
 
@@ -195,26 +201,26 @@ def test_annotations_of_people(tmp_path):
 
 def test_intervals_over_seeds_and_problems():
     equal = [[1.0, 0.0] * 50] * 3
-    low, high = statistics.crossed_interval(equal)
+    low, high = estimates.crossed_interval(equal)
     assert (low, high) == pytest.approx((0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05), abs=0.015)
     apart = [[value] * 100 for value in (0.2, 0.5, 0.8)]  # nothing but the seeds differs
-    assert statistics.crossed_interval(apart) == pytest.approx((0.2, 0.8))
-    assert statistics.crossed_interval([[1.0] * 5]) == (1.0, 1.0)
+    assert estimates.crossed_interval(apart) == pytest.approx((0.2, 0.8))
+    assert estimates.crossed_interval([[1.0] * 5]) == (1.0, 1.0)
 
 
 def test_several_answers_to_a_problem_are_not_independent():
     verdicts = [(f"p{i}", i % 2 == 0) for i in range(100)]
-    assert statistics.accuracy_interval(verdicts) == statistics.wilson_interval(50, 100)
-    low, high = statistics.accuracy_interval(verdicts * 20)
+    assert estimates.accuracy_interval(verdicts) == estimates.wilson_interval(50, 100)
+    low, high = estimates.accuracy_interval(verdicts * 20)
     assert 0.3 < low < 0.45 < 0.55 < high < 0.7
 
 
 def test_a_study_compares_the_same_problems():
     def run(method, seed, right):
-        return studies.Evaluation("m", "d", method, seed, {f"p{i}": float(i in right) for i in range(10)})
+        return study_summaries.Evaluation("m", "d", method, seed, {f"p{i}": float(i in right) for i in range(10)})
 
     runs = [run("baseline", 1, {0}), run("cdpo", 1, {0, 1, 2}), run("cdpo", 2, {0, 1, 2, 3, 4})]
-    baseline, cdpo = studies.summary_rows(runs, "baseline")
+    baseline, cdpo = study_summaries.summary_rows(runs, "baseline")
     assert (baseline["mean"], baseline["seeds"], baseline["deviation"], "gap" in baseline) == (10.0, 1, None, False)
     assert (cdpo["mean"], cdpo["seeds"], cdpo["gap"]) == (40.0, 2, pytest.approx(30.0))
     assert cdpo["deviation"] == pytest.approx(200**0.5)

@@ -6,9 +6,11 @@ import sys
 import pytest
 from conftest import ROOT
 
-from critical_tokens import examples, records, scoring
-from critical_tokens.prompts import Prompt
-from critical_tokens.records import ArtifactError
+from critical_tokens.core import records
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data.prompts import Prompt
+from critical_tokens.objectives import log_probabilities
+from critical_tokens.training import examples
 
 PROBLEMS = [{"problem_id": f"p{i}", "question": f"What is {i} + 1?"} for i in range(2)]
 PAIRS = [
@@ -46,14 +48,14 @@ def test_a_pair_of_an_unknown_problem_is_refused(pairs_of, pocket_tokenizer):
     with pytest.raises(ArtifactError, match=words):
         pairs_of(pairs, None)
     with pytest.raises(ArtifactError, match=words):
-        scoring.answered_side(pocket_tokenizer, pairs, PROBLEMS, Prompt("gsm8k"), "rejected")
+        log_probabilities.answered_side(pocket_tokenizer, pairs, PROBLEMS, Prompt("gsm8k"), "rejected")
     answers = [{"problem_id": "p7", "token_ids": [5], "finished": True}]
     with pytest.raises(ArtifactError, match=words):
         examples.answer_examples(pocket_tokenizer, answers, PROBLEMS, Prompt("gsm8k"))
 
 
 def test_scored_answers_know_their_problem(pocket_tokenizer):
-    items = scoring.answered_side(pocket_tokenizer, PAIRS, PROBLEMS, Prompt("gsm8k"), "chosen")
+    items = log_probabilities.answered_side(pocket_tokenizer, PAIRS, PROBLEMS, Prompt("gsm8k"), "chosen")
     assert [item.problem_id for item in items] == ["p1", "p0"]
 
 

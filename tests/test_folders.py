@@ -1,4 +1,6 @@
-"""The workflow away from its folder: other working directories, blanks in paths, and use as a module of another workflow."""
+"""The workflow away from its folder: other working directories, blanks in paths, and use as a
+module of another workflow.
+"""
 
 import pytest
 import yaml
@@ -40,7 +42,15 @@ def test_a_file_of_the_working_directory_comes_before_the_projects(tmp_path):
     (tmp_path / "data" / "paper").mkdir(parents=True)
     (tmp_path / "data" / "paper" / "table1.csv").write_text("")
     told = snakemake(
-        "-n", "-p", "-s", str(ROOT / "Snakefile"), "--configfile", str(SMOKE), "--", "results/smoke/table1.csv", cwd=tmp_path
+        "-n",
+        "-p",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--configfile",
+        str(SMOKE),
+        "--",
+        "results/smoke/table1.csv",
+        cwd=tmp_path,
     )
     assert "--published data/paper/table1.csv" in told.stdout + told.stderr
     assert f"--model {ROOT}/data/models/pocket-s" in told.stdout + told.stderr

@@ -1,4 +1,6 @@
-"""Both graders: what they extract, what they take for equal, and that hostile answers neither run, hang nor crash."""
+"""Both graders: what they extract, what they take for equal, and that hostile answers neither run,
+hang nor crash.
+"""
 
 import gzip
 import json
@@ -9,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from critical_tokens import answers, golds
-from critical_tokens.grading import expressions, verify
+from critical_tokens.grading import answers, expressions, golds, verify
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,9 @@ def test_released_equality(answer, gold, same):
     assert answers.grade(f"So $\\boxed{{{answer}}}$.", gold, "math").correct is same
 
 
-@pytest.mark.parametrize("name", ["math/train.jsonl.gz", "math/test.jsonl.gz", "gsm8k/train.jsonl.gz", "gsm8k/test.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["math/train.jsonl.gz", "math/test.jsonl.gz", "gsm8k/train.jsonl.gz", "gsm8k/test.jsonl.gz"]
+)
 def test_every_gold_answer_of_the_real_data_is_right_where_it_is_stated(shared, name):
     style, column = ("math", "solution") if "math" in name else ("gsm8k", "answer")
     with gzip.open(shared(name), "rt", encoding="utf-8") as lines:
@@ -165,7 +168,9 @@ def test_released_agrees_with_the_released_grader(shared, name):
         rows = [json.loads(line) for line in lines]
     found = [answers.grade(row["completion"], row["gold"], name).correct for row in rows]
     assert len(rows) > 1000
-    assert [row["completion"][-80:] for f, row in zip(found, rows, strict=True) if f != row["released_grader_antlr_4_13"]] == []
+    assert [
+        row["completion"][-80:] for f, row in zip(found, rows, strict=True) if f != row["released_grader_antlr_4_13"]
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math"])
@@ -226,7 +231,9 @@ def test_hostile_answers_are_wrong_by_the_released_rules(style, gold, tmp_path, 
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("gold", [r"\mbox{" * 200_000, "{" * 1_000_000, "1," * 500_000, r"\frac" * 200_000, "9" * 1_000_000])
+@pytest.mark.parametrize(
+    "gold", [r"\mbox{" * 200_000, "{" * 1_000_000, "1," * 500_000, r"\frac" * 200_000, "9" * 1_000_000]
+)
 def test_hostile_gold_answers_cost_no_time(gold):
     start = time.process_time()
     for style in ("gsm8k", "math"):
@@ -236,7 +243,9 @@ def test_hostile_gold_answers_cost_no_time(gold):
 
 
 def test_hostile_answers_neither_run_nor_hang_in_the_library(tmp_path, monkeypatch):
-    """Each is wrong, or has no verdict because a limit was reached; what comes after it is graded as ever."""
+    """Each is wrong, or has no verdict because a limit was reached; what comes after it is graded
+    as ever.
+    """
     monkeypatch.chdir(tmp_path)
     texts = [text for hostile in HOSTILE for text in (hostile, r"so \boxed{x^2+1}")]
     with verify.Workers(seconds=0.5) as workers:

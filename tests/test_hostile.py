@@ -10,8 +10,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from critical_tokens import checkpoints, prompts, records, shots
-from critical_tokens.records import ArtifactError, Failure
+from critical_tokens.core import records
+from critical_tokens.core.records import ArtifactError, Failure
+from critical_tokens.data import prompts, shots
+from critical_tokens.models import checkpoints
 
 
 class Leaves:
@@ -54,7 +56,9 @@ def test_code_beside_weights_is_not_run(tmp_path):
 
 def test_a_model_that_is_nothing_but_code_is_refused(tmp_path):
     sign = tmp_path / "was-run"
-    (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}', encoding="utf-8")
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}', encoding="utf-8"
+    )
     (tmp_path / "own.py").write_text(f"import os; os.mkdir({str(sign)!r})", encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"its config\.json cannot be loaded"):
         checkpoints.load_config(checkpoints.ModelSource(str(tmp_path)))
@@ -98,7 +102,11 @@ def list_fewshot_samples():
     ("task", "text", "complaint"),
     [
         ("gsm8k_cot", "process: !function utils.os.mkdir\n" + SAMPLES, None),
-        ("gsm8k_cot", "process: !!python/object/apply:os.mkdir ['{sign}']\n" + SAMPLES, "could not determine a constructor"),
+        (
+            "gsm8k_cot",
+            "process: !!python/object/apply:os.mkdir ['{sign}']\n" + SAMPLES,
+            "could not determine a constructor",
+        ),
         ("gsm8k_cot", "samples: []", "fewshot_config"),
         ("minerva_math", PYTHON.replace("{value}", "'5'"), None),
         ("minerva_math", PYTHON.replace("{value}", "os.mkdir({sign!r})"), "malformed"),

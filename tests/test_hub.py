@@ -12,7 +12,7 @@ from conftest import ROOT
 from hub_server import COMMIT, TOKEN, Hub
 from test_workflow import config_with, copy_repository, planned
 
-from critical_tokens import hub as library
+from critical_tokens.core import hub as library
 
 
 @pytest.fixture
@@ -44,7 +44,12 @@ def run(hub, tmp_path):
 
     def call(*command, cwd=ROOT, token=None, check=True, **variables):
         # Not the downloads of the XET protocol, which the small hub does not speak.
-        own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        own = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }
         environment = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_HUB_OFFLINE")} | own
         environment |= variables
         if token:
@@ -162,7 +167,12 @@ def in_parts(folder, named):
     weights = folder / "model.safetensors"
     stated = {"weight_map": {str(i): name for i, name in enumerate(named)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(stated))
-    for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "consolidated.safetensors", "model.fp16.safetensors"):
+    for name in (
+        "model-1-of-2.safetensors",
+        "model-2-of-2.safetensors",
+        "consolidated.safetensors",
+        "model.fp16.safetensors",
+    ):
         shutil.copy(weights, folder / name)
     (folder / "original").mkdir()
     shutil.copy(weights, folder / "original" / "model.safetensors")
@@ -222,7 +232,7 @@ def test_what_was_fetched_is_found_without_the_hub(hub, run, tmp_path, revision)
     hub.close()
     code = (
         "import sys; sys.path.insert(0, 'scripts')\n"
-        "from critical_tokens import checkpoints\n"
+        "from critical_tokens.models import checkpoints\n"
         f"source = checkpoints.ModelSource('someone/pocket', {revision!r})\n"
         "print(sorted(p.name for p in checkpoints.folder_of(source).iterdir()))\n"
         "assert checkpoints.load_model(source).num_parameters() > 400_000\n"
@@ -231,7 +241,9 @@ def test_what_was_fetched_is_found_without_the_hub(hub, run, tmp_path, revision)
 
 
 def test_a_model_that_was_not_fetched_is_named():
-    with pytest.raises(library.HubError, match="model someone/other at main is no local folder and is not in the cache"):
+    with pytest.raises(
+        library.HubError, match="model someone/other at main is no local folder and is not in the cache"
+    ):
         library.snapshot(library.Repository("model", "someone/other", None))
 
 

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 
-from critical_tokens import scoring, statistics
-from critical_tokens.critical import Critical, find_critical
-from critical_tokens.selection import Sample, select
+from critical_tokens.data.selection import Sample, select
+from critical_tokens.objectives import contrast, log_probabilities
+from critical_tokens.reporting import estimates
+from critical_tokens.rollouts.critical import Critical, find_critical
 
 
 def samples(*groups):
@@ -19,7 +20,9 @@ def samples(*groups):
 
 
 def test_the_papers_example_of_the_negative_set():
-    """Wrong answers counted 3, 2, 1, 1, 1, 1, 1: one each for the answers counted 3 and 2 covers half of the ten."""
+    """Wrong answers counted 3, 2, 1, 1, 1, 1, 1: one each for the answers counted 3 and 2 covers
+    half of the ten.
+    """
     wrong = [("a", 3, False), ("b", 2, False), *((x, 1, False) for x in "cdefg")]
     chosen = select(samples(*wrong, ("right", 4, True)), random.Random(0))
     assert len(chosen.negative) == 2
@@ -36,11 +39,14 @@ def test_one_frequent_wrong_answer_can_cover_half_alone():
 def test_the_released_code_takes_no_answer_seen_once_behind_the_first():
     wrong = [("a", 3, False), ("b", 2, False), *((x, 1, False) for x in "cdefg")]
     taken = [
-        len(select(samples(*wrong), random.Random(0), coverage, repeated_only=True).negative) for coverage in (0.2, 0.5, 1.0)
+        len(select(samples(*wrong), random.Random(0), coverage, repeated_only=True).negative)
+        for coverage in (0.2, 0.5, 1.0)
     ]
     assert taken == [1, 2, 2]
     assert len(select(samples(*wrong), random.Random(0), 1.0).negative) == 7
-    assert len(select(samples(("a", 1, False), ("b", 1, False)), random.Random(0), 1.0, repeated_only=True).negative) == 1
+    assert (
+        len(select(samples(("a", 1, False), ("b", 1, False)), random.Random(0), 1.0, repeated_only=True).negative) == 1
+    )
 
 
 def test_problems_without_both_kinds_make_no_pair():
@@ -75,7 +81,9 @@ def test_selection_is_random_within_a_group():
     ],
 )
 def test_critical_token_rule(scores, expected):
-    """Score 0 and every later one below 5 %: of 64 rollouts at most 3 may be correct (paper, section 2)."""
+    """Score 0 and every later one below 5 %: of 64 rollouts at most 3 may be correct (paper,
+    section 2).
+    """
     assert find_critical(scores) == expected
 
 
@@ -85,15 +93,15 @@ def random_logits(*shape, seed=0):
 
 def test_contrast_without_a_contrast_factor_is_the_positive_model():
     positive, negative = random_logits(7, 50), random_logits(7, 50, seed=1)
-    torch.testing.assert_close(scoring.contrastive_logps(positive, negative, 0.0), positive.float().log_softmax(-1))
+    torch.testing.assert_close(contrast.contrastive_logps(positive, negative, 0.0), positive.float().log_softmax(-1))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.5])
 def test_contrast_of_equal_models_is_that_model_and_scores_sum_to_one(beta):
     positive, negative = random_logits(7, 50), random_logits(7, 50, seed=1)
-    same = scoring.contrastive_logps(positive, positive + 3.0, beta)
+    same = contrast.contrastive_logps(positive, positive + 3.0, beta)
     torch.testing.assert_close(same, positive.float().log_softmax(-1), atol=1e-5, rtol=1e-5)
-    scores = scoring.contrastive_logps(positive, negative, beta).exp()
+    scores = contrast.contrastive_logps(positive, negative, beta).exp()
     torch.testing.assert_close(scores.sum(-1), torch.ones(7))
 
 
@@ -102,13 +110,13 @@ def test_contrast_by_hand():
     positive, negative = torch.tensor([0.8, 0.2]).log(), torch.tensor([0.4, 0.6]).log()
     weights = [0.8**2 / 0.4, 0.2**2 / 0.6]
     expected = torch.tensor([w / sum(weights) for w in weights])
-    torch.testing.assert_close(scoring.contrastive_logps(positive, negative, 1.0).exp(), expected)
+    torch.testing.assert_close(contrast.contrastive_logps(positive, negative, 1.0).exp(), expected)
 
 
 def test_answer_logps_do_not_depend_on_the_batch(tiny_model):
     rng = random.Random(0)
     items = [
-        scoring.Answered(
+        log_probabilities.PromptCompletion(
             [rng.randrange(3, 100) for _ in range(rng.randint(1, 20))],
             [rng.randrange(3, 100) for _ in range(rng.randint(1, 20))],
         )
@@ -120,17 +128,17 @@ def test_answer_logps_do_not_depend_on_the_batch(tiny_model):
             logits = tiny_model(input_ids=torch.tensor([[*item.prompt, *item.answer]])).logits[0].log_softmax(-1)
             alone.append([float(logits[len(item.prompt) - 1 + t, token]) for t, token in enumerate(item.answer)])
     for max_tokens in (1, 100, 10_000):
-        for row, expected in zip(scoring.answer_logps(tiny_model, items, max_tokens), alone, strict=True):
+        for row, expected in zip(log_probabilities.answer_logps(tiny_model, items, max_tokens), alone, strict=True):
             assert row == pytest.approx(expected, abs=1e-4)
 
 
 def test_contrast_of_models_gives_scores_in_the_unit_interval(tiny_model):
-    items = [scoring.Answered([5, 6], [7, 8, 9]), scoring.Answered([5], [10])]
-    contrasts = scoring.contrast(tiny_model, tiny_model, items, 1.0, 100)
-    for item, contrast in zip(items, contrasts, strict=True):
-        assert len(contrast.scores) == len(item.answer)
-        assert contrast.positive == contrast.negative
-        assert contrast.scores == pytest.approx([math.exp(x) for x in contrast.positive], rel=1e-4)
+    items = [log_probabilities.PromptCompletion([5, 6], [7, 8, 9]), log_probabilities.PromptCompletion([5], [10])]
+    contrasts = contrast.contrastive_scores(tiny_model, tiny_model, items, 1.0, 100)
+    for item, scored in zip(items, contrasts, strict=True):
+        assert len(scored.scores) == len(item.answer)
+        assert scored.positive == scored.negative
+        assert scored.scores == pytest.approx([math.exp(x) for x in scored.positive], rel=1e-4)
 
 
 def test_pass_at_k_golden(golden):
@@ -138,27 +146,27 @@ def test_pass_at_k_golden(golden):
     assert table["columns"] == ["n", "c", "k", "pass_at_k"]
     assert len(table["rows"]) == 557
     for n, c, k, expected in table["rows"]:
-        assert statistics.pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-12)
+        assert estimates.pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-12)
 
 
 def test_pass_at_k_refuses_what_is_not_defined():
     for arguments in ((5, 6, 1), (5, -1, 1), (5, 1, 0), (5, 1, 6)):
         with pytest.raises(ValueError, match="not defined"):
-            statistics.pass_at_k(*arguments)
+            estimates.pass_at_k(*arguments)
 
 
 def test_wilson_interval():
-    low, high = statistics.wilson_interval(5, 10)
+    low, high = estimates.wilson_interval(5, 10)
     assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert statistics.wilson_interval(0, 10)[0] == pytest.approx(0, abs=1e-12)
-    assert statistics.wilson_interval(10, 10)[1] == pytest.approx(1)
-    assert statistics.wilson_interval(0, 0) == (0.0, 1.0)
+    assert estimates.wilson_interval(0, 10)[0] == pytest.approx(0, abs=1e-12)
+    assert estimates.wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert estimates.wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_bootstrap_interval_covers_the_mean():
     rng = random.Random(1)
     values = [rng.random() for _ in range(50)]
-    low, high = statistics.mean_interval(values)
+    low, high = estimates.mean_interval(values)
     assert low < sum(values) / 50 < high
     assert high - low < 0.3
-    assert statistics.mean_interval([0.5]) == (0.5, 0.5)
+    assert estimates.mean_interval([0.5]) == (0.5, 0.5)

@@ -1,4 +1,6 @@
-"""What a method may ask for: objectives of the registry, layers that a model has, inputs that it can read."""
+"""What a method may ask for: objectives of the registry, layers that a model has, inputs that it
+can read.
+"""
 
 import copy
 import dataclasses
@@ -12,8 +14,11 @@ from conftest import ROOT
 from test_updates import LORA, scored_pairs, unlike_examples
 from trainable import tiny, tiny_config
 
-from critical_tokens import adapters, alignment, lora, methods, scoring, training
-from critical_tokens.records import Failure
+from critical_tokens.core.records import Failure
+from critical_tokens.models import lora
+from critical_tokens.objectives import contrast, log_probabilities, registry
+from critical_tokens.training import adapters, alignment, trainer
+from critical_tokens.training.settings import TrainingSettings
 
 
 def test_an_unknown_objective_is_refused_at_every_door(monkeypatch):
@@ -36,16 +41,16 @@ def test_a_new_objective_is_a_function_and_an_entry(tiny_model, tmp_path, monkey
         chosen, rejected = batch.ratios()
         return torch.relu(1 - batch.method.gamma * (chosen - rejected))
 
-    monkeypatch.setitem(methods.REGISTRY, "hinge", methods.Preference(hinge))
+    monkeypatch.setitem(registry.REGISTRY, "hinge", registry.Preference(hinge))
     examples = scored_pairs(tiny_model)
-    settings = training.Settings(learning_rate=5e-3, epochs=3, batch_size=2, warmup_share=0.0)
+    settings = TrainingSettings(learning_rate=5e-3, epochs=3, batch_size=2, warmup_share=0.0)
     output = tmp_path / "a" / "adapter_model.safetensors"
     history = adapters.train(copy.deepcopy(tiny_model), examples, alignment.Method("hinge"), settings, LORA, output)
     assert history[0]["loss"] == pytest.approx(1.0, abs=1e-4)
     assert history[-1]["loss"] < 0.9
 
 
-class Watched(methods.Method):
+class Watched(registry.Method):
     """A method that notes which of its fields are read."""
 
     read: typing.ClassVar[set] = set()
@@ -56,18 +61,20 @@ class Watched(methods.Method):
 
 
 def test_the_registry_names_the_constants_that_an_objective_reads():
-    """A constant that is not named is not handed on by the rules: the default would be trained with in silence."""
-    fields = {field.name for field in dataclasses.fields(methods.Method)} - {"objective"}
+    """A constant that is not named is not handed on by the rules: the default would be trained with
+    in silence.
+    """
+    fields = {field.name for field in dataclasses.fields(registry.Method)} - {"objective"}
     generator = torch.Generator().manual_seed(0)
     logps = -torch.rand(4, 6, generator=generator)
     logits = torch.randn(4, 6, 9, generator=generator)
     one = torch.tensor(1.0)
-    for name, entry in methods.REGISTRY.items():
+    for name, entry in registry.REGISTRY.items():
         if entry.data == "answers":
             assert entry.constants == ()
             continue
         read = Watched.read = set()
-        batch = methods.Compared(
+        batch = registry.Compared(
             Watched(name), logps, logps.flip(0), torch.ones(4, 6), torch.full((4, 6), 0.5), logits, logits.flip(0),
             all_pairs=2 * one, all_tokens=12 * one, all_columns=7 * one,
         )  # fmt: skip
@@ -113,23 +120,25 @@ def test_an_example_beyond_the_context_is_refused_by_its_problem(objective):
         if objective == "nll"
         else alignment.pair_example([5] * 100, [2], answer, problem_id="train-00007")
     )
-    settings = training.Settings(learning_rate=1e-3, epochs=1, batch_size=1)
+    settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=1)
     function, collate = alignment.objective_of(alignment.Method(objective))
     adapted = alignment.add_adapter(model, LORA, 1)
     words = "problem train-00007: its prompt and answer have 160 tokens, but the model reads 128 at most"
     with pytest.raises(Failure, match=words):
-        training.fit(adapted, [example], collate, function, settings, "x")
-    item = scoring.Answered([5] * 100, answer, "train-00007")
+        trainer.fit(adapted, [example], collate, function, settings, "x")
+    item = log_probabilities.PromptCompletion([5] * 100, answer, "train-00007")
     with pytest.raises(Failure, match=words):
-        scoring.answer_logps(adapted, [item], 1000)
+        log_probabilities.answer_logps(adapted, [item], 1000)
     with pytest.raises(Failure, match=words):
-        scoring.contrast(model, model, [item], 1.0, 1000)
+        contrast.contrastive_scores(model, model, [item], 1.0, 1000)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("objective", ["nll", "cdpo"])
 def test_every_dtype_trains_without_a_gpu(tiny_model, tmp_path, objective, dtype):
-    settings = training.Settings(learning_rate=5e-3, epochs=4, batch_size=8, warmup_share=0.0, bf16=dtype == "bfloat16", seed=1)
+    settings = TrainingSettings(
+        learning_rate=5e-3, epochs=4, batch_size=8, warmup_share=0.0, bf16=dtype == "bfloat16", seed=1
+    )
     model = copy.deepcopy(tiny_model).to(getattr(torch, dtype))
     examples = unlike_examples(objective, model)
     output = tmp_path / "a" / "adapter_model.safetensors"

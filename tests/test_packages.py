@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from critical_tokens import packages
+from critical_tokens.core import packages
 
 FILES = ("data/d/train.parquet", "m/d/pairs.parquet", "m/d/cdpo/seed1/adapter_model.safetensors")
 
@@ -94,7 +94,9 @@ def test_nothing_of_a_hostile_package_is_written(tmp_path, options, words):
 
 @pytest.mark.parametrize("names", [("m/d/pairs.json", "m/d/Pairs.json"), ("m/d/a.json", "m/d/a.json/b.json")])
 def test_names_that_collide_are_refused(tmp_path, names):
-    manifest = json.dumps({"model": "m", "dataset": "d", "files": {name: {"sha256": "0" * 64} for name in names}}).encode()
+    manifest = json.dumps(
+        {"model": "m", "dataset": "d", "files": {name: {"sha256": "0" * 64} for name in names}}
+    ).encode()
     package = tmp_path / "cell.tar"
     with tarfile.open(package, "w") as tar:
         info = tarfile.TarInfo("manifest.json")
@@ -142,7 +144,9 @@ def test_a_chain_of_headers_is_refused(tmp_path):
 def test_what_cannot_be_put_in_its_place_is_named(results, tmp_path):
     package = packed(results, tmp_path)
     (tmp_path / "other" / "m" / "d" / "pairs.parquet").mkdir(parents=True)
-    with pytest.raises(packages.PackageError, match=r"pairs\.parquet: is no file, but the package has one of that name"):
+    with pytest.raises(
+        packages.PackageError, match=r"pairs\.parquet: is no file, but the package has one of that name"
+    ):
         packages.unpack(package, tmp_path / "other")
     assert not list((tmp_path / "other").rglob("*.safetensors"))
     with tarfile.open(package, "a") as tar:
@@ -158,7 +162,9 @@ def test_what_cannot_be_put_in_its_place_is_named(results, tmp_path):
 def test_what_is_no_package_is_named(tmp_path, data):
     package = tmp_path / "cell.tar"
     package.write_bytes(data)
-    with pytest.raises(packages.PackageError, match=r"cell\.tar: (is no complete tar file|does not begin with a manifest)"):
+    with pytest.raises(
+        packages.PackageError, match=r"cell\.tar: (is no complete tar file|does not begin with a manifest)"
+    ):
         packages.unpack(package, tmp_path / "results")
 
 

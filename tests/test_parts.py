@@ -8,22 +8,24 @@ import sys
 import pytest
 from conftest import ROOT
 
-from critical_tokens import arguments, cli, parts, provenance, records
+from critical_tokens.core import parts, provenance, records
+from critical_tokens.workflow import command_line, sampling_arguments
 
 COUNT = 3
 
 
 def write(path, shard, problems, seed=1, rows=2):
     """A part of a table of trajectories, as scripts/sample.py leaves it."""
-    parser = cli.parser("")
-    arguments.add_shard(parser)
+    parser = command_line.parser("")
+    sampling_arguments.add_shard(parser)
     for name in ("problems", "output"):
         parser.add_argument(f"--{name}", type=type(path))
     parser.add_argument("--seed", type=int)
     own = ["--shard", f"{shard}-of-{COUNT}", "--problems", str(problems), "--output", str(path), "--seed", str(seed)]
     run = provenance.Run("sample", parser.parse_args(own))
     table = [
-        {"problem_id": f"p{shard}-{i}", "sample_id": 0, "token_ids": [1], "text": "x", "finished": True} for i in range(rows)
+        {"problem_id": f"p{shard}-{i}", "sample_id": 0, "token_ids": [1], "text": "x", "finished": True}
+        for i in range(rows)
     ]
     records.write_table(path, "trajectories", table)
     run.describe(path, tokens_generated=5)
@@ -40,9 +42,18 @@ def shards(tmp_path):
 
 
 def gather(tmp_path, shards):
-    command = [sys.executable, str(ROOT / "scripts" / "gather.py"), "--table", "trajectories", "--parts", *map(str, shards)]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "gather.py"),
+        "--table",
+        "trajectories",
+        "--parts",
+        *map(str, shards),
+    ]
     output = tmp_path / "trajectories.parquet"
-    result = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [*command, "--output", str(output)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert "Traceback" not in result.stderr
     return result, output
 

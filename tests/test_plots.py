@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from critical_tokens import canvas, plots
+from critical_tokens.reporting import canvas, figures, study_figures
 
 # What questions, answers, tokens and names of the wild look like; most of it is no valid mathtext.
 NASTY = {
@@ -32,14 +32,14 @@ def trajectory(text, length=3):
     tokens = [text, "\n", *(f" {i}" for i in range(length - 2))]
     branches = {"kept": branch, "replaced": branch[::-1]}
     scores = [0.5, *[0.0] * (length - 1)]
-    return plots.trajectory_figure(
-        plots.Example(text, text, tokens, 0.5, scores, 1, 2, branches, {"kept": 0.0, "replaced": 1.0})
+    return figures.trajectory_figure(
+        figures.Example(text, text, tokens, 0.5, scores, 1, 2, branches, {"kept": 0.0, "replaced": 1.0})
     )
 
 
 def contrast(text, length=3):
     tokens, likely = [text, "\n", *(f" {i}" for i in range(length - 2))], [0.5] * length
-    return plots.contrast_figure(plots.Illustration(text, tokens, likely, [], likely, 1, None))
+    return figures.contrast_figure(figures.Illustration(text, tokens, likely, [], likely, 1, None))
 
 
 def cells(text, **columns):
@@ -51,12 +51,12 @@ def cells(text, **columns):
 def study(text):
     methods = {"method": [text, "dpo"]}
     summary = cells(text, **methods, mean=[50.0, 60.0], low=[40.0, 50.0], high=[60.0, 70.0])
-    return plots.study_figure(summary, cells(text, **methods, accuracy=[50.0, 60.0]), "dpo")
+    return study_figures.study_figure(summary, cells(text, **methods, accuracy=[50.0, 60.0]), "dpo")
 
 
 def log_probabilities(text):
     sides = {f"{side}{end}": [-3.0, -2.0] for side in ("chosen", "rejected") for end in ("", "_low", "_high")}
-    return plots.log_probability_figure(cells(text, method=[text, text], step=[1, 2], **sides))
+    return figures.log_probability_figure(cells(text, method=[text, text], step=[1, 2], **sides))
 
 
 INTERVAL = {"low": [40.0, 40.0, 40.0], "high": [60.0, 60.0, 60.0]}
@@ -65,27 +65,42 @@ DRAWN = {
     "contrast_figure": contrast,
     "study_figure": study,
     "log_probability_figure": log_probabilities,
-    "temperature_figure": lambda text: plots.temperature_figure(
+    "temperature_figure": lambda text: study_figures.temperature_figure(
         cells(text, method=[text] * 3, temperature=[0, 0.5, 1], mean=[50.0] * 3, **INTERVAL)
     ),
-    "rule_figure": lambda text: plots.rule_figure(
+    "rule_figure": lambda text: study_figures.rule_figure(
         cells(text, later=[0.05, 0.05, 0.1], rollouts=[32, 64, 64], found=[0.5] * 3, same=[0.4] * 3)
     ),
-    "pass_at_k_figure": lambda text: plots.pass_at_k_figure(
-        cells(text, arm=["kept"] * 2, k=[1, 64], pass_at_k=[0.1, 0.2], low=[0.0] * 2, high=[0.3] * 2, trajectories=[30] * 2)
+    "pass_at_k_figure": lambda text: figures.pass_at_k_figure(
+        cells(
+            text,
+            arm=["kept"] * 2,
+            k=[1, 64],
+            pass_at_k=[0.1, 0.2],
+            low=[0.0] * 2,
+            high=[0.3] * 2,
+            trajectories=[30] * 2,
+        )
     ),
-    "excluded_figure": lambda text: plots.excluded_figure(
+    "excluded_figure": lambda text: figures.excluded_figure(
         cells(text, condition=["with", "without", text], accuracy=[50.0] * 3, **INTERVAL)
     ),
-    "error_figure": lambda text: plots.error_figure(
+    "error_figure": lambda text: study_figures.error_figure(
         pd.DataFrame({"method": [text] * 3, "tokens": [70.0, 900.0, 15000.0], "squared_error": [0.1, 0.01, 0.0005]})
     ),
-    "growth_figure": lambda text: plots.growth_figure(pd.DataFrame({"leaving": [1.0], "tokens": [9.0], "length": [25]})),
+    "growth_figure": lambda text: study_figures.growth_figure(
+        pd.DataFrame({"leaving": [1.0], "tokens": [9.0], "length": [25]})
+    ),
 }
 
 
 def test_every_figure_is_drawn_here():
-    functions = {name for name, _ in inspect.getmembers(plots, inspect.isfunction) if name.endswith("_figure")}
+    functions = {
+        name
+        for module in (figures, study_figures)
+        for name, _ in inspect.getmembers(module, inspect.isfunction)
+        if name.endswith("_figure")
+    }
     assert functions == set(DRAWN)
 
 
@@ -101,7 +116,7 @@ def strict():
 def test_every_figure_is_written_whatever_its_text_is(draw, strict, tmp_path):
     """As PDF and PNG, of usual size, and every piece of text as it stands."""
     figure = draw(NASTY["names"])
-    plots.save(figure, tmp_path / "figure.pdf")
+    canvas.save(figure, tmp_path / "figure.pdf")
     pieces = figure.findobj(Text)
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
     assert len(pieces) > 5
@@ -161,15 +176,15 @@ def test_a_log_axis_has_plain_numbers():
 @pytest.mark.parametrize("draw", [trajectory, contrast])
 def test_a_long_answer_stays_on_the_page_and_its_critical_token_marked(draw, tmp_path):
     figure = draw("So", length=300)
-    plots.save(figure, tmp_path / "figure.pdf")
+    canvas.save(figure, tmp_path / "figure.pdf")
     assert png_size(tmp_path / "figure.png")[0] < 150 * 45
     labels = figure.axes[0].get_xticklabels()
-    assert len(labels) <= plots.MOST_LABELS
+    assert len(labels) <= figures.MOST_LABELS
     assert [label.get_text() for label in labels if label.get_fontweight() == "bold"] == ["⏎"]
 
 
 def test_figures_do_not_depend_on_a_users_settings(tmp_path):
-    plots.save(trajectory("So"), tmp_path / "plain.pdf")
+    canvas.save(trajectory("So"), tmp_path / "plain.pdf")
     with mpl.rc_context({"text.usetex": True, "font.size": 30, "font.family": "serif", "backend": "agg"}):
-        plots.save(trajectory("So"), tmp_path / "own.pdf")
+        canvas.save(trajectory("So"), tmp_path / "own.pdf")
     assert (tmp_path / "plain.pdf").read_bytes() == (tmp_path / "own.pdf").read_bytes()

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from critical_tokens import answers, datasets
-from critical_tokens.critical import first_wrong_token, token_at
+from critical_tokens.data import sources
+from critical_tokens.grading import answers
 from critical_tokens.pocket import language, worlds
 from critical_tokens.pocket.problems import distinct_problems, draw_problems, split_of
+from critical_tokens.rollouts.critical import first_wrong_token, token_at
 
 WORLDS = sorted(worlds.WORLDS)
 
@@ -23,9 +24,9 @@ def problems(world, split="test", n=300):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_no_test_problem_occurs_elsewhere_in_whatever_wording(world):
-    test = {r["signature"] for r in datasets.generated(world, "test", 1000, 0)}
-    train = {r["signature"] for r in datasets.generated(world, "train", 2000, 0)}
-    validation = {r["signature"] for r in datasets.generated(world, "validation", 300, 0)}
+    test = {r["signature"] for r in sources.generated(world, "test", 1000, 0)}
+    train = {r["signature"] for r in sources.generated(world, "train", 2000, 0)}
+    validation = {r["signature"] for r in sources.generated(world, "validation", 300, 0)}
     pretrain = {p.signature for p in islice(draw_problems(worlds.WORLDS[world].draw, "pretrain", 0), 20_000)}
     assert (len(test), len(train), len(validation)) == (1000, 2000, 300)
     assert not test & (train | validation | pretrain)
@@ -34,7 +35,9 @@ def test_no_test_problem_occurs_elsewhere_in_whatever_wording(world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_problems_with_the_same_calculation_have_one_signature(world):
-    """Names, units, phrasings and distractors do not enter it, so other wordings of a problem are in its split."""
+    """Names, units, phrasings and distractors do not enter it, so other wordings of a problem are
+    in its split.
+    """
     by_calculation = {}
     rng = random.Random(3)
     for problem in islice(filter(None, (worlds.WORLDS[world].draw(rng) for _ in iter(int, 1))), 20_000):
@@ -91,7 +94,8 @@ def test_a_misreading_is_found_where_it_parts_from_every_correct_solution(world)
         assert not answers.grade(text, problem.answer, worlds.WORLDS[world].style).correct
         verdict = language.check(text, correct, shapes)
         kinds[verdict.kind] += 1
-        # Exactness: the text up to the wrong character can be completed correctly, with that character it cannot.
+        # Exactness: the text up to the wrong character can be completed correctly, with that
+        # character it cannot.
         assert viable(text[: verdict.char], correct)
         assert not viable(through_word(text, verdict.char), correct)
     assert kinds["semantic"] > 0
@@ -99,12 +103,16 @@ def test_a_misreading_is_found_where_it_parts_from_every_correct_solution(world)
 
 
 def through_word(text, char):
-    """The text up to the end of the word (and one character more), or of the single other character, that starts at `char`."""
+    """The text up to the end of the word (and one character more), or of the single other
+    character, that starts at `char`.
+    """
     return text[:char] + re.match(r"[a-zA-Z]+.?|.", text[char:], re.DOTALL).group()
 
 
 def viable(prefix, segments):
-    """Whether a prefix begins some correct solution, by brute force over all wordings: an oracle for the checker."""
+    """Whether a prefix begins some correct solution, by brute force over all wordings: an oracle
+    for the checker.
+    """
     if not segments:
         return prefix == ""
     return any(
@@ -133,7 +141,9 @@ def viable(prefix, segments):
 def test_kinds_of_errors(text, char, kind):
     def step(a, op, b, c):
         body = [("running", a), ("operation", f" {op} "), ("operand", b), ("wording", " = "), ("result", c)]
-        return language.Step((*(language.Segment(r, (w,)) for r, w in body), language.Segment("wording", (" pens.", "."))))
+        return language.Step(
+            (*(language.Segment(r, (w,)) for r, w in body), language.Segment("wording", (" pens.", ".")))
+        )
 
     closing = (language.Segment("wording", ("The answer is ",)), language.Segment("answer", ("20.",)))
     solution = language.Solution((step("2", "+", "3", "5"), step("5", "*", "4", "20")), closing)
@@ -143,7 +153,9 @@ def test_kinds_of_errors(text, char, kind):
 
 def test_a_solution_cut_off_by_the_length_limit_is_degeneration():
     solution = language.Solution((), (language.Segment("answer", ("The answer is 5.",)),))
-    assert language.check("The ans", solution.segments(), frozenset(), ended=False) == language.Verdict(7, "degeneration")
+    assert language.check("The ans", solution.segments(), frozenset(), ended=False) == language.Verdict(
+        7, "degeneration"
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -165,7 +177,9 @@ def test_the_checker_agrees_with_brute_force_on_damaged_solutions(data):
         assert complete is None
     elif complete is not None:
         wrong = complete - 1
-        assert verdict.char == wrong or (damaged[verdict.char : wrong].isalpha() and not damaged[: verdict.char][-1:].isalpha())
+        assert verdict.char == wrong or (
+            damaged[verdict.char : wrong].isalpha() and not damaged[: verdict.char][-1:].isalpha()
+        )
     else:
         assert verdict.char == len(damaged)
 
@@ -178,7 +192,7 @@ def test_tokens_and_characters():
 
 
 def test_first_wrong_token_of_a_completion(pocket_tokenizer):
-    from critical_tokens import prompts
+    from critical_tokens.data import prompts
 
     problem = next(p for p in problems("pocket-gsm") if p.misreading)
     text = worlds.write(problem.misreading, random.Random(0), misread=True)

@@ -5,13 +5,13 @@ import json
 import pytest
 from branches import EOS
 
-from critical_tokens import prompts, shots
-from critical_tokens.engines.protocol import Request
-from critical_tokens.engines.stopping import Stop
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.prompts import Prompt, Shot
-from critical_tokens.records import ArtifactError
-from critical_tokens.sampling import GREEDY
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data import prompts, shots
+from critical_tokens.data.prompts import Prompt, Shot
+from critical_tokens.decoding.distributions import GREEDY
+from critical_tokens.decoding.protocol import Request
+from critical_tokens.decoding.stopping import Stop
+from critical_tokens.engines.transformers_engine import TransformersEngine
 
 
 def test_a_prompt_is_its_shots_and_the_question():
@@ -19,7 +19,9 @@ def test_a_prompt_is_its_shots_and_the_question():
     assert Prompt("gsm8k", blank="prompt").text(" Why? ") == "Question: Why?\nAnswer: "
     assert Prompt("math", "startup").text("Why?") == "Problem:\nWhy?\n\nSolution:\n"
     few = Prompt("math", shots=(Shot("One?", "1."), Shot("Two?", "2.")))
-    assert few.text("Three?") == ("Problem: One?\nSolution: 1.\n\nProblem: Two?\nSolution: 2.\n\nProblem: Three?\nSolution:")
+    assert few.text("Three?") == (
+        "Problem: One?\nSolution: 1.\n\nProblem: Two?\nSolution: 2.\n\nProblem: Three?\nSolution:"
+    )
     mixed = Prompt("math", "startup", few.shots[:1])
     assert mixed.text("Three?") == "Problem: One?\nSolution: 1.\n\nProblem:\nThree?\n\nSolution:\n"
 
@@ -39,21 +41,27 @@ def test_ids_have_one_bos_and_shots_in_front(pocket_tokenizer):
     bos = pocket_tokenizer.bos_token_id
     assert (ids[0], ids.count(bos), zero.count(bos)) == (bos, 1, 1)
     assert ids[-len(zero) + 1 :] == zero[1:]
-    assert pocket_tokenizer.decode(ids[1:]).startswith("Question: Mia has 2 pens.\nAnswer: The answer is 2.\n\nQuestion: Tom")
+    assert pocket_tokenizer.decode(ids[1:]).startswith(
+        "Question: Mia has 2 pens.\nAnswer: The answer is 2.\n\nQuestion: Tom"
+    )
 
 
 @pytest.fixture(scope="module", params=["byte-level", "metaspace"])
 def word_tokenizer(request):
-    """Tokenizers that join a blank to the word behind it, as Llama 3's and Qwen's do, and as Llama 2's and Mistral's do."""
+    """Tokenizers that join a blank to the word behind it, as Llama 3's and Qwen's do, and as Llama
+    2's and Mistral's do.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE())
     if request.param == "byte-level":
-        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        made.pre_tokenizer, made.decoder = (pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
     else:
         made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    texts = ["Question: What is it?\nAnswer: There are 15 trees. The answer is 15.\n\nProblem: Why?\nSolution: Because. \n"]
+    texts = [
+        "Question: What is it?\nAnswer: There are 15 trees. The answer is 15.\n\nProblem: Why?\nSolution: Because. \n"
+    ]
     made.train_from_iterator(
         texts * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     )
@@ -63,7 +71,9 @@ def word_tokenizer(request):
 @pytest.mark.parametrize("template", prompts.TEMPLATES)
 @pytest.mark.parametrize("style", prompts.STYLES)
 def test_prompt_and_answer_have_the_tokens_of_the_whole(word_tokenizer, style, template):
-    """A model goes on from the tokens that it saw, and an answer from elsewhere has the tokens that it would write."""
+    """A model goes on from the tokens that it saw, and an answer from elsewhere has the tokens that
+    it would write.
+    """
     prompt, answer = Prompt(style, template, (Shot("Why?", "Because."),)), "There are 15 trees."
     (ids,), (own,) = (
         prompts.encode_prompts(word_tokenizer, ["What is it?"], prompt),
@@ -150,7 +160,9 @@ def test_a_stop_may_begin_in_the_prefix(pocket_tokenizer, stop):
 
 
 def test_the_engine_stops_and_says_so(pocket_tokenizer, tiny_model):
-    """A stop text that the model is bound to write: the answer is what came before, finished, and others stay as they are."""
+    """A stop text that the model is bound to write: the answer is what came before, finished, and
+    others stay as they are.
+    """
     engine = TransformersEngine(tiny_model, EOS)
     asked = [Request((5, 6, 7), 1, 0, 24), Request((9, 8), 1, 0, 24)]
     free = [found[0] for found in engine.generate(asked, GREEDY)]

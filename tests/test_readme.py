@@ -1,4 +1,6 @@
-"""What README.md and docs/ tell a reader to type works as it stands: every block of settings and every command of Snakemake."""
+"""What README.md and docs/ tell a reader to type works as it stands: every block of settings and
+every command of Snakemake.
+"""
 
 import json
 import re
@@ -13,10 +15,11 @@ import yaml
 from conftest import ROOT
 from test_workflow import copy_repository, run, snakemake
 
-from critical_tokens import datasets
+from critical_tokens.data import sources
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What the examples name, and a reader has: a folder with a model, problems, annotations, the authors' files.
+# What the examples name, and a reader has: a folder with a model, problems, annotations, the
+# authors' files.
 MODEL = "/models/mine"
 PROBLEMS = ["mine/train.jsonl", "mine/test.jsonl", "data/gsm8k/train.jsonl", "data/gsm8k/test.jsonl"]
 OTHERS = [
@@ -48,7 +51,9 @@ def commands_of(page):
     """Commands of Snakemake in blocks and in the text, as lists of arguments."""
     text = page.read_text()
     lines = [line for block in indented(text) for line in block.splitlines()]
-    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^ {4}.*$", "", text, flags=re.MULTILINE))]
+    spans = [
+        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^ {4}.*$", "", text, flags=re.MULTILINE))
+    ]
     told = [shlex.split(line, comments=True) for line in (*lines, *spans) if re.match(r"snakemake( |$)", line)]
     return [words[1:] for words in told]
 
@@ -67,7 +72,7 @@ def clone(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("\n")
     for name in PROBLEMS:
-        rows = datasets.generated("pocket-gsm", "test" if "test" in name else "train", 40, 0)
+        rows = sources.generated("pocket-gsm", "test" if "test" in name else "train", 40, 0)
         lines = [json.dumps({"question": row["question"], "answer": row["answer"]}) for row in rows]
         (folder / name).write_text("\n".join(lines))
     return folder
@@ -102,13 +107,17 @@ def test_every_block_of_settings_is_a_config(clone):
     files = [configfile(clone, f"example{number}.yaml", settings) for number, settings in enumerate(SETTINGS)]
     real = [file for file, settings in zip(files, SETTINGS, strict=True) if "datasets" in settings]
     assert len(real) >= 6
-    commands = [["--configfile", file] for file in files] + [["--configfile", "presets/own.yaml", file] for file in real]
+    commands = [["--configfile", file] for file in files] + [
+        ["--configfile", "presets/own.yaml", file] for file in real
+    ]
     for output in dry_runs_of(clone, commands):
         assert re.search(r"^total +\d+$", output, re.MULTILINE)
 
 
 def test_every_command_of_snakemake_is_understood(clone):
-    """The commands of a cluster without conda, as the pages say; mine.yaml is the example that the text speaks of."""
+    """The commands of a cluster without conda, as the pages say; mine.yaml is the example that the
+    text speaks of.
+    """
     assert len(COMMANDS) >= 20
     configfile(clone, "model.yaml", example("model_registry", "mine"))
     configfile(clone, "study.yaml", example("studies", "mine"))
@@ -179,7 +188,9 @@ def test_generating_the_docs_says_which_commands_are_still_to_be_run(clone):
 
 
 def test_a_model_and_a_dataset_of_ones_own_run_to_a_metric(clone):
-    """For real: a model in bfloat16 on a CPU, and a dataset with a column of answers, trained and evaluated."""
+    """For real: a model in bfloat16 on a CPU, and a dataset with a column of answers, trained and
+    evaluated.
+    """
     model, data = example("model_registry", "mine"), example("dataset_registry", "mine")
     small = {"trajectories": {"problems": 24, "samples": 8}, "evaluation": {"problems": 12}, "alignment": {"epochs": 1}}
     settings = {**model, **data, "figures": {"example": {"model": "mine", "dataset": "mine"}}, **small}

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from critical_tokens import datasets, records
-from critical_tokens.records import ArtifactError
+from critical_tokens.core import records
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.data import sources
 
 GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True, "released": True, "math_verify": None}
 
@@ -103,7 +104,7 @@ GOOD = json.dumps({"question": "How many?", "answer": "Two and two.\n#### 4"})
 def test_a_bad_row_is_named(tmp_path, line, complaint):
     path = jsonl(tmp_path, GOOD, line)
     with pytest.raises(ArtifactError, match=f"{path}, {complaint}"):
-        datasets.from_json_lines(path, "test", COLUMNS)
+        sources.from_json_lines(path, "test", COLUMNS)
 
 
 def test_a_truncated_gzip_is_named(tmp_path):
@@ -111,11 +112,11 @@ def test_a_truncated_gzip_is_named(tmp_path):
     path = tmp_path / "data.jsonl.gz"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match=f"{path}: cannot be read to its end"):
-        datasets.from_json_lines(path, "test", COLUMNS)
+        sources.from_json_lines(path, "test", COLUMNS)
 
 
 def test_rows_become_problems(tmp_path):
-    rows = datasets.from_json_lines(jsonl(tmp_path, GOOD, "", GOOD), "test", COLUMNS)
+    rows = sources.from_json_lines(jsonl(tmp_path, GOOD, "", GOOD), "test", COLUMNS)
     assert [r["problem_id"] for r in rows] == ["test-00000", "test-00002"]
     assert rows[0]["answer"] == "4"
     records.write_table(tmp_path / "problems.parquet", "problems", rows)
@@ -132,7 +133,7 @@ def test_rows_become_problems(tmp_path):
     ],
 )
 def test_the_real_datasets_load_whole(shared, name, n, columns):
-    rows = datasets.from_json_lines(shared(name), "test", columns, skip_unanswered="math/train" in name)
+    rows = sources.from_json_lines(shared(name), "test", columns, skip_unanswered="math/train" in name)
     assert len(rows) == n
     assert all(r["answer"] for r in rows)
     if "gsm8k" in name:

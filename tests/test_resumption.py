@@ -1,4 +1,6 @@
-"""A training that was stopped: it goes on where nothing has changed, and begins anew where anything has."""
+"""A training that was stopped: it goes on where nothing has changed, and begins anew where anything
+has.
+"""
 
 import copy
 import dataclasses
@@ -7,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from critical_tokens import adapters, alignment, resumption, training, versions
+from critical_tokens.core import versions
+from critical_tokens.training import adapters, alignment, resumption
+from critical_tokens.training.settings import TrainingSettings
 
 LORA = alignment.Lora(4, 8, 0.1, "all-linear")
-SETTINGS = training.Settings(5e-3, 6, 2, warmup_share=0.0, checkpoint_updates=3, seed=1)
+SETTINGS = TrainingSettings(5e-3, 6, 2, warmup_share=0.0, checkpoint_updates=3, seed=1)
 METHOD = alignment.Method("cdpo", 0.5)
 NAMES = ["adapter_config.json", "adapter_model.safetensors"]
 
@@ -19,7 +23,11 @@ def pairs(last=43):
     """Four pairs; the last token but one of each rejected answer can be chosen."""
     return [
         alignment.pair_example(
-            [5, 6, 7 + i], [20 + i, 21, 2], [40 + i, 41, 42, last, 2], ([-5.0] * 3, [-5.0] * 5), [0.1, 0.9, 0.5, 0.7, 1.0]
+            [5, 6, 7 + i],
+            [20 + i, 21, 2],
+            [40 + i, 41, 42, last, 2],
+            ([-5.0] * 3, [-5.0] * 5),
+            [0.1, 0.9, 0.5, 0.7, 1.0],
         )
         for i in range(4)
     ]
@@ -137,7 +145,9 @@ def test_another_model_or_other_code_begins_anew(tiny_model, tmp_path, monkeypat
 
 @pytest.mark.parametrize("state", [None, "[]", "{}", '{"digest": "x", "rows": []}', "{"])
 def test_a_checkpoint_that_is_not_complete_is_thrown_away(tiny_model, tmp_path, monkeypatch, state):
-    """What lies beside it is written last: a training that was killed while it wrote a checkpoint has none."""
+    """What lies beside it is written last: a training that was killed while it wrote a checkpoint
+    has none.
+    """
     expected = train(tmp_path / "fresh", tiny_model)[1]
     stop(monkeypatch, tmp_path / "stopped", tiny_model)
     file = tmp_path / "stopped" / "checkpoints" / "checkpoint-6" / resumption._STATE

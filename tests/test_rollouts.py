@@ -6,30 +6,35 @@ import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
-from critical_tokens import critical, prompts
-from critical_tokens.branching import BranchingError, Budget, Trajectory, keep_token, replace_token
+from critical_tokens.data import prompts
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines.opening import EngineSettings
-from critical_tokens.engines.protocol import Request
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.rollouts import coupled, independent, score, stratified
-from critical_tokens.sampling import GREEDY, Distribution
+from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.rollouts import critical
+from critical_tokens.rollouts.branching import BranchingError, GenerationSettings, Trajectory, keep_token, replace_token
+from critical_tokens.rollouts.scores import coupled, independent, score, stratified
 
 
 @torch.inference_mode()
 def exact_success(model, prompt, answer, max_new_tokens):
-    """The probability that a rollout ends in a correct answer, by walking the whole tree of continuations."""
+    """The probability that a rollout ends in a correct answer, by walking the whole tree of
+    continuations.
+    """
     if len(answer) == max_new_tokens:
         return float(correct(answer))
     probabilities = DRAWS.probabilities(model(input_ids=torch.tensor([[*prompt, *answer]])).logits[:, -1])[0]
     total = 0.0
     for token in probabilities.nonzero().squeeze(-1).tolist():
-        ending = float(correct(answer)) if token == EOS else exact_success(model, prompt, (*answer, token), max_new_tokens)
+        ending = (
+            float(correct(answer)) if token == EOS else exact_success(model, prompt, (*answer, token), max_new_tokens)
+        )
         total += float(probabilities[token]) * ending
     return total
 
 
 def scores_of(model, chosen, planner, length):
-    return score(TransformersEngine(model, EOS), chosen, planner, Budget(DRAWS, length, EOS))
+    return score(TransformersEngine(model, EOS), chosen, planner, GenerationSettings(DRAWS, length, EOS))
 
 
 @pytest.mark.parametrize("procedure", [independent, coupled, stratified])
@@ -65,11 +70,13 @@ def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_
 def test_stratified_scores_are_better_than_as_many_coupled_samples(tiny_model):
     """By their squared error over several answers, where some tokens are much likelier than others."""
     sharp = Distribution(0.2, 1.0)
-    budget, engine, seeds = Budget(sharp, 5, EOS), TransformersEngine(tiny_model, EOS), 300
+    generation, engine, seeds = (GenerationSettings(sharp, 5, EOS), TransformersEngine(tiny_model, EOS), 300)
     chosen = [replace(t, seed=seed) for t in trajectories(tiny_model, n=4, distribution=sharp) for seed in range(seeds)]
 
     def scored(planner):
-        scores = torch.tensor([of_it[0].score for of_it in score(engine, chosen, planner, budget)], dtype=torch.float64)
+        scores = torch.tensor(
+            [of_it[0].score for of_it in score(engine, chosen, planner, generation)], dtype=torch.float64
+        )
         return scores.view(4, seeds)
 
     exact = scored(coupled(64)).mean(1, keepdim=True)
@@ -88,9 +95,9 @@ def test_an_answer_at_the_length_limit_counts_as_it_stands(tiny_model, planner):
 @pytest.mark.parametrize("planner", [independent(5), coupled(5), stratified(5)])
 def test_scoring_is_reproducible(tiny_model, planner):
     chosen = trajectories(tiny_model)
-    budget = Budget(DRAWS, 8, EOS)
-    first = score(TransformersEngine(tiny_model, EOS, 500), chosen, planner, budget)
-    assert score(TransformersEngine(tiny_model, EOS, 50_000), chosen, planner, budget) == first
+    generation = GenerationSettings(DRAWS, 8, EOS)
+    first = score(TransformersEngine(tiny_model, EOS, 500), chosen, planner, generation)
+    assert score(TransformersEngine(tiny_model, EOS, 50_000), chosen, planner, generation) == first
 
 
 def test_coupled_samples_number_n_at_every_prefix(tiny_model):
@@ -103,13 +110,13 @@ def test_coupled_samples_number_n_at_every_prefix(tiny_model):
 
 def test_different_places_draw_from_different_streams():
     engine = RecordingEngine()
-    budget = Budget(DRAWS, 40, EOS)
+    generation = GenerationSettings(DRAWS, 40, EOS)
     seeds = [2**31 - 1 - i for i in range(50)]
     chosen = [Trajectory("t", (5,), (30, 31, 40, 30, 31, 30) * 3, correct, seed) for seed in seeds]
-    score(engine, chosen, independent(1), budget)
-    score(engine, chosen, coupled(3), budget)
-    keep_token(engine, chosen, [3] * 50, 1, budget)
-    replace_token(engine, chosen, [3] * 50, 2, budget, DRAWS)
+    score(engine, chosen, independent(1), generation)
+    score(engine, chosen, coupled(3), generation)
+    keep_token(engine, chosen, [3] * 50, 1, generation)
+    replace_token(engine, chosen, [3] * 50, 2, generation, DRAWS)
     seeds = [r.seed for r in engine.asked]
     assert len(set(seeds)) == len(seeds) > 1000
     assert max(seeds) < 2**63
@@ -127,16 +134,16 @@ def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_
 
     sampled = trajectories(tiny_model, n=12, length=20)
     chosen = [Trajectory(t.name, t.prompt, t.answer, grader(t.answer), t.seed) for t in sampled]
-    budget = Budget(DRAWS, 24, EOS)
+    generation = GenerationSettings(DRAWS, 24, EOS)
     engine = TransformersEngine(tiny_model, EOS)
-    whole = score(engine, chosen, planner, budget)
+    whole = score(engine, chosen, planner, generation)
     spent = engine.tokens_generated
     told = []
 
     def settled(scores):
         return critical.settled(scores, 0.3, zero)
 
-    partial = score(engine, chosen, planner, budget, lambda done, total: told.append((done, total)), settled)
+    partial = score(engine, chosen, planner, generation, lambda done, total: told.append((done, total)), settled)
     assert engine.tokens_generated - spent < spent
     stopped = 0
     for full, last in zip(whole, partial, strict=True):
@@ -171,42 +178,49 @@ def test_a_token_from_other_settings_is_named(tiny_model, planner):
         with pytest.raises(
             BranchingError, match=r"trajectory p7/2, position 0: token \d+ is outside the sampling distribution"
         ):
-            score(TransformersEngine(tiny_model, EOS), [foreign], planner, Budget(distribution, 8, EOS))
-    assert score(TransformersEngine(tiny_model, EOS), [foreign], planner, Budget(Distribution(), 8, EOS))
+            score(TransformersEngine(tiny_model, EOS), [foreign], planner, GenerationSettings(distribution, 8, EOS))
+    assert score(TransformersEngine(tiny_model, EOS), [foreign], planner, GenerationSettings(Distribution(), 8, EOS))
 
 
 @pytest.mark.parametrize("planner", [independent(4), coupled(4), stratified(4)])
 def test_a_trajectory_that_cannot_be_scored_is_named(tiny_model, planner):
     engine = TransformersEngine(tiny_model, EOS)
     with pytest.raises(BranchingError, match="trajectory p7/2: the answer has no tokens"):
-        score(engine, [Trajectory("p7/2", (5,), (), correct, 0)], planner, Budget(DRAWS, 8, EOS))
+        score(engine, [Trajectory("p7/2", (5,), (), correct, 0)], planner, GenerationSettings(DRAWS, 8, EOS))
     with pytest.raises(BranchingError, match=r"trajectory p7/2, position \d+: .* context of 128"):
-        score(engine, [Trajectory("p7/2", (5,) * 100, (6,) * 60, correct, 0)], planner, Budget(Distribution(), 80, EOS))
+        score(
+            engine,
+            [Trajectory("p7/2", (5,) * 100, (6,) * 60, correct, 0)],
+            planner,
+            GenerationSettings(Distribution(), 80, EOS),
+        )
 
 
 # --- the pocket world
 
 
 def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, pocket_tokenizer):
-    """On many positions of real trajectories of the pocket world: standardised differences have mean 0 and spread 1.
+    """On many positions of real trajectories of the pocket world: standardised differences have
+    mean 0 and spread 1.
 
-    Level: the mean of m standardised differences, of which those of one trajectory are correlated, within 4 standard errors
-    of the trajectory means; their root mean square below 1.25.
+    Level: the mean of m standardised differences, of which those of one trajectory are correlated,
+    within 4 standard errors of the trajectory means; their root mean square below 1.25.
     """
-    from critical_tokens import datasets, sampler
+    from critical_tokens.data import sources
+    from critical_tokens.rollouts import sampler
 
     source = sampler.Sampler(pocket_source, [], prompts.Prompt("gsm8k"), EngineSettings(60_000))
-    problems = datasets.generated("pocket-gsm", "train", 8, 0)
-    budget, n = Budget(DRAWS, 96, source.tokenizer.eos_token_id), 32
+    problems = sources.generated("pocket-gsm", "train", 8, 0)
+    generation, n = GenerationSettings(DRAWS, 96, source.tokenizer.eos_token_id), 32
     chosen = []
     for problem, ids in zip(problems, source.prompt_ids(problems), strict=True):
         completion = source.engine.generate([Request(tuple(ids), 1, 5, 96)], DRAWS)[0][0]
         grader = source.grader(problem["answer"])
         chosen.append(Trajectory(problem["problem_id"], tuple(ids), completion.token_ids, grader, len(chosen)))
     spent = source.engine.tokens_generated
-    shared = score(source.engine, chosen, coupled(n), budget)
+    shared = score(source.engine, chosen, coupled(n), generation)
     few = source.engine.tokens_generated - spent
-    fresh = score(source.engine, chosen, independent(n), budget)
+    fresh = score(source.engine, chosen, independent(n), generation)
     many = source.engine.tokens_generated - spent - few
     assert many > 4 * few
     means, squares = [], []

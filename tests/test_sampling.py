@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from critical_tokens import sampling
-from critical_tokens.sampling import GREEDY, Distribution, stream_keys, uniforms
+from critical_tokens.decoding import distributions, systematic
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.random_streams import stream_keys, uniforms
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.5, 0.95), (2.0, 0.3), (1.0, 0.999999)])
@@ -27,7 +28,7 @@ def test_items_are_taken_as_often_as_expected_on_average():
     expected = torch.tensor([2.5, 0.3, 0.0, 0.9, 1.0, 0.05, 0.6], dtype=torch.float64)
     n = 20_000
     offsets = (torch.arange(n) + 0.5) / n
-    taken = sampling.allot(expected.expand(n, -1), offsets)
+    taken = systematic.systematic_sample(expected.expand(n, -1), offsets)
     torch.testing.assert_close(taken.mean(0), expected, atol=2e-4, rtol=0)
     assert (taken[:, [0, 2, 4]] == expected[[0, 2, 4]]).all()
     lots = taken[:, [1, 3, 5, 6]]
@@ -46,13 +47,15 @@ def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
 def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
     logits = torch.zeros(1, 5000)
     drawn = Distribution(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000), torch.arange(2000))
-    assert len(drawn.unique()) > 10 * sampling._NUCLEUS_CANDIDATES
+    assert len(drawn.unique()) > 10 * distributions._NUCLEUS_CANDIDATES
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("scale", [2.0, 5.0])
 def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
-    """Logits of half precision are often equal, at the edge of the nucleus and at the last of its candidates, too."""
+    """Logits of half precision are often equal, at the edge of the nucleus and at the last of its
+    candidates, too.
+    """
     distribution = Distribution(1.0, top_p)
     logits = (torch.randn(40, 3000, generator=torch.Generator().manual_seed(3)) * scale).bfloat16()
     probabilities = distribution.probabilities(logits)

@@ -1,4 +1,6 @@
-"""The paper's scale, as far as it shows without its models: what is planned, asked for, refused, and cut into shards."""
+"""The paper's scale, as far as it shows without its models: what is planned, asked for, refused,
+and cut into shards.
+"""
 
 import json
 import re
@@ -9,8 +11,8 @@ import yaml
 from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
-from critical_tokens import sizing
 from critical_tokens.grading import limits
+from critical_tokens.workflow import sizing
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
@@ -53,7 +55,9 @@ def test_jobs_ask_for_what_their_model_needs(clone):
     text = snakemake("-n", *SLURM, "--", *targets, cwd=clone).stdout
 
     def resources(rule, model):
-        block = next(b for b in re.split(r"\n(?=\[)", text) if re.search(rf"^rule {rule}:", b, re.M) and f"model={model}" in b)
+        block = next(
+            b for b in re.split(r"\n(?=\[)", text) if re.search(rf"^rule {rule}:", b, re.M) and f"model={model}" in b
+        )
         asked = re.findall(r"(gpu|runtime|mem_mb|slurm_partition|cpus_per_task)=(\w+)", block)
         return {name: int(value) if value.isdigit() else value for name, value in asked}
 
@@ -97,7 +101,9 @@ def test_a_model_too_large_for_the_gpus_is_refused(clone):
 def test_a_batch_that_processes_cannot_share_is_refused(clone, tmp_path):
     own = config_with(tmp_path, model_registry={"pocket-s": {"processes": 3}})
     result = snakemake("-n", *own, cwd=clone, check=False)
-    assert "contrast: batch_size is 16, must be a multiple of the 3 processes of pocket-s" in result.stdout + result.stderr
+    assert (
+        "contrast: batch_size is 16, must be a multiple of the 3 processes of pocket-s" in result.stdout + result.stderr
+    )
 
 
 def test_a_local_model_is_as_large_as_its_weights():
@@ -116,10 +122,14 @@ def test_the_plan_is_printed_and_written(clone, tmp_path):
     result = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)
     table = pd.read_csv(clone / "results" / "plan.csv")
     assert set(table["model"]) == set(PAPER["models"])
-    sample = table[(table["rule"] == "sample") & (table["model"] == "llama3-8b") & (table["dataset"] == "gsm8k")].iloc[0]
+    sample = table[(table["rule"] == "sample") & (table["model"] == "llama3-8b") & (table["dataset"] == "gsm8k")].iloc[
+        0
+    ]
     assert sample["jobs"] == 64
     assert sample["generated_tokens"] == round(7473 * 64 * 0.4 * 256)
-    hours = 2 * sizing.FORWARD / 2 * 8030261248 * sample["generated_tokens"] / (sizing.PEAK * sizing.DECODING_SHARE) / 3600
+    hours = (
+        2 * sizing.FORWARD / 2 * 8030261248 * sample["generated_tokens"] / (sizing.PEAK * sizing.DECODING_SHARE) / 3600
+    )
     assert hours < sample["gpu_hours"] < 2 * hours + 64
     assert table.loc[table["rule"] == "align cdpo", "trained_tokens"].min() > 1e6
     text = result.stdout + result.stderr
@@ -148,11 +158,13 @@ def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
 def test_a_bad_shard_is_refused():
     import argparse
 
-    from critical_tokens import arguments
+    from critical_tokens.workflow import sampling_arguments
 
     parser = argparse.ArgumentParser()
-    arguments.add_shard(parser)
-    parts = [arguments.shard_of(parser.parse_args(["--shard", f"{k}-of-4"]), list(range(10))) for k in range(1, 5)]
+    sampling_arguments.add_shard(parser)
+    parts = [
+        sampling_arguments.shard_of(parser.parse_args(["--shard", f"{k}-of-4"]), list(range(10))) for k in range(1, 5)
+    ]
     assert [item for part in parts for item in part] == list(range(10))
     for text in ("5-of-4", "0-of-4", "x", "1-of-", "-1-of-4"):
         with pytest.raises(SystemExit):

@@ -1,4 +1,6 @@
-"""The smoke preset on a real Slurm cluster, undisturbed and hurt in a dozen ways: the same table comes out."""
+"""The smoke preset on a real Slurm cluster, undisturbed and hurt in a dozen ways: the same table
+comes out.
+"""
 
 import json
 import os
@@ -34,7 +36,9 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    """What profiles/slurm says, but with this cluster's partition, the smoke preset, shards to lose, and no conda."""
+    """What profiles/slurm says, but with this cluster's partition, the smoke preset, shards to
+    lose, and no conda.
+    """
     folder = tmp_path_factory.mktemp("profile") / "cluster"
     folder.mkdir()
     settings = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
@@ -89,7 +93,9 @@ def driver(cluster, profile, cwd):
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster, profile, tmp_path_factory):
-    """The table of a run through Slurm that nothing happened to, with how long it took, and the jobs that Slurm ran for it."""
+    """The table of a run through Slurm that nothing happened to, with how long it took, and the
+    jobs that Slurm ran for it.
+    """
     target = tmp_path_factory.mktemp("undisturbed") / "repository"
     copy_repository(target)
     jobs = planned("--profile", str(profile), "--", TABLE, cwd=target)
@@ -101,7 +107,9 @@ def undisturbed(cluster, profile, tmp_path_factory):
 
 
 def test_every_job_went_through_slurm(cluster, undisturbed):
-    """One job of Slurm for each job of the workflow that is not the driver's own, each with its rule's name, all completed."""
+    """One job of Slurm for each job of the workflow that is not the driver's own, each with its
+    rule's name, all completed.
+    """
     target, jobs, seconds = undisturbed
     ran = [job for job in cluster.jobs() if job.rule.startswith("rule_")]
     by_rule = {}
@@ -116,13 +124,17 @@ def test_every_job_went_through_slurm(cluster, undisturbed):
     table = pd.read_csv(target / TABLE)
     assert table["method"].tolist() == METHODS
     costs = [pd.read_csv(p, sep="\t")["s"].iloc[-1] for p in (target / "benchmarks" / "smoke").rglob("*.tsv")]
-    spans = [pd.Timestamp(end) - pd.Timestamp(start) for start, end in re.findall(r"StartTime=(\S+) EndTime=(\S+)", completed)]
+    spans = [
+        pd.Timestamp(end) - pd.Timestamp(start)
+        for start, end in re.findall(r"StartTime=(\S+) EndTime=(\S+)", completed)
+    ]
     overhead = (sum(span.total_seconds() for span in spans) - sum(costs)) / len(ran)
     report(jobs=len(ran), seconds=round(seconds), own_seconds=round(sum(costs)), overhead_per_job=round(overhead, 1))
 
 
 def test_the_cluster_changes_no_number(undisturbed, profile, repository):
-    """The same selection on this machine, without shards and without Slurm: the same answers, so the same baseline.
+    """The same selection on this machine, without shards and without Slurm: the same answers, so
+    the same baseline.
 
     Trained rows may differ in the last digits, as two processes add up in another order.
     """
@@ -135,13 +147,16 @@ def test_the_cluster_changes_no_number(undisturbed, profile, repository):
     assert (here["accuracy"] - there["accuracy"]).abs().max() <= 5
     for name in ("trajectories", "grades", "pairs"):
         one, several = (
-            pd.read_parquet(folder / f"results/smoke/pocket-s/pocket-gsm/{name}.parquet") for folder in (repository, target)
+            pd.read_parquet(folder / f"results/smoke/pocket-s/pocket-gsm/{name}.parquet")
+            for folder in (repository, target)
         )
         pd.testing.assert_frame_equal(one, several)
 
 
 class Faults(threading.Thread):
-    """Hurts a run, one fault at a time, each as soon as there is a job of the rule that it waits for."""
+    """Hurts a run, one fault at a time, each as soon as there is a job of the rule that it waits
+    for.
+    """
 
     def __init__(self, cluster, plan):
         super().__init__(daemon=True)
@@ -208,7 +223,9 @@ FAULTS = [
 
 
 def test_nothing_is_lost_to_faults(cluster, profile, undisturbed, repository):
-    """Jobs killed, cancelled, hanging past their limit, a node down, the driver killed: the same command, the same table."""
+    """Jobs killed, cancelled, hanging past their limit, a node down, the driver killed: the same
+    command, the same table.
+    """
     faults = Faults(cluster, FAULTS)
     runs = 0
     while True:
@@ -221,7 +238,8 @@ def test_nothing_is_lost_to_faults(cluster, profile, undisturbed, repository):
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, output[-8000:]
-        # As docs/cluster.md says: no job of the dead driver may write on, then the lock is taken away.
+        # As docs/cluster.md says: no job of the dead driver may write on, then the lock is taken
+        # away.
         run_id = re.search(r"SLURM run ID: (\S+)", output)[1]
         cluster.call("scancel", "--name", run_id)
         cluster._until(lambda: not cluster.jobs("pending,running,completing"), "the dead driver's jobs are gone")
@@ -263,7 +281,9 @@ def test_a_missing_partition_is_named(cluster, profile, repository, tmp_path):
 
 
 def test_a_gpu_type_that_does_not_exist_is_named(cluster, profile, repository, tmp_path):
-    output = refused(cluster, profile, repository, tmp_path, **{"set-resources": ["sample:gpu=1", "sample:gpu_model=h9000"]})
+    output = refused(
+        cluster, profile, repository, tmp_path, **{"set-resources": ["sample:gpu=1", "sample:gpu_model=h9000"]}
+    )
     assert "h9000" in output
     assert "Invalid generic resource" in output or "Requested node configuration is not available" in output
 
@@ -271,7 +291,9 @@ def test_a_gpu_type_that_does_not_exist_is_named(cluster, profile, repository, t
 def test_two_drivers_in_one_folder_do_not_meet(cluster, profile, repository):
     with driver(cluster, profile, repository) as first:
         deadline = time.monotonic() + 60
-        while not (repository / ".snakemake" / "locks").is_dir() or not any((repository / ".snakemake" / "locks").iterdir()):
+        while not (repository / ".snakemake" / "locks").is_dir() or not any(
+            (repository / ".snakemake" / "locks").iterdir()
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         with driver(cluster, profile, repository) as second:

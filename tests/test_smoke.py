@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from test_workflow import config_with, copy_repository, planned, run, snakemake
 
-from critical_tokens.records import read_table
+from critical_tokens.core.records import read_table
 
 pytestmark = pytest.mark.workflow
 
@@ -63,7 +63,9 @@ def test_cost_lists_every_rule_that_ran(built):
 def test_planted_truth_critical_tokens_lie_at_or_before_the_first_wrong_token(built):
     meta = json.loads((built / CELL / "critical.meta.json").read_text())
     share = meta["at_or_before_first_wrong"] / meta["with_known_first_wrong"]
-    print(f"critical token at or before the first wrong token in {share:.0%} of {meta['with_known_first_wrong']} trajectories")
+    print(
+        f"critical token at or before the first wrong token in {share:.0%} of {meta['with_known_first_wrong']} trajectories"
+    )
     assert meta["found"] >= 8
     assert share > 0.5
 
@@ -87,7 +89,7 @@ def test_a_second_run_has_nothing_to_do(built):
 
 
 def test_a_cosmetic_edit_reruns_nothing(built):
-    path = built / "scripts" / "critical_tokens" / "sampling.py"
+    path = built / "scripts" / "critical_tokens" / "decoding" / "distributions.py"
     path.write_text("# A remark.\n" + path.read_text())
     program = built / "scripts" / "sample.py"
     program.write_text(program.read_text().replace('"""Sample trajectories', '"""Draw trajectories'))
@@ -95,7 +97,7 @@ def test_a_cosmetic_edit_reruns_nothing(built):
 
 
 def test_a_real_edit_reruns_the_stages_that_import_it(built):
-    path = built / "scripts" / "critical_tokens" / "objectives.py"
+    path = built / "scripts" / "critical_tokens" / "objectives" / "losses.py"
     original = path.read_text()
     path.write_text(original + "\nCHANGED = True\n")
     try:
@@ -104,7 +106,9 @@ def test_a_real_edit_reruns_the_stages_that_import_it(built):
         path.write_text(original)
     assert jobs["align"] == 7
     assert jobs["train_contrast"] == 2
-    assert not {"sample", "grade", "select_answers", "score_rollouts", "replace_critical", "prepare_dataset"} & set(jobs)
+    assert not {"sample", "grade", "select_answers", "score_rollouts", "replace_critical", "prepare_dataset"} & set(
+        jobs
+    )
 
 
 def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
@@ -153,18 +157,24 @@ def test_a_run_taken_along_has_nothing_to_do_in_a_fresh_clone(built, tmp_path):
 
 
 def end_jobs(driver):
-    """With the commands of docs/cluster.md: find the jobs of a driver that is dead, and end them and nothing else."""
+    """With the commands of docs/cluster.md: find the jobs of a driver that is dead, and end them
+    and nothing else.
+    """
     listing, ending = commands_told("docs/cluster.md", "ps -u", "kill -- -GROUP")
     listed = run("bash", "-c", f"USER=$(id -un); {listing}").stdout
     assert driver in {int(line.split()[0]) for line in listed.splitlines()}, "no job lives on"
     run("bash", "-c", ending.replace("GROUP", str(driver)))
     time.sleep(0.5)
-    states = subprocess.run(["ps", "-o", "stat=", "-g", str(driver)], capture_output=True, text=True, check=False).stdout
+    states = subprocess.run(
+        ["ps", "-o", "stat=", "-g", str(driver)], capture_output=True, text=True, check=False
+    ).stdout
     assert {state[0] for state in states.split()} <= {"Z"}, "a job is still there"
 
 
 def test_a_killed_run_continues_to_the_same_table(built, tmp_path):
-    """SIGKILL to the driver and its jobs while sampling, and to the driver alone while training, when its jobs live on."""
+    """SIGKILL to the driver and its jobs while sampling, and to the driver alone while training,
+    when its jobs live on.
+    """
     target = tmp_path / "repository"
     copy_repository(target)
     metrics = f"{CELL}/sft/seed1/metrics.json"
@@ -188,7 +198,9 @@ def test_a_killed_run_continues_to_the_same_table(built, tmp_path):
 
 
 def test_other_rollouts_find_critical_tokens_too(built, tmp_path):
-    """Stratified scores, and scores only as far as the critical token needs, from the cell's own pairs."""
+    """Stratified scores, and scores only as far as the critical token needs, from the cell's own
+    pairs.
+    """
     counts = {r["problem_id"]: r["position"] for r in read_table(built / CELL / "critical.parquet", "critical")}
     positions = {}
     for name, settings in {"stratified": {"method": "stratified"}, "critical": {"extent": "critical"}}.items():
@@ -232,7 +244,9 @@ def test_the_real_gsm8k_runs_to_the_end(built, shared, tmp_path):
     targets = [f"{cell}/baseline/seed1/metrics.json", f"{cell}/grades.parquet"]
     snakemake("--configfile", "presets/smoke.yaml", own, "--", *targets, cwd=built)
     metrics = json.loads((built / cell / "baseline" / "seed1" / "metrics.json").read_text())
-    print(f"real GSM8K, first 40 test problems: {metrics['correct']} correct, {metrics['unanswered']} without an answer")
+    print(
+        f"real GSM8K, first 40 test problems: {metrics['correct']} correct, {metrics['unanswered']} without an answer"
+    )
     assert metrics["n"] == 40
     assert 0 <= metrics["accuracy"] < 0.5
 
@@ -277,7 +291,9 @@ def test_a_cell_goes_on_from_a_package(built, tmp_path):
     run(sys.executable, "scripts/unpack.py", str(built / package), "--results", "results/smoke", cwd=target)
     jobs = planned(*SMOKE, "--", f"{CELL}/table1.csv", cwd=target)
     assert jobs == {"table1_cell": 1}
-    own = config_with(tmp_path, methods=["cdpo", "more"], method_registry={"more": {"objective": "dpo", "start": "base"}})[1]
+    own = config_with(
+        tmp_path, methods=["cdpo", "more"], method_registry={"more": {"objective": "dpo", "start": "base"}}
+    )[1]
     command = ["--configfile", "presets/smoke.yaml", own, "--", f"{CELL}/table1.csv"]
     assert planned(*command, cwd=target) == {"align": 1, "evaluate_method": 1, "table1_cell": 1}
     snakemake(*command, cwd=target)

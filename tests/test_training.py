@@ -7,21 +7,25 @@ import math
 import pytest
 import torch
 
-from critical_tokens import adapters, alignment, objectives, training
-from critical_tokens.records import ArtifactError
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.objectives import losses
+from critical_tokens.training import adapters, alignment, trainer
+from critical_tokens.training.settings import TrainingSettings
 
 LORA = alignment.Lora(4, 8, 0.0, "all-linear")
-SETTINGS = training.Settings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=1)
+SETTINGS = TrainingSettings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=1)
 
 
 def pair_examples(model, weights=None):
     """Four pairs with their reference log-probabilities."""
-    from critical_tokens import scoring
+    from critical_tokens.objectives import log_probabilities
 
     prompts = [[5, 6, 7 + i] for i in range(4)]
-    chosen, rejected = [[20 + i, 21, 2] for i in range(4)], [[40 + i, 41, 42, 43, 2] for i in range(4)]
+    chosen, rejected = ([[20 + i, 21, 2] for i in range(4)], [[40 + i, 41, 42, 43, 2] for i in range(4)])
     logps = [
-        scoring.answer_logps(model, [scoring.Answered(p, a) for p, a in zip(prompts, answers, strict=True)], 1000)
+        log_probabilities.answer_logps(
+            model, [log_probabilities.PromptCompletion(p, a) for p, a in zip(prompts, answers, strict=True)], 1000
+        )
         for answers in (chosen, rejected)
     ]
     return [
@@ -48,9 +52,12 @@ def test_every_objective_learns_and_starts_where_it_should(tiny_model, tmp_path,
     if objective in ("dpo", "tdpo", "cdpo", "cdpo_released"):
         assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     if objective != "nll":
-        assert history[-1]["preferred"] == 1.0
+        assert history[-1]["accuracy"] == 1.0
         assert history[-1]["rejected_logps"] < history[0]["rejected_logps"]
-    assert sorted(p.name for p in (tmp_path / objective).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / objective).iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
 def test_every_adapter_weight_moves_and_no_base_weight_does(tiny_model, tmp_path):
@@ -58,7 +65,7 @@ def test_every_adapter_weight_moves_and_no_base_weight_does(tiny_model, tmp_path
     model = copy.deepcopy(tiny_model)
     adapted = alignment.add_adapter(model, LORA, 1)
     start = {name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad}
-    training.fit(adapted, answer_examples(), training.collate_weighted, training.nll_objective, SETTINGS, "test")
+    trainer.fit(adapted, answer_examples(), trainer.collate_weighted, trainer.nll_objective, SETTINGS, "test")
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             assert not torch.equal(parameter, start[name]), name
@@ -93,16 +100,16 @@ def test_weights_of_zero_leave_the_rejected_answer_to_its_own(tiny_model, tmp_pa
     model = copy.deepcopy(tiny_model)
     loss, _ = alignment.objective_of(alignment.Method("cdpo"))[0](model, batch)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-    logps = objectives.token_logps(logits, batch["input_ids"][:, 1:])
-    ratio = objectives.log_ratio(logps, batch["reference"], batch["answer_mask"])
-    expected = objectives.dpo(ratio[:4], torch.zeros(4), 1.0).mean()
+    logps = losses.token_logps(logits, batch["input_ids"][:, 1:])
+    ratio = losses.log_ratio(logps, batch["reference"], batch["answer_mask"])
+    expected = losses.dpo(ratio[:4], torch.zeros(4), 1.0).mean()
     torch.testing.assert_close(loss, expected)
 
 
 def test_a_run_is_reproducible_and_the_seed_matters(tiny_model, tmp_path):
     losses = [[r["loss"] for r in run(tiny_model, alignment.Method("dpo"), tmp_path / str(i))[1]] for i in range(2)]
     assert losses[0] == losses[1]
-    other = training.Settings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=2)
+    other = TrainingSettings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=2)
     _, history = run(tiny_model, alignment.Method("dpo"), tmp_path / "other", settings=other)
     assert [r["loss"] for r in history] != losses[0]
 
@@ -111,24 +118,30 @@ def test_accumulation_gives_the_loss_of_the_larger_batch(tiny_model):
     """Answers of equal length: two batches of one accumulated are one batch of two."""
     last = []
     for batch_size, accumulation in ((2, 1), (1, 2)):
-        settings = training.Settings(learning_rate=1e-2, epochs=4, batch_size=batch_size, accumulation=accumulation, seed=3)
+        settings = TrainingSettings(
+            learning_rate=1e-2, epochs=4, batch_size=batch_size, accumulation=accumulation, seed=3
+        )
         adapted = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
-        training.fit(adapted, answer_examples(), training.collate_weighted, training.nll_objective, settings, "test")
+        trainer.fit(adapted, answer_examples(), trainer.collate_weighted, trainer.nll_objective, settings, "test")
         ids = torch.tensor([[5, 6, 7, 20, 21]])
         last.append(adapted(input_ids=ids).logits.detach())
     torch.testing.assert_close(*last, atol=2e-4, rtol=1e-3)
 
 
 def test_a_diverging_training_stops_and_leaves_nothing(tiny_model, tmp_path):
-    settings = training.Settings(learning_rate=1e30, epochs=3, batch_size=2, warmup_share=0.0, max_grad_norm=0.0)
-    with pytest.raises(training.TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ \(learning_rate=1e\+30, epochs=3"):
+    settings = TrainingSettings(learning_rate=1e30, epochs=3, batch_size=2, warmup_share=0.0, max_grad_norm=0.0)
+    with pytest.raises(
+        trainer.TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ \(learning_rate=1e\+30, epochs=3"
+    ):
         run(tiny_model, alignment.Method("nll"), tmp_path / "sft", settings=settings)
     assert not (tmp_path / "sft").exists()
 
 
 def test_nothing_to_train_on_is_an_error(tiny_model, tmp_path):
     with pytest.raises(ArtifactError, match="no example to train on"):
-        adapters.train(tiny_model, [], alignment.Method("nll"), SETTINGS, LORA, tmp_path / "x" / "adapter_model.safetensors")
+        adapters.train(
+            tiny_model, [], alignment.Method("nll"), SETTINGS, LORA, tmp_path / "x" / "adapter_model.safetensors"
+        )
 
 
 def test_numbers_that_do_not_fit_the_tokens_are_refused():
@@ -177,9 +190,9 @@ def test_the_released_loss_is_the_mean_over_all_columns(tiny_model):
     objective, collate = alignment.objective_of(alignment.Method("cdpo_released", 0.5))
     batch = collate(examples)
     whole = {name: value.clone() for name, value in batch.items()}
-    logps = objectives.token_logps(training.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])
-    by_token = objectives.cdpo_released(logps, whole["reference"] - 0.3, whole["answer_mask"], whole["weights"], 4, 0.5)
+    logps = losses.token_logps(trainer.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])
+    by_token = losses.cdpo_released(logps, whole["reference"] - 0.3, whole["answer_mask"], whole["weights"], 4, 0.5)
     batch["reference"] = batch["reference"] - 0.3
     loss, _ = objective(tiny_model, batch)
-    assert training.first_wanted(batch["answer_mask"]) > 0
+    assert trainer.first_wanted(batch["answer_mask"]) > 0
     torch.testing.assert_close(loss, by_token.mean())

@@ -1,4 +1,6 @@
-"""What an update of a training is: the same however it is cut, and without randomness that nobody asked for."""
+"""What an update of a training is: the same however it is cut, and without randomness that nobody
+asked for.
+"""
 
 import copy
 import json
@@ -12,15 +14,19 @@ import torch
 from conftest import ROOT
 from trainable import NAMES, tiny
 
-from critical_tokens import adapters, alignment, packing, scoring, sharing, training
-from critical_tokens.records import Failure
+from critical_tokens.core.records import Failure
+from critical_tokens.objectives import log_probabilities
+from critical_tokens.training import adapters, alignment, packing, trainer, updates
+from critical_tokens.training.settings import TrainingSettings
 
 LORA = alignment.Lora(4, 8, 0.0, "all-linear")
 LENGTHS = (2, 3, 20, 24, 5, 2, 17, 9)
 
 
 def unlike_examples(objective, model, count=8):
-    """Examples of very unlike lengths; the reference of pairs is not the policy, so that every term has a gradient."""
+    """Examples of very unlike lengths; the reference of pairs is not the policy, so that every term
+    has a gradient.
+    """
     rng = random.Random(3)
     ids = lambda n: [rng.randrange(3, 100) for _ in range(n)]  # noqa: E731
     if objective == "nll":
@@ -56,15 +62,15 @@ def gradients(monkeypatch, model, objective, batch_size, accumulation, packing=F
         kept.append(self.optimizer)
         return self.optimizer
 
-    monkeypatch.setattr(training._ObjectiveTrainer, "create_optimizer", create_optimizer)
-    settings = training.Settings(
+    monkeypatch.setattr(trainer._ObjectiveTrainer, "create_optimizer", create_optimizer)
+    settings = TrainingSettings(
         learning_rate=1e-3, epochs=1, batch_size=batch_size, accumulation=accumulation, warmup_share=0.0,
         max_grad_norm=0.0, packing=packing, seed=1,
     )  # fmt: skip
     adapted = alignment.add_adapter(copy.deepcopy(model), LORA, 1)
     function, collate = alignment.objective_of(alignment.Method(objective, 0.3), packing)
     examples = unlike_examples(objective, model, count)
-    done = training.fit(adapted, examples, collate, function, settings, "test")
+    done = trainer.fit(adapted, examples, collate, function, settings, "test")
     return kept[0].kept, done.history
 
 
@@ -74,7 +80,9 @@ CUTS = [(objective, False) for objective in alignment.OBJECTIVES] + [("nll", Tru
 @pytest.mark.parametrize(("objective", "packing"), CUTS)
 @pytest.mark.parametrize("count", [8, 7], ids=["full", "incomplete"])
 def test_an_update_has_the_same_gradient_however_it_is_cut(tiny_model, monkeypatch, objective, packing, count):
-    """8 x 1, 2 x 4 and 1 x 8; with seven examples the last batch of 2 x 4 is smaller than the others."""
+    """8 x 1, 2 x 4 and 1 x 8; with seven examples the last batch of 2 x 4 is smaller than the
+    others.
+    """
     whole, history = gradients(monkeypatch, tiny_model, objective, 8, 1, packing, count)
     for batch_size, accumulation in ((2, 4), (1, 8)):
         parts, own = gradients(monkeypatch, tiny_model, objective, batch_size, accumulation, packing, count)
@@ -84,7 +92,9 @@ def test_an_update_has_the_same_gradient_however_it_is_cut(tiny_model, monkeypat
 
 
 def test_an_incomplete_last_update_counts_its_own_tokens(tiny_model, monkeypatch):
-    """Eight examples in updates of three: the last has two, which weigh as much as they would in a batch of their own."""
+    """Eight examples in updates of three: the last has two, which weigh as much as they would in a
+    batch of their own.
+    """
     whole, history = gradients(monkeypatch, tiny_model, "nll", 3, 1)
     parts, own = gradients(monkeypatch, tiny_model, "nll", 1, 3)
     assert len(whole) == len(parts) == 3
@@ -93,7 +103,9 @@ def test_an_incomplete_last_update_counts_its_own_tokens(tiny_model, monkeypatch
     assert [row["loss"] for row in own] == pytest.approx([row["loss"] for row in history], rel=1e-5)
 
 
-@pytest.mark.parametrize(("count", "batch_size", "accumulation", "epochs"), [(10, 1, 4, 3), (10, 4, 2, 2), (3, 8, 2, 2.5)])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "accumulation", "epochs"), [(10, 1, 4, 3), (10, 4, 2, 2), (3, 8, 2, 2.5)]
+)
 def test_announced_updates_are_those_made_and_warm_up_is_their_share(
     tiny_model, capsys, monkeypatch, count, batch_size, accumulation, epochs
 ):
@@ -104,14 +116,14 @@ def test_announced_updates_are_those_made_and_warm_up_is_their_share(
         seen["warmup"] = self.args.get_warmup_steps(num_training_steps)
         return scheduler
 
-    original = training._ObjectiveTrainer.create_scheduler
-    monkeypatch.setattr(training._ObjectiveTrainer, "create_scheduler", create_scheduler)
-    settings = training.Settings(
+    original = trainer._ObjectiveTrainer.create_scheduler
+    monkeypatch.setattr(trainer._ObjectiveTrainer, "create_scheduler", create_scheduler)
+    settings = TrainingSettings(
         learning_rate=1e-3, epochs=epochs, batch_size=batch_size, accumulation=accumulation, warmup_share=0.5
     )
     examples = [alignment.answer_example([5, 6], [7, 8 + i]) for i in range(count)]
     adapted = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
-    done = training.fit(adapted, examples, training.collate_weighted, training.nll_objective, settings, "x")
+    done = trainer.fit(adapted, examples, trainer.collate_weighted, trainer.nll_objective, settings, "x")
     updates = math.ceil(math.ceil(math.ceil(count / batch_size) / accumulation) * epochs)
     assert done.history[-1]["step"] == updates
     assert f"x: {updates} updates in" in capsys.readouterr().err
@@ -123,18 +135,18 @@ def test_announced_updates_are_those_made_and_warm_up_is_their_share(
 
 def test_blanks_fill_a_batch_and_count_nothing(tiny_model):
     examples = unlike_examples("cdpo", tiny_model, 3)
-    filled = sharing.filled(examples, 4)
+    filled = updates.filled(examples, 4)
     assert [e["blank"] for e in filled] == [False, False, False, True]
-    assert list(sharing.FilledOrder(3, 4, 0))[-1] == 3
-    assert sorted(sharing.FilledOrder(3, 4, 0)) == [0, 1, 2, 3]
+    assert list(updates.FilledOrder(3, 4, 0))[-1] == 3
+    assert sorted(updates.FilledOrder(3, 4, 0)) == [0, 1, 2, 3]
     for objective in alignment.OBJECTIVES:
         own = unlike_examples(objective, tiny_model, 3)
         function, collate = alignment.objective_of(alignment.Method(objective, 0.3))
         model = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
-        together = sharing.without_blanks(collate)(sharing.filled(own, 4))
+        together = updates.without_blanks(collate)(updates.filled(own, 4))
         assert function(model, together)[0].item() == pytest.approx(function(model, collate(own))[0].item())
-        alone = sharing.without_blanks(collate)(sharing.filled(own, 4)[3:])
-        counts = sharing.counts_of_update([collate(own), alone])
+        alone = updates.without_blanks(collate)(updates.filled(own, 4)[3:])
+        counts = updates.counts_of_update([collate(own), alone])
         loss, numbers = function(model, alone | counts)
         assert loss.item() == 0
         assert not any(numbers.values())
@@ -148,7 +160,7 @@ sys.path[:0] = [{scripts!r}, {tests!r}]
 import test_updates as t
 from pathlib import Path
 from trainable import tiny
-settings = t.training.Settings(1e-2, 2, 4, warmup_share=0.0, max_grad_norm=0.0, seed=1)
+settings = t.TrainingSettings(1e-2, 2, 4, warmup_share=0.0, max_grad_norm=0.0, seed=1)
 history = t.adapters.train(
     tiny("llama"), t.unlike_examples("rpo", None, 5), t.alignment.Method("rpo", 0.3), settings, t.LORA, Path(sys.argv[1])
 )
@@ -168,7 +180,12 @@ def test_processes_that_share_a_model_train_what_one_does(tmp_path):
         "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
     ]  # fmt: skip
     for name, start in (("one", [sys.executable]), ("two", launched)):
-        command = [*start, str(program), str(tmp_path / name / "adapter_model.safetensors"), str(tmp_path / f"{name}.json")]
+        command = [
+            *start,
+            str(program),
+            str(tmp_path / name / "adapter_model.safetensors"),
+            str(tmp_path / f"{name}.json"),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr[-2000:]
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
@@ -186,7 +203,9 @@ def scored_pairs(model):
     prompts, chosen = [[5, 6, 7 + i] for i in range(2)], [[20 + i, 21, 2] for i in range(2)]
     rejected = [[40 + i, 41, 42, 43, 2] for i in range(2)]
     logps = [
-        scoring.answer_logps(model, [scoring.Answered(p, a) for p, a in zip(prompts, side, strict=True)], 1000)
+        log_probabilities.answer_logps(
+            model, [log_probabilities.PromptCompletion(p, a) for p, a in zip(prompts, side, strict=True)], 1000
+        )
         for side in (chosen, rejected)
     ]
     return [alignment.pair_example(prompts[i], chosen[i], rejected[i], (logps[0][i], logps[1][i])) for i in range(2)]
@@ -195,10 +214,12 @@ def scored_pairs(model):
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "mamba"])
 @pytest.mark.parametrize("objective", ["dpo", "tdpo"])
 def test_preference_training_starts_at_log_two_in_every_architecture(name, objective, tmp_path):
-    """Whatever dropout the base has; the adapter's own changes nothing before the first update, when it is zero."""
+    """Whatever dropout the base has; the adapter's own changes nothing before the first update,
+    when it is zero.
+    """
     model = tiny(name)
     examples = scored_pairs(model)
-    settings = training.Settings(learning_rate=1e-3, epochs=1, batch_size=2, warmup_share=0.0)
+    settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=2, warmup_share=0.0)
     # PEFT has no dropout for the experts of a mixture, which are one tensor.
     own = alignment.Lora(4, 8, 0.0 if name == "mixtral" else 0.3, "all-linear")
     history = adapters.train(
@@ -209,7 +230,9 @@ def test_preference_training_starts_at_log_two_in_every_architecture(name, objec
 
 def test_the_adapters_own_dropout_is_kept():
     adapted = alignment.add_adapter(tiny("gpt2"), alignment.Lora(4, 8, 0.3, "all-linear"), 1)
-    rates = {type(m).__name__: m.p for n, m in adapted.named_modules() if isinstance(m, torch.nn.Dropout) and "lora" in n}
+    rates = {
+        type(m).__name__: m.p for n, m in adapted.named_modules() if isinstance(m, torch.nn.Dropout) and "lora" in n
+    }
     assert rates == {"Dropout": 0.3}
     assert adapted.base_model.model.config.resid_pdrop == 0
 
@@ -224,7 +247,9 @@ def test_a_model_that_stays_random_is_refused(tiny_model):
 # --- packing
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "phi", "mixtral", "opt", "falcon", "bloom", "gpt_oss", "mamba"])
+@pytest.mark.parametrize(
+    "name", ["llama", "gpt2", "gpt_neox", "phi", "mixtral", "opt", "falcon", "bloom", "gpt_oss", "mamba"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_answers_have_the_loss_of_padded_ones_or_packing_is_refused(name, dtype):
     model = tiny(name).to(dtype)
@@ -251,12 +276,14 @@ def test_a_model_is_checked_for_packing_once(tiny_model, monkeypatch):
 
 
 def test_the_released_loss_is_that_of_one_batch_of_the_update(tiny_model):
-    """In parts it is divided by the columns of the longest row of the whole update, not by each part's own."""
+    """In parts it is divided by the columns of the longest row of the whole update, not by each
+    part's own.
+    """
     examples = unlike_examples("cdpo_released", tiny_model)
     function, collate = alignment.objective_of(alignment.Method("cdpo_released", 0.3))
     whole = float(function(tiny_model, collate(examples))[0])
     parts = [collate(examples[i : i + 2]) for i in range(0, 8, 2)]
-    counts = sharing.counts_of_update(parts)
+    counts = updates.counts_of_update(parts)
     assert int(counts["columns"]) == max(batch["input_ids"].shape[1] for batch in parts)
     assert sum(float(function(tiny_model, batch | counts)[0]) for batch in parts) == pytest.approx(whole, rel=1e-5)
     assert sum(float(function(tiny_model, batch)[0]) for batch in parts) / 4 != pytest.approx(whole, rel=1e-5)

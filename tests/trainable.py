@@ -1,4 +1,6 @@
-"""Tiny random models that differ from Llama in what training has to know of: dropout, layers, positions, experts."""
+"""Tiny random models that differ from Llama in what training has to know of: dropout, layers,
+positions, experts.
+"""
 
 from architectures import PLAIN, SHARED, config_of, random_model
 
@@ -12,7 +14,10 @@ CONFIGS = {
     "bloom": ("BloomConfig", PLAIN["bloom"][1] | {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
     "falcon": ("FalconConfig", _FALCON | {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
     "phi": ("PhiConfig", _PHI | {"resid_pdrop": 0.1, "embd_pdrop": 0.1}),
-    "mixtral": ("MixtralConfig", _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "router_jitter_noise": 0.1}),
+    "mixtral": (
+        "MixtralConfig",
+        _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2, "router_jitter_noise": 0.1},
+    ),
     "gpt_oss": PLAIN["gpt-oss"],
     "mamba": PLAIN["mamba"],
 }

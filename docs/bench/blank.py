@@ -1,23 +1,28 @@
-"""What the blank at the end of a prompt is worth: accuracy of the pocket models with it and without it.
+"""What the blank at the end of a prompt is worth: accuracy of the pocket models with it and without
+it.
 
-    PYTHONPATH=scripts python docs/bench/blank.py      # about a minute on two cores; writes docs/blank.json
+    PYTHONPATH=scripts python docs/bench/blank.py      # about a minute on two cores; writes
+    docs/blank.json
 
-The pocket models were trained on prompts that end with the blank, and a little on the prompts' tokens
-themselves. So they can write the blank as the first token of an answer, too. The models of the paper
-cannot be asked both ways as well: their tokenizers join the blank to the word behind it. Greedy
-answers to test problems.
+The pocket models were trained on prompts that end with the blank, and a little on the prompts'
+tokens themselves. So they can write the blank as the first token of an answer, too. The models of
+the paper cannot be asked both ways as well: their tokenizers join the blank to the word behind it.
+Greedy answers to test problems.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens import answers, datasets, prompts, records, statistics
-from critical_tokens.checkpoints import ModelSource
+from critical_tokens.core import records
+from critical_tokens.data import prompts, sources
+from critical_tokens.decoding.distributions import GREEDY
 from critical_tokens.engines.opening import EngineSettings
+from critical_tokens.grading import answers
+from critical_tokens.models.checkpoints import ModelSource
 from critical_tokens.pocket.worlds import WORLDS
-from critical_tokens.sampler import Sampler
-from critical_tokens.sampling import GREEDY
+from critical_tokens.reporting import estimates
+from critical_tokens.rollouts.sampler import Sampler
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROBLEMS, LONGEST, BUFFER = 1000, 96, 24_576
@@ -27,13 +32,13 @@ def main() -> None:
     report = []
     for model in ("pocket-s", "pocket-m"):
         for dataset, world in WORLDS.items():
-            problems = datasets.generated(dataset, "test", PROBLEMS, 0)
+            problems = sources.generated(dataset, "test", PROBLEMS, 0)
             for blank in prompts.BLANKS:
                 source = ModelSource(str(ROOT / "data" / "models" / model))
                 sampler = Sampler(source, [], prompts.Prompt(world.style, blank=blank), EngineSettings(BUFFER))
                 found = sampler.sample(problems, 1, GREEDY, LONGEST, 0, f"{model} {dataset} {blank}")
                 grades = answers.grade_rows(found, problems, world.style, "released")
-                low, high = statistics.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
+                low, high = estimates.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
                 report.append({
                     "model": model,
                     "dataset": dataset,

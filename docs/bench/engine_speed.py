@@ -1,7 +1,9 @@
-"""The transformers engine against `generate` of transformers and against vLLM: throughput and memory.
+"""The transformers engine against `generate` of transformers and against vLLM: throughput and
+memory.
 
-Each side runs in a process of its own (`python docs/bench/engine_speed.py SIDE …`), so that its peak memory is its own. vLLM's
-side runs in the environment of `make test-vllm`, and is left out with a word where that is absent.
+Each side runs in a process of its own (`python docs/bench/engine_speed.py SIDE …`), so that its
+peak memory is its own. vLLM's side runs in the environment of `make test-vllm`, and is left out
+with a word where that is absent.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ LIMIT = 96
 
 
 def engines(_: Path) -> dict[str, Any]:
-    """Sampling against `generate`, branching against vLLM; on a GPU the same once more with a random 1B Llama."""
+    """Sampling against `generate`, branching against vLLM; on a GPU the same once more with a
+    random 1B Llama.
+    """
     import torch
 
     report = _table("pocket-m", "")
@@ -78,7 +82,7 @@ def main() -> None:
 
 
 def _source(name: str) -> Any:
-    from critical_tokens.checkpoints import ModelSource
+    from critical_tokens.models.checkpoints import ModelSource
 
     return ModelSource(str(ROOT / "data" / "models" / name))
 
@@ -88,7 +92,7 @@ def _model(name: str) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from critical_tokens.checkpoints import load_model
+    from critical_tokens.models.checkpoints import load_model
 
     if name != "random-1b":
         return load_model(_source(name))
@@ -107,19 +111,23 @@ def _model(name: str) -> Any:
 
 def _prompts(model: Any, count: int) -> list[tuple[int, ...]]:
     """Problems for a pocket model, random tokens for a random one."""
-    from critical_tokens import datasets, prompts
-    from critical_tokens.checkpoints import load_tokenizer
+    from critical_tokens.data import prompts, sources
+    from critical_tokens.models.checkpoints import load_tokenizer
 
     if not model.name_or_path:
         rng = random.Random(0)
-        return [tuple(rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(40, 80))) for _ in range(count)]
-    questions = [p["question"] for p in datasets.generated("pocket-gsm", "test", count, 0)]
+        return [
+            tuple(rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(40, 80))) for _ in range(count)
+        ]
+    questions = [p["question"] for p in sources.generated("pocket-gsm", "test", count, 0)]
     tokenizer = load_tokenizer(_source(Path(model.name_or_path).name))
     return [tuple(ids) for ids in prompts.encode_prompts(tokenizer, questions, prompts.Prompt("gsm8k", blank="prompt"))]
 
 
 class _Peak:
-    """Memory above what was in use before, in MB: of the GPU where there is one, else of the process."""
+    """Memory above what was in use before, in MB: of the GPU where there is one, else of the
+    process.
+    """
 
     def __init__(self) -> None:
         import torch
@@ -148,8 +156,8 @@ class _Peak:
 
 
 def _engine(name: str) -> dict[str, float]:
-    from critical_tokens.engines.protocol import Request
-    from critical_tokens.engines.transformers import TransformersEngine
+    from critical_tokens.decoding.protocol import Request
+    from critical_tokens.engines.transformers_engine import TransformersEngine
 
     model = _model(name)
     engine = TransformersEngine(model, model.config.eos_token_id)
@@ -159,7 +167,9 @@ def _engine(name: str) -> dict[str, float]:
 
 
 def _generate(name: str) -> dict[str, float]:
-    """`generate` over the same 512 rows at once, padded on the left; tokens up to and including EOS count."""
+    """`generate` over the same 512 rows at once, padded on the left; tokens up to and including EOS
+    count.
+    """
     import torch
 
     model = _model(name)
@@ -167,7 +177,14 @@ def _generate(name: str) -> dict[str, float]:
     longest = max(map(len, asked))
     ids = torch.tensor([[eos] * (longest - len(p)) + list(p) for p in asked], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in asked], device=model.device)
-    settings = {"do_sample": True, "temperature": 1.0, "top_p": 0.95, "top_k": 0, "max_new_tokens": LIMIT, "pad_token_id": eos}
+    settings = {
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_p": 0.95,
+        "top_k": 0,
+        "max_new_tokens": LIMIT,
+        "pad_token_id": eos,
+    }
     torch.manual_seed(0)
     model.generate(input_ids=ids[:8], attention_mask=mask[:8], **settings)
     peak, start = _Peak(), time.monotonic()
@@ -180,9 +197,9 @@ def _generate(name: str) -> dict[str, float]:
 
 def _nested(model: Any) -> list[Any]:
     """64 continuations of each of 40 nested prefixes of an answer."""
-    from critical_tokens.engines.protocol import Request
-    from critical_tokens.engines.transformers import TransformersEngine
-    from critical_tokens.sampling import GREEDY
+    from critical_tokens.decoding.distributions import GREEDY
+    from critical_tokens.decoding.protocol import Request
+    from critical_tokens.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(model, model.config.eos_token_id)
     asked = _prompts(model, 32)
@@ -192,8 +209,10 @@ def _nested(model: Any) -> list[Any]:
 
 
 def _timed(engine: Any, requests: list[Any]) -> dict[str, float]:
-    """Tokens of the completions, EOS included, per second: what was asked for, however often it was decoded."""
-    from critical_tokens.sampling import Distribution
+    """Tokens of the completions, EOS included, per second: what was asked for, however often it was
+    decoded.
+    """
+    from critical_tokens.decoding.distributions import Distribution
 
     engine.generate(requests[:2], Distribution(1.0, 0.95))
     start = time.monotonic()
@@ -203,14 +222,14 @@ def _timed(engine: Any, requests: list[Any]) -> dict[str, float]:
 
 
 def _branches(name: str) -> dict[str, float]:
-    from critical_tokens.engines.transformers import TransformersEngine
+    from critical_tokens.engines.transformers_engine import TransformersEngine
 
     model = _model(name)
     return _timed(TransformersEngine(model, model.config.eos_token_id), _nested(model))
 
 
 def _branches_vllm(name: str) -> dict[str, float]:
-    from critical_tokens.engines.vllm import VllmEngine
+    from critical_tokens.engines.vllm_engine import VllmEngine
 
     model = _model(name)
     requests, eos = _nested(model), model.config.eos_token_id

@@ -1,10 +1,13 @@
-"""Both graders on graded completions: agreement with the verdicts stored beside them, and answers per second.
+"""Both graders on graded completions: agreement with the verdicts stored beside them, and answers
+per second.
 
-    PYTHONPATH=scripts python docs/bench/grading.py FOLDER     # with gsm8k.jsonl.gz and math.jsonl.gz; writes docs/grading.json
+    PYTHONPATH=scripts python docs/bench/grading.py FOLDER     # with gsm8k.jsonl.gz and
+    math.jsonl.gz; writes docs/grading.json
 
-Rows have completion, gold, source, verdict (the source's own grader), released_grader_antlr_4_13 and math_verify_0_9 (null
-where it was not run). Speeds are of a warm start over distinct pairs: of `released` per second of processor time, of
-`math_verify` per second of wall time with a worker on each core, so the machine must be idle.
+Rows have completion, gold, source, verdict (the source's own grader), released_grader_antlr_4_13
+and math_verify_0_9 (null where it was not run). Speeds are of a warm start over distinct pairs: of
+`released` per second of processor time, of `math_verify` per second of wall time with a worker on
+each core, so the machine must be idle.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import answers, records
-from critical_tokens.grading import verify
+from critical_tokens.core import records
+from critical_tokens.grading import answers, verify
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -57,7 +60,9 @@ def _math_verify(rows: list[dict[str, Any]], workers: verify.Workers) -> dict[st
     start = time.monotonic()
     found = verify.verdicts(pairs, workers)
     seconds = time.monotonic() - start
-    asked = [(a, row["math_verify_0_9"]) for a, row in zip(found, rows, strict=True) if row["math_verify_0_9"] is not None]
+    asked = [
+        (a, row["math_verify_0_9"]) for a, row in zip(found, rows, strict=True) if row["math_verify_0_9"] is not None
+    ]
     return {
         "math_verify_per_second": round(len(rows) / seconds),
         "math_verify_agreement": _share(*zip(*asked, strict=True)),

@@ -1,11 +1,13 @@
-"""Memory and time of the programs that read all sampled answers of a cell, at the size that GSM8K has in the paper.
+"""Memory and time of the programs that read all sampled answers of a cell, at the size that GSM8K
+has in the paper.
 
     PYTHONPATH=scripts python docs/bench/memory.py      # some minutes; writes docs/memory.json
 
-The answers are made up: 7,473 problems with 64 samples of 150 tokens each, and an eighth of the problems for comparison. Memory
-is the largest resident set of the process (getrusage), its imports included. On Linux it counts that of the process which
-started it, so the answers are made in a third one. Worker processes of math_verify, which have a limit of their own, are not
-needed, as every answer ends with a plain number.
+The answers are made up: 7,473 problems with 64 samples of 150 tokens each, and an eighth of the
+problems for comparison. Memory is the largest resident set of the process (getrusage), its imports
+included. On Linux it counts that of the process which started it, so the answers are made in a
+third one. Worker processes of math_verify, which have a limit of their own, are not needed, as
+every answer ends with a plain number.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from critical_tokens import batches, records
+from critical_tokens.core import batches, records
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROBLEMS, SAMPLES, TOKENS, CHARACTERS = 7473, 64, 150, 600
@@ -49,8 +51,17 @@ def main() -> None:
                 sys.exit("the answers were not written")
             for program, arguments in _programs(folder).items():
                 seconds, megabytes = _cost(program, arguments)
-                print(f"{program}: {problems * SAMPLES} rows, {seconds:.0f} s, {megabytes:.0f} MB", file=sys.stderr, flush=True)
-                run = {"program": program, "rows": problems * SAMPLES, "seconds": round(seconds, 1), "mb": round(megabytes)}
+                print(
+                    f"{program}: {problems * SAMPLES} rows, {seconds:.0f} s, {megabytes:.0f} MB",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                run = {
+                    "program": program,
+                    "rows": problems * SAMPLES,
+                    "seconds": round(seconds, 1),
+                    "mb": round(megabytes),
+                }
                 report["runs"].append(run)
     records.write_json(ROOT / "docs" / "memory.json", report)
 
@@ -67,7 +78,9 @@ def _write_problems(path: Path, count: int) -> None:
 
 
 def _write_answers(path: Path, problems: int) -> None:
-    """Sampled answers, of which every other one is right and the others state one of ten wrong numbers."""
+    """Sampled answers, of which every other one is right and the others state one of ten wrong
+    numbers.
+    """
     rng = np.random.default_rng(0)
     letters = rng.integers(ord("a"), ord("z") + 1, 2 * CHARACTERS, np.uint8).tobytes().decode()
     schema = records.SCHEMAS["trajectories"]
@@ -90,10 +103,15 @@ def _write_answers(path: Path, problems: int) -> None:
 def _programs(folder: Path) -> dict[str, list[str]]:
     answers = ["--trajectories", str(folder / "trajectories.parquet")]
     graded = str(folder / "grades.parquet")
-    sets = [word for name in ("positive", "negative", "pairs") for word in (f"--{name}", str(folder / f"{name}.parquet"))]
+    sets = [
+        word for name in ("positive", "negative", "pairs") for word in (f"--{name}", str(folder / f"{name}.parquet"))
+    ]
     asked = ["--problems", str(folder / "problems.parquet"), "--style", "gsm8k", "--grader", "released"]
     rule = ["--coverage", "0.5", "--repeated-only", "false", "--seed", "1"]
-    return {"grade": [*answers, *asked, "--output", graded], "select_answers": [*answers, "--grades", graded, *rule, *sets]}
+    return {
+        "grade": [*answers, *asked, "--output", graded],
+        "select_answers": [*answers, "--grades", graded, *rule, *sets],
+    }
 
 
 def _cost(program: str, arguments: list[str]) -> tuple[float, float]:

@@ -8,14 +8,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from critical_tokens import critical, datasets, plots, rollouts
-from critical_tokens.branching import Budget, Trajectory, keep_token, replace_token
-from critical_tokens.checkpoints import ModelSource
+from critical_tokens.data import sources
+from critical_tokens.data.prompts import Prompt
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Engine, Request
 from critical_tokens.engines.opening import EngineSettings
-from critical_tokens.engines.protocol import Completion, Engine, Request
-from critical_tokens.prompts import Prompt
-from critical_tokens.sampler import Sampler
-from critical_tokens.sampling import Distribution
+from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.reporting import canvas, study_figures
+from critical_tokens.rollouts import critical, scores
+from critical_tokens.rollouts.branching import GenerationSettings, Trajectory, keep_token, replace_token
+from critical_tokens.rollouts.sampler import Sampler
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DRAWS = Distribution(1.0, 0.95)
@@ -25,7 +27,9 @@ N = 64
 
 
 class _Counted:
-    """The engine, counting also the tokens of every completion: what decoding each by itself would have generated."""
+    """The engine, counting also the tokens of every completion: what decoding each by itself would
+    have generated.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -43,21 +47,24 @@ class _Counted:
 @cache
 def _sampler() -> Sampler:
     sampler = Sampler(
-        ModelSource(str(ROOT / "data" / "models" / "pocket-s")), [], Prompt("gsm8k", blank="prompt"), EngineSettings(24_576)
+        ModelSource(str(ROOT / "data" / "models" / "pocket-s")),
+        [],
+        Prompt("gsm8k", blank="prompt"),
+        EngineSettings(24_576),
     )
     sampler.engine = _Counted(sampler.engine)
     return sampler
 
 
-def _budget(distribution: Distribution = DRAWS, limit: int = LIMIT) -> Budget:
-    return Budget(distribution, limit, _sampler().tokenizer.eos_token_id)
+def _generation(distribution: Distribution = DRAWS, limit: int = LIMIT) -> GenerationSettings:
+    return GenerationSettings(distribution, limit, _sampler().tokenizer.eos_token_id)
 
 
 @cache
 def _incorrect(count: int) -> tuple[Trajectory, ...]:
     """One incorrect sampled answer for each of the first train problems that have one."""
     sampler = _sampler()
-    problems = datasets.generated("pocket-gsm", "train", 8 * count, 0)
+    problems = sources.generated("pocket-gsm", "train", 8 * count, 0)
     prompts = sampler.prompt_ids(problems)
     sampled = sampler.engine.generate([Request(tuple(p), 1, i, LIMIT) for i, p in enumerate(prompts)], DRAWS)
     found = []
@@ -75,12 +82,12 @@ class _Meter:
 
     def __enter__(self) -> _Meter:
         engine = _sampler().engine
-        self._tokens, self._returned, self._start = engine.tokens_generated, engine.tokens_returned, time.monotonic()
+        self._tokens, self._returned, self._start = (engine.tokens_generated, engine.tokens_returned, time.monotonic())
         return self
 
     def __exit__(self, *exception: object) -> None:
         engine = _sampler().engine
-        self.tokens, self.returned = engine.tokens_generated - self._tokens, engine.tokens_returned - self._returned
+        self.tokens, self.returned = (engine.tokens_generated - self._tokens, engine.tokens_returned - self._returned)
         self.seconds = time.monotonic() - self._start
 
 
@@ -90,35 +97,37 @@ def _entry(ours: float, theirs: float, unit: str, **more: Any) -> dict[str, Any]
 
 
 def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
-    """Scores and Figure 2 by coupled, backward and stratified rollouts, and as the released code has them made.
+    """Scores and Figure 2 by coupled, backward and stratified rollouts, and as the released code
+    has them made.
 
-    The released procedure rolls out 64 times from every token, and at every token draws 64 replacements and continues each.
+    The released procedure rolls out 64 times from every token, and at every token draws 64
+    replacements and continues each.
     """
-    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
+    engine, generation, trajectories = _sampler().engine, _generation(), _incorrect(count)
 
-    def figure2(scores: list[list[rollouts.Score]], zero: float = 0.0) -> None:
+    def figure2(curves: list[list[scores.Score]], zero: float = 0.0) -> None:
         places = []
-        for trajectory, of_it in zip(trajectories, scores, strict=True):
+        for trajectory, of_it in zip(trajectories, curves, strict=True):
             scored = [s for s in of_it if s.position >= 0]
             found = critical.find_critical([s.score for s in scored], 0.05, zero)
             if found:
                 places.append((trajectory, scored[found.position].position))
         chosen, positions = zip(*places, strict=True)
-        keep_token(engine, chosen, positions, N, budget)
-        replace_token(engine, chosen, positions, N, budget, SOFTMAX)
+        keep_token(engine, chosen, positions, N, generation)
+        replace_token(engine, chosen, positions, N, generation, SOFTMAX)
 
     with _Meter() as theirs:
-        independent = rollouts.score(engine, trajectories, rollouts.independent(N), budget)
+        independent = scores.score(engine, trajectories, scores.independent(N), generation)
         places = [(t, position) for t in trajectories for position in range(len(t.answer))]
-        replace_token(engine, *zip(*places, strict=True), N, budget, SOFTMAX)
+        replace_token(engine, *zip(*places, strict=True), N, generation, SOFTMAX)
     with _Meter() as curve:
-        coupled = rollouts.score(engine, trajectories, rollouts.coupled(N), budget)
+        coupled = scores.score(engine, trajectories, scores.coupled(N), generation)
         figure2(coupled)
     with _Meter() as backward:
-        figure2(rollouts.score(engine, trajectories, rollouts.coupled(N), budget, settled=critical.settled))
+        figure2(scores.score(engine, trajectories, scores.coupled(N), generation, settled=critical.settled))
     settled = partial(critical.settled, zero=0.01)
     with _Meter() as stratified:
-        figure2(rollouts.score(engine, trajectories, rollouts.stratified(8), budget, settled=settled), zero=0.01)
+        figure2(scores.score(engine, trajectories, scores.stratified(8), generation, settled=settled), zero=0.01)
     pairs = [(a, b) for of_a, of_b in zip(coupled, independent, strict=True) for a, b in zip(of_a, of_b, strict=True)]
     z = [
         (a.score - b.score) / (2 * share * (1 - share) / N) ** 0.5
@@ -145,15 +154,19 @@ def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
 
 
 def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[str, Any]:
-    """Mean squared error of the scores over tokens, for the three procedures; truth from 4,096 samples per position."""
+    """Mean squared error of the scores over tokens, for the three procedures; truth from 4,096
+    samples per position.
+    """
     import pandas as pd
 
-    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
-    truth = rollouts.score(engine, [replace(t, seed=10_000 + t.seed) for t in trajectories], rollouts.coupled(4096), budget)
+    engine, generation, trajectories = _sampler().engine, _generation(), _incorrect(count)
+    truth = scores.score(
+        engine, [replace(t, seed=10_000 + t.seed) for t in trajectories], scores.coupled(4096), generation
+    )
     plans = {
-        "independent": [(n, rollouts.independent(n)) for n in (4, 16, 64)],
-        "coupled": [(n, rollouts.coupled(n)) for n in (4, 16, 64)],
-        "stratified": [(k, rollouts.stratified(k)) for k in (1, 2, 4, 8, 16, 24, 32, 64)],
+        "independent": [(n, scores.independent(n)) for n in (4, 16, 64)],
+        "coupled": [(n, scores.coupled(n)) for n in (4, 16, 64)],
+        "stratified": [(k, scores.stratified(k)) for k in (1, 2, 4, 8, 16, 24, 32, 64)],
     }
     rows = []
     for method, sizes in plans.items():
@@ -162,10 +175,10 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
             times = 1 if method == "independent" else repeats
             again = [replace(t, seed=1000 * (r + 1) + t.seed) for r in range(times) for t in trajectories]
             with _Meter() as meter:
-                scores = rollouts.score(engine, again, planner, budget)
+                estimated = scores.score(engine, again, planner, generation)
             squares = [
                 (a.score - b.score) ** 2
-                for of_a, of_b in zip(scores, truth * times, strict=True)
+                for of_a, of_b in zip(estimated, truth * times, strict=True)
                 for a, b in zip(of_a, of_b, strict=True)
             ]
             error = sum(squares) / len(squares)
@@ -174,7 +187,7 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
             row = {"tokens": round(tokens, 1), "unshared": round(each, 1), "squared_error": error}
             rows.append({"method": method, "size": size, **row})
     table = pd.DataFrame(rows)
-    plots.save(plots.error_figure(table), pictures / "bench_error.png")
+    canvas.save(study_figures.error_figure(table), pictures / "bench_error.png")
     target = table[(table["method"] == "independent") & (table["size"] == 64)].iloc[0]
     result: dict[str, Any] = {"error_over_tokens": rows}
     for method, key in (("stratified", "tokens_at_equal_error"), ("coupled", "tokens_at_equal_error_coupled")):
@@ -188,15 +201,18 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
 
 
 def growth(pictures: Path) -> dict[str, Any]:
-    """Tokens that coupled scores take as trajectories grow from 25 to 200 tokens, over the expected number of leavers."""
+    """Tokens that coupled scores take as trajectories grow from 25 to 200 tokens, over the expected
+    number of leavers.
+    """
     import pandas as pd
 
     sampler = _sampler()
-    budget = _budget(SOFTMAX, 200)
-    problems = datasets.generated("pocket-gsm", "train", 12, 0)
+    generation = _generation(SOFTMAX, 200)
+    problems = sources.generated("pocket-gsm", "train", 12, 0)
     rows = []
     for problem, prompt in zip(problems, sampler.prompt_ids(problems), strict=True):
-        # A long trajectory is several answers in a row: whatever follows is possible at temperature 1 without a nucleus.
+        # A long trajectory is several answers in a row: whatever follows is possible at temperature
+        # 1 without a nucleus.
         answer: tuple[int, ...] = ()
         while len(answer) < 200:
             request = Request((*prompt, *answer), 1, len(answer), 200 - len(answer))
@@ -206,14 +222,14 @@ def growth(pictures: Path) -> dict[str, Any]:
         for length in (25, 50, 100, 150, 200):
             trajectory = Trajectory(problem["problem_id"], tuple(prompt), answer[:length], lambda ids: False, length)
             with _Meter() as meter:
-                rollouts.score(sampler.engine, [trajectory], rollouts.coupled(N), budget)
+                scores.score(sampler.engine, [trajectory], scores.coupled(N), generation)
             rows.append({
                 "length": length,
                 "leaving": round(float((1 - staying[:length]).sum()), 3),
                 "tokens": meter.tokens,
             })  # fmt: skip
     table = pd.DataFrame(rows)
-    plots.save(plots.growth_figure(table), pictures / "bench_growth.png")
+    canvas.save(study_figures.growth_figure(table), pictures / "bench_growth.png")
     means = table.groupby("length", as_index=False).mean()
     return {
         "growth": {
@@ -231,20 +247,22 @@ def _column(ids: tuple[int, ...]) -> Any:
 
 
 def thresholds(_: Path, count: int = 60) -> dict[str, Any]:
-    """Which thresholds on stratified scores find the critical tokens of the paper's rule on 64 counts, and how often.
+    """Which thresholds on stratified scores find the critical tokens of the paper's rule on 64
+    counts, and how often.
 
-    A second set of counts is the measure of what is possible: the paper's rule does not always agree with itself.
+    A second set of counts is the measure of what is possible: the paper's rule does not always
+    agree with itself.
     """
-    engine, budget, trajectories = _sampler().engine, _budget(), _incorrect(count)
+    engine, generation, trajectories = _sampler().engine, _generation(), _incorrect(count)
 
-    def scored(planner: rollouts.Planner, seed: int) -> list[list[rollouts.Score]]:
-        return rollouts.score(engine, [replace(t, seed=seed + t.seed) for t in trajectories], planner, budget)
+    def scored(planner: scores.Planner, seed: int) -> list[list[scores.Score]]:
+        return scores.score(engine, [replace(t, seed=seed + t.seed) for t in trajectories], planner, generation)
 
-    def found(scores: list[list[rollouts.Score]], later: float = 0.05, zero: float = 0.0) -> list[Any]:
-        return [critical.find_critical([s.score for s in of_it[1:]], later, zero) for of_it in scores]
+    def found(curves: list[list[scores.Score]], later: float = 0.05, zero: float = 0.0) -> list[Any]:
+        return [critical.find_critical([s.score for s in of_it[1:]], later, zero) for of_it in curves]
 
-    paper = found(scored(rollouts.coupled(N), 1_000))
-    again, strata = scored(rollouts.coupled(N), 2_000), scored(rollouts.stratified(8), 3_000)
+    paper = found(scored(scores.coupled(N), 1_000))
+    again, strata = scored(scores.coupled(N), 2_000), scored(scores.stratified(8), 3_000)
 
     def share(others: list[Any]) -> float:
         return round(sum(a == b for a, b in zip(paper, others, strict=True)) / len(paper), 3)

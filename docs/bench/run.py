@@ -1,10 +1,12 @@
-"""Measure what rollouts cost against the released procedure, `generate` and vLLM, and write results/bench.json.
+"""Measure what rollouts cost against the released procedure, `generate` and vLLM, and write
+results/bench.json.
 
-    make bench                     everything; on an idle machine, about a quarter of an hour on two cores
-    make bench PARTS="rollouts"    some parts: rollouts, error, growth, thresholds, engines
+    make bench                     everything; on an idle machine, about a quarter of an hour on two
+    cores make bench PARTS="rollouts"    some parts: rollouts, error, growth, thresholds, engines
 
-Every ratio compares two things in this one run: the same trajectories, samples, limits and engine, unless it is the engine that
-is compared. The copy in docs/bench.json and the pictures in docs/figures/ are from the last full run.
+Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
+unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
+docs/figures/ are from the last full run.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import engine_speed
 import rollout_cost
 import torch
 
-from critical_tokens import records
+from critical_tokens.core import records
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

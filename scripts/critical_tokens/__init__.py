@@ -1,1 +1,1 @@
-"""Library of the replication of "Critical Tokens Matter" (Lin et al., arXiv 2411.19943): see docs/architecture.md."""
+"""The library of the replication; `docs/architecture.md` draws its packages, lowest first."""

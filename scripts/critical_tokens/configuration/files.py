@@ -1,7 +1,8 @@
-"""The files of a config as they are written: what YAML would read otherwise than its author meant is refused.
+"""The files of a config as they are written: what YAML would read otherwise than its author meant
+is refused.
 
-Snakemake reads the files, too. It takes the last of two equal keys, reads 010 as the octal number 8, and names neither
-the file nor the line of a mistake.
+Snakemake reads the files, too. It takes the last of two equal keys, reads 010 as the octal number
+8, and names neither the file nor the line of a mistake.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from critical_tokens.configuration.refusals import Refusals, collected
+from critical_tokens.workflow.refusals import Refusals, collected
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
-_OCTAL, _SEXAGESIMAL = re.compile(r"[-+]?0[0-7_]+"), re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")
+_OCTAL, _SEXAGESIMAL = (re.compile(r"[-+]?0[0-7_]+"), re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?"))
 # The key that lets Snakemake run what stands behind question marks.
 _EXPRESSIONS = "__use_yte__"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -115,12 +116,12 @@ def _mistakes(node: yaml.Node, above: list[str], seen: set[int]) -> Iterator[tup
             yield here, f"a key of {where} is no text"
             continue
         if name == _EXPRESSIONS:
-            yield here, f"{name} asks for Python expressions, which a config of this workflow may not have"
+            yield (here, f"{name} asks for Python expressions, which a config of this workflow may not have")
         if name in lines:
-            yield here, f"{': '.join([*above, name])} stands in line {lines[name]}, too; a key may stand once"
+            yield (here, f"{': '.join([*above, name])} stands in line {lines[name]}, too; a key may stand once")
         lines.setdefault(name, here)
         if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-            yield here, f"the key {name!r} of {where} is of type {_tag(key.tag)}; put quotes around it"
+            yield (here, f"the key {name!r} of {where} is of type {_tag(key.tag)}; put quotes around it")
         yield from _mistakes(value, [*above, name], seen)
 
 

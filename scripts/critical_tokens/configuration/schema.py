@@ -1,4 +1,6 @@
-"""The config against its schema, rules/schemas/config.schema.yaml, with a sentence for each mistake."""
+"""The config against its schema, rules/schemas/config.schema.yaml, with a sentence for each
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
-from critical_tokens.configuration.refusals import collected, listed, nearest
+from critical_tokens.workflow.refusals import collected, listed, nearest
 
 Schema = Mapping[str, Any]
 _DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?")
@@ -47,7 +49,9 @@ def read_schema(path: Path) -> dict[str, Any]:
 
 def validate(config: Mapping[str, Any], schema: Schema) -> None:
     """Raise ConfigError with a sentence for every key that the schema refuses."""
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    errors = sorted(
+        _Validator(schema).iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path]
+    )
     with collected() as found:
         for error in errors:
             for sentence in _sentences(error):
@@ -55,7 +59,8 @@ def validate(config: Mapping[str, Any], schema: Schema) -> None:
 
 
 def read_again(value: Any, schema: Schema, root: Schema | None = None) -> Any:
-    """Values from the command line, where the numbers of lists and mappings arrive as text, as the schema wants them.
+    """Values from the command line, where the numbers of lists and mappings arrive as text, as the
+    schema wants them.
 
     Text stays text where the schema allows text, and where it is no number, true, false or null.
     """

@@ -1,10 +1,12 @@
-"""How a model has to be decoded: found out from its config, and by trying it when an engine is opened.
+"""How a model has to be decoded: found out from its config, and by trying it when an engine is
+opened.
 
-The buffer of `batch` holds keys and values of every token in every layer and puts one mask over them. That is right for most
-models, but not for layers that see a window, keep a recurrent state or compute position biases from the mask. So the shared
-buffer is tried on a few random tokens, and its logits have to be those of the plain forward pass. Where they are not, `plain`
-is tried in the same way, and a model that fails there, too, is refused. What so few tokens cannot show is read from the config:
-the length from which on a window cuts something off, or a rotary embedding changes.
+The buffer of `batch` holds keys and values of every token in every layer and puts one mask over
+them. That is right for most models, but not for layers that see a window, keep a recurrent state or
+compute position biases from the mask. So the shared buffer is tried on a few random tokens, and its
+logits have to be those of the plain forward pass. Where they are not, `plain` is tried in the same
+way, and a model that fails there, too, is refused. What so few tokens cannot show is read from the
+config: the length from which on a window cuts something off, or a rotary embedding changes.
 """
 
 from __future__ import annotations
@@ -18,36 +20,42 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from critical_tokens.engines.batch import Batch
+from critical_tokens.core.records import Failure
+from critical_tokens.decoding.distributions import GREEDY
+from critical_tokens.decoding.protocol import Request
+from critical_tokens.decoding.stopping import Ends
+from critical_tokens.engines.continuous_batching import Batch
 from critical_tokens.engines.host import Host
 from critical_tokens.engines.plain import Place, Plain
-from critical_tokens.engines.protocol import Request
-from critical_tokens.engines.stopping import Ends
-from critical_tokens.records import Failure
-from critical_tokens.sampling import GREEDY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# Tokens of the prefixes that are tried, new tokens of each, and samples, which differ from their first token on.
+# Tokens of the prefixes that are tried, new tokens of each, and samples, which differ from their
+# first token on.
 _LENGTHS, _STEPS, _SAMPLES = (4, 11, 23), 3, 2
-# Keys of a config that bound what a layer sees, in tokens, and those that look like them and do not.
+# Keys of a config that bound what a layer sees, in tokens, and those that look like them and do
+# not.
 _BOUND = re.compile(r"window|chunk|local_att|block_size|^index_")
 _OTHER = re.compile(r"layers|pattern|feed_forward|lm_head|^num_|_num_|_dim$|heads")
-# The window's width is what these say; other keys may mean both sides together (ModernBERT's local_attention).
+# The window's width is what these say; other keys may mean both sides together (ModernBERT's
+# local_attention).
 _WIDTHS = ("sliding_window", "attention_chunk_size")
 # Rotary embeddings whose frequencies do not depend on the length of the text.
 _FIXED = ("default", "linear", "llama3", "yarn", "proportional")
-# What is refused differs by more than rounding can explain: by so many times half of the digits of the dtype.
+# What is refused differs by more than rounding can explain: by so many times half of the digits of
+# the dtype.
 _REFUSED = 4.0
-# Trained models in half precision can round by more than random ones do. Up to this number of parameters they are tried once
-# more in float32, where rounding and a wrong mask cannot be confused.
+# Trained models in half precision can round by more than random ones do. Up to this number of
+# parameters they are tried once more in float32, where rounding and a wrong mask cannot be
+# confused.
 _EXACT = 3e9
 _WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture"
 
 
 def shared_reach(host: Host) -> tuple[int, int]:
-    """The longest sequence that the shared buffer decodes rightly (0: none, sys.maxsize: all), and the size of the vocabulary.
+    """The longest sequence that the shared buffer decodes rightly (0: none, sys.maxsize: all), and
+    the size of the vocabulary.
 
     Raises Failure for a model that is no causal language model, or that cannot be decoded here.
     """
@@ -66,7 +74,9 @@ def shared_reach(host: Host) -> tuple[int, int]:
 
 @contextmanager
 def _in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """The model's parameters in float32 for a while. Buffers stay as they are: rotary frequencies have a dtype of their own."""
+    """The model's parameters in float32 for a while. Buffers stay as they are: rotary frequencies
+    have a dtype of their own.
+    """
     kept = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
         for parameter, data in kept:
@@ -78,7 +88,8 @@ def _in_float32(model: PreTrainedModel) -> Iterator[None]:
 
 
 def config_reach(config: PreTrainedConfig) -> int:
-    """The longest sequence, in tokens, in which no layer's window cuts anything off and the rotary embedding stays the same.
+    """The longest sequence, in tokens, in which no layer's window cuts anything off and the rotary
+    embedding stays the same.
 
     sys.maxsize where the config bounds nothing.
     """
@@ -118,7 +129,9 @@ def _ropes(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 class _Rehearsal:
-    """Random prefixes with random continuations, and the logits that the plain forward pass has for them."""
+    """Random prefixes with random continuations, and the logits that the plain forward pass has for
+    them.
+    """
 
     def __init__(self, host: Host) -> None:
         self.host, self.trouble = host, ""
@@ -137,7 +150,9 @@ class _Rehearsal:
         self.vocabulary = self._truth.shape[-1]
 
     def _plain_forward(self) -> torch.Tensor:
-        """Logits (prefixes, samples, steps, vocabulary). Raises Failure where the model has none, or sees what comes later."""
+        """Logits (prefixes, samples, steps, vocabulary). Raises Failure where the model has none,
+        or sees what comes later.
+        """
         found = []
         for prefix, tokens in zip(self.prefixes, self.tokens, strict=True):
             ids = torch.cat([prefix.expand(_SAMPLES, -1), tokens[:, :-1]], 1).to(self.host.device)
@@ -146,7 +161,9 @@ class _Rehearsal:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                raise Failure(f"{self.host.name} does not run on token ids alone ({_told(error)}); {_WAY_OUT}") from error
+                raise Failure(
+                    f"{self.host.name} does not run on token ids alone ({_told(error)}); {_WAY_OUT}"
+                ) from error
         truth = torch.stack(found)
         if truth.isnan().any():
             what = f"its weights are broken, or its dtype {self.host.dtype} is too narrow"
@@ -159,7 +176,8 @@ class _Rehearsal:
         return truth
 
     def error(self, decoder: type[_RehearsedBatch | _RehearsedPlain]) -> float:
-        """How far a decoder that is made to draw the tokens of the rehearsal is from the logits of the plain forward pass.
+        """How far a decoder that is made to draw the tokens of the rehearsal is from the logits of
+        the plain forward pass.
 
         See `_distance`; infinite where it fails.
         """
@@ -177,10 +195,11 @@ class _Rehearsal:
         return self._distance(rehearsed.seen.flatten(1, 2), self._truth.flatten(1, 2))
 
     def _distance(self, found: torch.Tensor, truth: torch.Tensor) -> float:
-        """How far logits (prefixes, rows, vocabulary) are apart: the distance that most rows of every prefix keep.
+        """How far logits (prefixes, rows, vocabulary) are apart: the distance that most rows of
+        every prefix keep.
 
-        It is relative to the logits' own size, and in units of half of the digits of the dtype. Not all rows count,
-        because rounding may send a token of a mixture of experts to another expert.
+        It is relative to the logits' own size, and in units of half of the digits of the dtype. Not
+        all rows count, because rounding may send a token of a mixture of experts to another expert.
         """
         found, truth = (t.masked_fill(t.isinf(), 0.0) for t in (found, truth))
         size = (truth - truth.mean(-1, keepdim=True)).norm(dim=-1)
@@ -205,7 +224,7 @@ class _RehearsedBatch(Batch):
     """The shared buffer, told what to draw."""
 
     def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
-        self._told, self.seen = tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32)
+        self._told, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
         where = (self._request[self._row], self._samples.number, self._step[self._row])
@@ -217,7 +236,7 @@ class _RehearsedPlain(Plain):
     """The plain way, told what to draw."""
 
     def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
-        self._told, self.seen = tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32)
+        self._told, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
 
     def draw(self, logits: torch.Tensor, places: Sequence[Place], step: int) -> torch.Tensor:
         where = tuple(torch.tensor(column, device=logits.device) for column in zip(*places, strict=True))

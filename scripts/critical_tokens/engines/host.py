@@ -1,11 +1,13 @@
-"""A causal language model as the engines ask it: its last logits, and how long what it reads may be."""
+"""A causal language model as the engines ask it: its last logits, and how long what it reads may
+be.
+"""
 
 from __future__ import annotations
 
 import inspect
 from typing import TYPE_CHECKING
 
-from critical_tokens.lengths import longest_input
+from critical_tokens.models.lengths import longest_input
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 class Host:
     """A model in evaluation mode.
 
-    name: its architecture, for messages. context: the most tokens that it reads, sys.maxsize where only memory bounds them.
+    name: its architecture, for messages. context: the most tokens that it reads, sys.maxsize where
+    only memory bounds them.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -27,7 +30,9 @@ class Host:
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def logits(self, keep: int, **inputs: object) -> torch.Tensor:
-        """Logits (rows, keep, vocabulary) behind the last `keep` tokens, the only ones that most models compute then."""
+        """Logits (rows, keep, vocabulary) behind the last `keep` tokens, the only ones that most
+        models compute then.
+        """
         if self._keeps:
             inputs["logits_to_keep"] = keep
         return self.model(**inputs).logits[:, -keep:]

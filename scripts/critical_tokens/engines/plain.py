@@ -1,7 +1,9 @@
-"""The plain way to decode: the library's own `generate`, with the model's own cache, masks and positions.
+"""The plain way to decode: the library's own `generate`, with the model's own cache, masks and
+positions.
 
-It is right for whatever `generate` can run: attention windows, recurrent layers, position biases. It is slower than `batch`:
-prefixes share a batch only where they are equally long, nothing is shared between samples, and a batch ends with its last row.
+It is right for whatever `generate` can run: attention windows, recurrent layers, position biases.
+It is slower than `batch`: prefixes share a batch only where they are equally long, nothing is
+shared between samples, and a batch ends with its last row.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import NamedTuple
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.decoding.random_streams import stream_keys, uniforms
+from critical_tokens.decoding.stopping import Ends
 from critical_tokens.engines.host import Host
-from critical_tokens.engines.protocol import Completion, Request
-from critical_tokens.engines.stopping import Ends
-from critical_tokens.sampling import Distribution, stream_keys, uniforms
 
 
 class Place(NamedTuple):
@@ -30,7 +33,9 @@ class Place(NamedTuple):
 
 
 class Plain:
-    """One call of `generate` of the engine. Samples draw from the same streams as in `batch`; weighted ones are all equal."""
+    """One call of `generate` of the engine. Samples draw from the same streams as in `batch`;
+    weighted ones are all equal.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class Plain:
         distribution: Distribution,
         weighted: bool,
     ) -> None:
-        self._host, self._ends, self._max_tokens, self._distribution = host, ends, max_tokens, distribution
+        self._host, self._ends, self._max_tokens, self._distribution = (host, ends, max_tokens, distribution)
         self._requests, self._weighted = requests, weighted
         self.tokens = 0
 
@@ -50,8 +55,10 @@ class Plain:
         """Where the model's inputs are."""
         return self._host.device
 
-    def run(self, told: Callable[[int], None] | None = None) -> list[list[Completion]]:
-        """Each request's completions in the order of its samples. `told` hears how many are done."""
+    def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
+        """Each request's completions in the order of its samples. `on_progress` is called with how
+        many are done.
+        """
         found: dict[Place, Completion] = {}
         for places in self._batches():
             rows = _Rows(self, places, [self._requests[p.request] for p in places], self._ends, self._host.context)
@@ -59,8 +66,8 @@ class Plain:
                 self._host.model.generate(**rows.inputs())
             found |= zip(places, rows.completions(), strict=True)
             self.tokens += sum(map(len, rows.generated))
-            if told is not None:
-                told(len(found))
+            if on_progress is not None:
+                on_progress(len(found))
         return [
             [self._weighed(found[Place(index, number)], request) for number in range(math.ceil(request.n))]
             for index, request in enumerate(self._requests)
@@ -70,7 +77,9 @@ class Plain:
         return replace(completion, weight=request.n / math.ceil(request.n)) if self._weighted else completion
 
     def _batches(self) -> Iterator[list[Place]]:
-        """Samples whose prefixes are equally long, as many as the bound on tokens lets in, and at least one."""
+        """Samples whose prefixes are equally long, as many as the bound on tokens lets in, and at
+        least one.
+        """
         order = sorted(range(len(self._requests)), key=lambda i: len(self._requests[i].prefix))
         for _, group in groupby(order, key=lambda i: len(self._requests[i].prefix)):
             alike = list(group)
@@ -90,7 +99,9 @@ class Plain:
 class _Rows:
     """The rows of one batch, and what has been drawn for them."""
 
-    def __init__(self, plain: Plain, places: Sequence[Place], requests: Sequence[Request], ends: Ends, context: int) -> None:
+    def __init__(
+        self, plain: Plain, places: Sequence[Place], requests: Sequence[Request], ends: Ends, context: int
+    ) -> None:
         self._plain, self._places, self._requests, self._ends = plain, places, requests, ends
         self._width = len(requests[0].prefix)
         self._limits = [r.longest(context) - self._width for r in requests]
@@ -135,7 +146,9 @@ class _Rows:
 
 @contextmanager
 def _own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """Leave out what a checkpoint's generation config adds to its logits, e.g. a penalty on repetitions, and its EOS."""
+    """Leave out what a checkpoint's generation config adds to its logits, e.g. a penalty on
+    repetitions, and its EOS.
+    """
     stated, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield

@@ -1,1 +1,6 @@
-"""Graders of answers: `released` (the released code's rules, made safe) and `verify` (the library math_verify)."""
+"""Whether an answer is right: the rules of the released code, the library math_verify, and how gold
+answers are read.
+
+It decides what the answer in a completion is, when two answers are equal, and which limits a
+comparison has. It may import core.
+"""

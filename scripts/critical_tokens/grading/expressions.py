@@ -1,10 +1,10 @@
 """Whether two texts are the same arithmetic expression, without executing anything.
 
-Model output is hostile, so no interpreter and no symbolic engine sees it. A small grammar reads a text
-as sympy reads Python-like text: numbers, names, + - * / ** ^ !, brackets and a few functions. The tree
-has a bounded size. Two trees that agree at several random points are equal but for an unlikely accident,
-as polynomials are (Schwartz, Zippel). Whatever the grammar does not know is no expression: LaTeX,
-tuples, and products without a sign (2x), which are not Python either.
+Model output is hostile, so no interpreter and no symbolic engine sees it. A small grammar reads a
+text as sympy reads Python-like text: numbers, names, + - * / ** ^ !, brackets and a few functions.
+The tree has a bounded size. Two trees that agree at several random points are equal but for an
+unlikely accident, as polynomials are (Schwartz, Zippel). Whatever the grammar does not know is no
+expression: LaTeX, tuples, and products without a sign (2x), which are not Python either.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ _MOST_BITS = 10_000
 # Larger factorials are not exact.
 _MOST_FACTORIAL = 500
 _POINTS = 3
-# Of the larger value, for what is not exact; and of two constants, as in the released grader (grader.py:96).
+# Of the larger value, for what is not exact; and of two constants, as in the released grader
+# (grader.py:96).
 _TOLERANCE, _CLOSE = 1e-11, 1e-3
 
-_TOKEN = re.compile(r"\s*(?:((?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()!]))", re.ASCII)
+_TOKEN = re.compile(
+    r"\s*(?:((?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()!]))", re.ASCII
+)
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin,
     "cos": cmath.cos,
@@ -48,7 +51,9 @@ class NotAnExpressionError(ValueError):
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two texts are expressions of equal value: at random points of their names, or nearly so for two constants."""
+    """Whether two texts are expressions of equal value: at random points of their names, or nearly
+    so for two constants.
+    """
     try:
         first, second = _read(left), _read(right)
         if not (first.names or second.names):
@@ -84,7 +89,9 @@ class _Expression:
 
 
 def _read(text: str) -> _Expression:
-    """sympy reads ^ as Python does, bit by bit, which only whole numbers allow; and as a power where that fails."""
+    """sympy reads ^ as Python does, bit by bit, which only whole numbers allow; and as a power
+    where that fails.
+    """
     if "^" not in text:
         return _Expression(text, False)
     try:

@@ -1,4 +1,6 @@
-"""Limits of the worker processes that run math_verify, for `verify`, and for `sizing`, which must do without the library."""
+"""Limits of the worker processes that run math_verify, for `verify`, and for `sizing`, which must
+do without the library.
+"""
 
 SECONDS = 5.0
 """Processor time of an answer."""

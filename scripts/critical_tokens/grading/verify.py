@@ -1,8 +1,8 @@
 """The grader `math_verify`: the library of that name, in worker processes with hard limits.
 
-The library hands LaTeX to its own parser and to sympy, which may take any time and memory. So it runs
-in workers with a limit on memory, and on processor time for every answer: processor time and not wall
-time, so that a verdict does not depend on the machine's load.
+The library hands LaTeX to its own parser and to sympy, which may take any time and memory. So it
+runs in workers with a limit on memory, and on processor time for every answer: processor time and
+not wall time, so that a verdict does not depend on the machine's load.
 
 A verdict does not depend on the answers before it either. What a worker pays once (imports, a gold
 answer's parsing) counts for no answer. An answer that reaches a limit in a worker that has graded
@@ -26,8 +26,8 @@ from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from critical_tokens.core.records import Failure
 from critical_tokens.grading.limits import MEMORY_GB, SECONDS, WORKERS
-from critical_tokens.records import Failure
 
 _LONGEST_COMPLETION = 20_000
 # Answers that need no library: a plain number or fraction, stated at the end or in the last box.
@@ -39,7 +39,9 @@ _GOLD = re.compile(_VALUE)
 
 
 class GraderError(Failure):
-    """The library cannot be used: without it no answer would have a verdict, and nobody would be told."""
+    """The library cannot be used: without it no answer would have a verdict, and nobody would be
+    told.
+    """
 
 
 class _OutOfTimeError(BaseException):
@@ -47,9 +49,11 @@ class _OutOfTimeError(BaseException):
 
 
 def verdicts(pairs: Sequence[tuple[str, str]], workers: Workers | None = None) -> list[bool | None]:
-    """Whether each completion's answer equals its gold answer; None where a limit was reached. Equal pairs are graded once.
+    """Whether each completion's answer equals its gold answer; None where a limit was reached.
+    Equal pairs are graded once.
 
-    `workers` are used again by later calls; without them, some are started and stopped if any are needed.
+    `workers` are used again by later calls; without them, some are started and stopped if any are
+    needed.
     """
     known: dict[tuple[str, str], bool | None] = {}
     hard = []
@@ -68,7 +72,9 @@ def verdicts(pairs: Sequence[tuple[str, str]], workers: Workers | None = None) -
 
 
 def _plain(completion: str, gold: str) -> bool | None:
-    """The verdict where both are plain numbers, which the library compares by value; None for all else."""
+    """The verdict where both are plain numbers, which the library compares by value; None for all
+    else.
+    """
     if not _GOLD.fullmatch(gold):
         return None
     boxed = completion.rfind("boxed")
@@ -150,7 +156,9 @@ class Workers:
         return known
 
     def _hear(self, worker: _Worker, known: dict[tuple[str, str], bool | None]) -> _Worker | None:
-        """Take what a worker says. Returns who goes on with its share: itself, a new one, or nobody where it is done."""
+        """Take what a worker says. Returns who goes on with its share: itself, a new one, or nobody
+        where it is done.
+        """
         try:
             said = worker.connection.recv()
         except (EOFError, OSError):  # dead: of its limit on memory, or on a time that Python could not act on
@@ -259,10 +267,13 @@ def _verdict(completion: str, gold: Any, seconds: float, parse: Any, verify: Any
 
 
 def _limited(work: Callable[[], Any], seconds: float) -> Any:
-    """What the work returns; None where it takes too long or too much, False where the library fails."""
+    """What the work returns; None where it takes too long or too much, False where the library
+    fails.
+    """
     import resource
 
-    # The timer acts at the next instruction of Python; should none come, the limit ends the process.
+    # The timer acts at the next instruction of Python; should none come, the limit ends the
+    # process.
     used = sum(os.times()[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -1,10 +1,11 @@
 """The language of correct solutions, and the exact step checker.
 
-A pocket problem knows every correct way to write its solution: a sequence of segments, each with the wordings that are
-right at its place. That is a small finite automaton, so "is this prefix still correct?" has an exact answer, and the first
-wrong character of any completion is where the prefix leaves the language: the first letter of a wrong word, the wrong digit
-of a number. Nothing here looks at probabilities: a lead-in
-that only hasty solutions use is not an error, although a language model may be lost after it.
+A pocket problem knows every correct way to write its solution: a sequence of segments, each with
+the wordings that are right at its place. That is a small finite automaton, so "is this prefix still
+correct?" has an exact answer, and the first wrong character of any completion is where the prefix
+leaves the language: the first letter of a wrong word, the wrong digit of a number. Nothing here
+looks at probabilities: a lead-in that only hasty solutions use is not an error, although a language
+model may be lost after it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 # The classes of the paper's Table 1 (ICML and v3), as far as a program can tell them apart.
 ERROR_KINDS = ("calculation", "missing_step", "semantic", "degeneration")
 
-# What opens a step. Anyone may use any of them; at a step that invites a misreading only those who misread it use a hasty
-# one (pocket.corpus writes solutions so). That plants tokens which are lost without being wrong: the paper's "owed".
+# What opens a step. Anyone may use any of them; at a step that invites a misreading only those who
+# misread it use a hasty one (pocket.corpus writes solutions so). That plants tokens which are lost
+# without being wrong: the paper's "owed".
 CAREFUL_LEADS = ("First, ", "Then, ", "Next, ")
 HASTY_LEADS = ("So ", "Now ")
 LEADS = CAREFUL_LEADS + HASTY_LEADS
@@ -25,10 +27,12 @@ LEADS = CAREFUL_LEADS + HASTY_LEADS
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of a solution: its role (lead, wording, running, operation, operand, result, answer) and its wordings.
+    """One stretch of a solution: its role (lead, wording, running, operation, operand, result,
+    answer) and its wordings.
 
-    `wordings` are those that writers choose from; `tolerated` ones are no error either: the checker reads numbers, operations
-    and sentences, not the nouns, which small language models mix up without losing their way.
+    `wordings` are those that writers choose from; `tolerated` ones are no error either: the checker
+    reads numbers, operations and sentences, not the nouns, which small language models mix up
+    without losing their way.
     """
 
     role: str
@@ -65,7 +69,9 @@ class Solution:
         return out + list(self.closing)
 
     def to_json(self) -> str:
-        """The language as JSON: a list of [role, wordings, tolerated], which `language_from_json` reads."""
+        """The language as JSON: a list of [role, wordings, tolerated], which `language_from_json`
+        reads.
+        """
         rows = [[s.role, list(s.wordings), list(s.tolerated)] for s in self.segments()]
         return json.dumps(rows, separators=(",", ":"))
 
@@ -77,7 +83,9 @@ def language_from_json(text: str) -> list[Segment]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker found: `char` is the offset of the first wrong character (None: no error), `kind` one of ERROR_KINDS."""
+    """What the checker found: `char` is the offset of the first wrong character (None: no error),
+    `kind` one of ERROR_KINDS.
+    """
 
     char: int | None
     kind: str | None
@@ -88,7 +96,9 @@ _NUMBER = re.compile(r"\d+")
 
 
 def _shape(sentence: str) -> str:
-    """A sentence with its lead-in dropped and numbers and operators blanked, to ask "is this a step at all?"."""
+    """A sentence with its lead-in dropped and numbers and operators blanked, to ask "is this a step
+    at all?".
+    """
     for lead in LEADS:
         if sentence.startswith(lead):
             sentence = sentence[len(lead) :]
@@ -99,10 +109,10 @@ def _shape(sentence: str) -> str:
 def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], ended: bool = True) -> Verdict:
     """First wrong character of `text`, and the kind of error.
 
-    `ended` says that the writer stopped there by itself; a correct prefix cut off by a length limit is `degeneration`
-    at its end, a correct prefix that ends too early is `missing_step`. `sentence_shapes` are the shapes (see
-    `sentence_shape`) of the world's sentences: a wrong sentence of a known shape is a misreading or a slip, any other is
-    `degeneration`.
+    `ended` says that the writer stopped there by itself; a correct prefix cut off by a length limit
+    is `degeneration` at its end, a correct prefix that ends too early is `missing_step`.
+    `sentence_shapes` are the shapes (see `sentence_shape`) of the world's sentences: a wrong
+    sentence of a known shape is a misreading or a slip, any other is `degeneration`.
     """
     reached = {0}
     furthest, at = 0, 0
@@ -132,7 +142,9 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
 
 
 def _word_start(text: str, char: int, due: set[str]) -> int:
-    """The start of the word that is wrong at `char`, where `due` could have come: "The" for "Then" is wrong as a word."""
+    """The start of the word that is wrong at `char`, where `due` could have come: "The" for "Then"
+    is wrong as a word.
+    """
     if not text[char].isalpha() and not all(c.isalpha() for c in due):
         return char
     while char > 0 and text[char - 1].isalpha():
@@ -161,7 +173,9 @@ def _kind(text: str, char: int, at: int, language: list[Segment], sentence_shape
 
 
 def _is_later_sentence(sentence: str, at: int, language: list[Segment]) -> bool:
-    """Whether the wrong sentence has the wording of a later one: then what stood between was left out."""
+    """Whether the wrong sentence has the wording of a later one: then what stood between was left
+    out.
+    """
     later_leads = [i for i in range(at + 1, len(language)) if language[i].role == "lead"]
     if sentence.startswith("The answer is"):
         return bool(later_leads) or language[at].role == "lead"
@@ -171,7 +185,9 @@ def _is_later_sentence(sentence: str, at: int, language: list[Segment]) -> bool:
 
 
 def _step_pattern(segments: list[Segment]) -> str:
-    """A pattern for the body that `segments` start with, running value and result free: a left-out step changes them."""
+    """A pattern for the body that `segments` start with, running value and result free: a left-out
+    step changes them.
+    """
     pattern = ""
     for segment in segments:
         if segment.role == "lead" or segment.wordings == (" ",):

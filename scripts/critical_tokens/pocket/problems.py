@@ -1,8 +1,8 @@
 """What a pocket problem is, and how the splits are kept apart.
 
-A world (pocket.gsm, pocket.math) draws *contents*: the numbers and operations of a problem without any wording. A content
-has a signature, and the hash of the signature alone decides the split. So no test problem, in whatever wording, occurs in
-the train split or in the pretraining corpus.
+A world (pocket.gsm, pocket.math) draws *contents*: the numbers and operations of a problem without
+any wording. A content has a signature, and the hash of the signature alone decides the split. So no
+test problem, in whatever wording, occurs in the train split or in the pretraining corpus.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ class Trap:
 
 @dataclass(frozen=True)
 class Problem:
-    """A worded problem with its correct solutions and, if it has a trap, the solutions of those who misread it.
+    """A worded problem with its correct solutions and, if it has a trap, the solutions of those who
+    misread it.
 
-    `signature` names the mathematical content: equal for all wordings of it. `answer` is the gold answer as text.
+    `signature` names the mathematical content: equal for all wordings of it. `answer` is the gold
+    answer as text.
     """
 
     question: str
@@ -47,7 +49,9 @@ def split_of(signature: str) -> str:
 
 
 def draw_problems(draw: Callable[[random.Random], Problem | None], split: str, seed: int) -> Iterator[Problem]:
-    """An endless stream of a world's problems of one split; `draw` may return None for an unsuitable draw."""
+    """An endless stream of a world's problems of one split; `draw` may return None for an
+    unsuitable draw.
+    """
     rng = random.Random(f"{seed}/{split}")
     while True:
         problem = draw(rng)
@@ -56,12 +60,16 @@ def draw_problems(draw: Callable[[random.Random], Problem | None], split: str, s
 
 
 def distinct_problems(draw: Callable[[random.Random], Problem | None], split: str, seed: int, n: int) -> list[Problem]:
-    """The first `n` problems with different signatures. Raises ValueError if the world seems to run out of them."""
+    """The first `n` problems with different signatures. Raises ValueError if the world seems to run
+    out of them.
+    """
     found: dict[str, Problem] = {}
     for tries, problem in enumerate(draw_problems(draw, split, seed)):
         found.setdefault(problem.signature, problem)
         if len(found) == n:
             return list(found.values())
         if tries > 200 * n + 10_000:
-            raise ValueError(f"only {len(found)} distinct {split} problems exist or are easily found, {n} were asked for")
+            raise ValueError(
+                f"only {len(found)} distinct {split} problems exist or are easily found, {n} were asked for"
+            )
     raise AssertionError("the stream of problems is endless")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from critical_tokens.pocket import gsm, language, math
+from critical_tokens.pocket import gsm_world, language, math_world
 from critical_tokens.pocket.problems import Problem, draw_problems
 
 # Share of misread solutions that open the misread step with a hasty lead.
@@ -17,7 +17,9 @@ TELL_RATE = 0.6
 
 @dataclass(frozen=True)
 class World:
-    """A generated dataset: how to draw its problems, and the style of prompt it is asked in (see `prompts`)."""
+    """A generated dataset: how to draw its problems, and the style of prompt it is asked in (see
+    `prompts`).
+    """
 
     name: str
     draw: Callable[[random.Random], Problem | None]
@@ -25,14 +27,16 @@ class World:
 
 
 WORLDS = {
-    "pocket-gsm": World("pocket-gsm", gsm.draw, "gsm8k"),
-    "pocket-math": World("pocket-math", math.draw, "math"),
+    "pocket-gsm": World("pocket-gsm", gsm_world.draw, "gsm8k"),
+    "pocket-math": World("pocket-math", math_world.draw, "math"),
 }
 
 
 @lru_cache
 def sentence_shapes(world: str) -> frozenset[str]:
-    """Shapes of the sentences that solutions of a world are made of, right and wrong ones (see `language.check`)."""
+    """Shapes of the sentences that solutions of a world are made of, right and wrong ones (see
+    `language.check`).
+    """
     shapes: set[str] = set()
     for problem in islice(draw_problems(WORLDS[world].draw, "pretrain", seed=0), 2000):
         for solution in filter(None, (problem.solution, problem.misreading)):
@@ -42,7 +46,9 @@ def sentence_shapes(world: str) -> frozenset[str]:
 
 
 def write(solution: language.Solution, rng: random.Random, misread: bool) -> str:
-    """One wording of a solution. `misread`: it is the work of someone who misread the problem at the risky step."""
+    """One wording of a solution. `misread`: it is the work of someone who misread the problem at
+    the risky step.
+    """
     parts: list[str] = []
     for step in solution.steps:
         if not step.risky:
@@ -63,4 +69,4 @@ def documents(world: str, seed: int) -> Iterator[tuple[str, str]]:
     rng = random.Random(f"{seed}/{world}/writers")
     for problem in draw_problems(WORLDS[world].draw, "pretrain", seed):
         misread = problem.trap is not None and rng.random() < problem.trap.rate
-        yield problem.question, write(problem.misreading if misread else problem.solution, rng, misread)
+        yield (problem.question, write(problem.misreading if misread else problem.solution, rng, misread))

@@ -1,0 +1,219 @@
+"""Datasets of the registry: one source for each split, enough problems, and worked examples where
+prompts have them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from critical_tokens.configuration.files import Layer
+from critical_tokens.configuration.names import SPLITS
+from critical_tokens.workflow.refusals import Refusals
+
+Config = Mapping[str, Any]
+
+SOURCES = ("world", "path", "hub")
+# Worlds, and the style of their prompts and answers.
+_WORLDS = {"pocket-gsm": "gsm8k", "pocket-math": "math"}
+# Keys of a split by the source that reads them; `problems` and `rows` are of all but where they are
+# missing here.
+_COLUMNS = ("question", "solution", "answer", "unanswered")
+_READ = {
+    "world": ("world", "problems", "seed"),
+    "path": ("path", "problems", "rows", *_COLUMNS),
+    "hub": ("hub", "subset", "hub_split", "revision", "problems", "rows", *_COLUMNS),
+}
+
+
+def check_sources(layers: Sequence[Layer], found: Refusals) -> None:
+    """No file names two sources for one split. (A file's path comes before the hub that config.yaml
+    names.)
+    """
+    for name, content in layers:
+        for where, source in _written_splits(content):
+            named = [key for key in SOURCES if source.get(key) is not None]
+            if len(named) > 1:
+                found.add(f"{name}: {where} has {len(named)} sources, {' and '.join(named)}; give one of them")
+
+
+def _written_splits(content: Config) -> Iterator[tuple[str, Config]]:
+    registry = content.get("dataset_registry")
+    for name, entry in registry.items() if isinstance(registry, Mapping) else ():
+        for split in SPLITS:
+            source = entry.get(split) if isinstance(entry, Mapping) else None
+            if isinstance(source, Mapping):
+                yield f"dataset_registry: {name}: {split}", source
+
+
+def check_datasets(config: Config, found: Refusals) -> None:
+    """What the config says of its datasets; those that anything selects have train and test
+    problems.
+    """
+    registry = config["dataset_registry"]
+    for name, entry in registry.items():
+        for split in SPLITS:
+            if split in entry:
+                for what in _source_mistakes(entry[split], entry["style"]):
+                    found.add(f"dataset_registry: {name}: {split} {what}")
+        for what in _shots_mistakes(entry):
+            found.add(f"dataset_registry: {name}: shots {what}")
+        if _where(entry, "train") is not None and _where(entry, "train") == _where(entry, "test"):
+            found.add(
+                f"dataset_registry: {name}: train and test are the same split; a model is not tested on what it has seen"
+            )
+    for name in _anywhere(config):
+        missing = [split for split in ("train", "test") if split not in registry.get(name, {"train": 1, "test": 1})]
+        if missing:
+            what = f"has no {' and no '.join(missing)} split; give it a path, e.g. path: FILE.jsonl"
+            found.add(f"dataset_registry: {name}: {what}")
+    for name in (name for name in config["datasets"] if name in registry):
+        _check_amounts(config, name, found)
+    _check_few_shot(config, found)
+
+
+def check_files(config: Config, found: Refusals) -> None:
+    """Files and folders that the selected datasets come from exist, and splits have the shots that
+    are asked of them.
+    """
+    few_shot = any(stage["few_shot"] for stage in config["prompts"].values())
+    for name in (name for name in config["datasets"] if name in config["dataset_registry"]):
+        entry, where = config["dataset_registry"][name], f"dataset_registry: {name}: "
+        named = {f"{split}: path": entry[split]["path"] for split in SPLITS if "path" in entry.get(split, {})}
+        for key, path in {**named, **({"annotations": entry["annotations"]} if "annotations" in entry else {})}.items():
+            if not Path(path).is_file():
+                found.add(f"{where}{key} is {path!r}, which is {'no file' if Path(path).exists() else 'not there'}")
+            elif not Path(path).stat().st_size:
+                found.add(f"{where}{key} is {path!r}, which is empty")
+        if few_shot:
+            _check_counted(entry, where, found)
+        for model in config["models"] if "released_pairs" in entry else ():
+            folder = entry["released_pairs"].replace("{model}", model)
+            if not Path(folder).is_dir():
+                found.add(f"{where}released_pairs is {folder!r} for {model}, which is no folder")
+    if not Path(config["published"]["table1"]).is_file():
+        found.add(f"published: table1 is {config['published']['table1']!r}, which is no file")
+
+
+def _check_counted(entry: Config, where: str, found: Refusals) -> None:
+    """A local split has as many problems as there are shots of it; those of others are counted by
+    the config.
+    """
+    shots = entry.get("shots", {})
+    path = Path(entry.get(shots.get("split"), {}).get("path", ""))
+    there = _lines(path) if path.is_file() else sys.maxsize
+    if shots and shots["count"] > there:
+        found.add(
+            f"{where}shots: count is {shots['count']}, but the split {shots['split']} has {there} problems at most"
+        )
+
+
+def _where(entry: Config, split: str) -> tuple[Any, ...] | None:
+    """What a split is read from, for those of the hub; local files are compared by their questions
+    when they are read.
+    """
+    source = entry.get(split, {})
+    return (
+        tuple(source.get(key) for key in ("hub", "subset", "hub_split", "revision"))
+        if _source(source) == "hub"
+        else None
+    )
+
+
+def _source(source: Config) -> str | None:
+    """The source that a split is read from: a path comes before the hub."""
+    return next((key for key in SOURCES if key in source), None)
+
+
+def _source_mistakes(source: Config, style: str) -> Iterator[str]:
+    kind = _source(source)
+    if kind is None:
+        yield "names no source; give one of world, path, hub"
+        return
+    others = [key for key in ("path", "hub") if key in source]
+    if kind == "world" and others:
+        yield f"is generated (world), so it cannot have {' and '.join(others)}; register your files under a name of their own"
+        return
+    read = {*_READ[kind], *(_READ["hub"] if "hub" in source else ())}
+    unread = [key for key in source if key not in read]
+    if unread:
+        yield f"has {', '.join(unread)}, which its source ({kind}) does not read; it reads {', '.join(_READ[kind])}"
+    needed = {"world": ("problems",), "hub": ("hub_split",)}.get(kind, ())
+    for key in (key for key in needed if key not in source):
+        yield f"has no {key}, which a split of its kind ({kind}) needs"
+    if kind == "world" and _WORLDS[source["world"]] != style:
+        yield f"is of the world {source['world']}, whose style is {_WORLDS[source['world']]}, but the dataset's is {style}"
+
+
+def _shots_mistakes(entry: Config) -> Iterator[str]:
+    shots = entry.get("shots")
+    if shots is None:
+        return
+    named = [key for key in ("task", "split") if key in shots]
+    if len(named) != 1:
+        what = "names no source; give task or split" if not named else "names task and split; give one of them"
+        yield what
+    elif "split" in shots:
+        if shots["split"] not in entry:
+            yield f"are of the split {shots['split']}, which the dataset does not have"
+        else:
+            there = problems_of(entry[shots["split"]])
+            if there is not None and shots["count"] > there:
+                yield f"count is {shots['count']}, but the split {shots['split']} has {there} problems"
+
+
+def problems_of(source: Config) -> int | None:
+    """The most problems that a split can have; None where its file was not counted."""
+    return min((source[key] for key in ("problems", "rows") if key in source), default=None)
+
+
+def _anywhere(config: Config) -> Iterable[str]:
+    """Datasets that the selection or a study names."""
+    selections = [config, config["temperatures"], config["agreement"], *config["studies"].values()]
+    return dict.fromkeys(name for selection in selections for name in selection["datasets"])
+
+
+def _check_few_shot(config: Config, found: Refusals) -> None:
+    stages = [stage for stage, entry in config["prompts"].items() if entry["few_shot"]]
+    for name in config["datasets"] if stages else ():
+        if "shots" not in config["dataset_registry"].get(name, {"shots": None}):
+            what = "has no shots, e.g. shots: {split: validation, count: 4}"
+            found.add(f"prompts: {', '.join(stages)} few_shot: dataset {name} {what}")
+
+
+def _check_amounts(config: Config, dataset: str, found: Refusals) -> None:
+    """Some answers stay to train on, where the positive set has one per problem, and no shard is
+    without problems.
+    """
+    there = problems_of(config["dataset_registry"][dataset].get("train", {}))
+    sampled = min((n for n in (there, config["trajectories"]["problems"]) if n is not None), default=None)
+    if sampled is None:
+        return
+    shards = config["trajectories"]["shards"]
+    if shards > sampled:
+        found.add(f"trajectories: shards is {shards}, but {dataset} has {sampled} train problems to share out")
+    for where, held_out in _held_out(config):
+        if held_out >= sampled:
+            what = f"but {dataset} has answers to {sampled} train problems at most; some must be left to train on"
+            found.add(f"{where}: held_out is {held_out}, {what}")
+
+
+def _held_out(config: Config) -> Iterator[tuple[str, int]]:
+    """How many answers are left out, by the section that says so."""
+    yield "contrast", config["contrast"]["held_out"]
+    if any(config["method_registry"].get(name, {}).get("objective") == "nll" for name in config["methods"]):
+        yield "alignment", config["alignment"]["held_out"]
+    for section in ("method_registry", "variants"):
+        for name, entry in config[section].items():
+            if "held_out" in entry:
+                yield f"{section}: {name}", entry["held_out"]
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file of problems; as many as anyone may ask for where it is compressed."""
+    if path.suffix == ".gz":
+        return sys.maxsize
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())

@@ -1,0 +1,194 @@
+"""Methods of the registry, and those that sweeps register: where they start, and that every key of
+theirs is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
+from critical_tokens.objectives.token_weights import NEEDS
+from critical_tokens.workflow.refusals import Refusals, collected, nearest
+
+Config = Mapping[str, Any]
+BASE, UNTRAINED, ALL_LINEAR = "base", "none", "all-linear"
+
+# Keys that every training reads, and those that the two kinds of data add.
+_ALWAYS = (
+    "objective", "start", "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay",
+    "gradient_checkpointing", "checkpoint_updates", "lora",
+)  # fmt: skip
+_OF_DATA = {"answers": ("packing", "eos_trained", "held_out"), "pairs": ("variant",)}
+_OF_WEIGHTS = ("weights", "eos_weight")
+
+
+def check_methods(config: Config, found: Refusals) -> None:
+    """Every method has an objective, starts from the base model in the end, and carries no key
+    without effect.
+    """
+    registry = config["method_registry"]
+    for name, entry in registry.items():
+        where = f"method_registry: {name}: "
+        if entry["objective"] not in (UNTRAINED, *OBJECTIVES):
+            allowed = (UNTRAINED, *OBJECTIVES)
+            what = (
+                f"is {entry['objective']!r}, must be one of {', '.join(allowed)}{nearest(entry['objective'], allowed)}"
+            )
+            found.add(f"{where}objective {what}")
+            continue
+        _check_start(name, registry, found)
+        if entry["objective"] == UNTRAINED and entry["start"] != BASE:
+            found.add(f"{where}start is {entry['start']!r}, an untrained method starts from base")
+        if entry.get("weights") == "base" and entry["start"] != BASE:
+            found.add(f"{where}weights of kind base are those of a method that starts from base")
+        _check_layers(entry.get("lora", {}), where, found)
+        for key in entry:
+            for sentence in check_key(config, entry, key):
+                found.add(f"{where}{sentence}")
+    for section in ("contrast", "alignment"):
+        _check_layers(config[section]["lora"], f"{section}: ", found)
+    if registry.get("baseline", {}).get("objective") != UNTRAINED:
+        found.add(
+            "method_registry: baseline must have the objective none; figures compare with the base model by that name"
+        )
+
+
+def check_key(config: Config, entry: Config, key: str) -> Iterator[str]:
+    """What is wrong with a key that an entry of the registry carries: nothing where its method
+    reads it.
+    """
+    objective = entry["objective"]
+    if objective == UNTRAINED:
+        if key not in ("objective", "start"):
+            yield f"{key} has no effect, because the objective none trains nothing; it reads start only"
+        return
+    known = REGISTRY[objective]
+    own = (*known.constants, *(_OF_WEIGHTS if known.weighted else ()), *_OF_DATA[known.data])
+    if key not in (*_ALWAYS, *own):
+        yield f"{key} has no effect on the objective {objective}, which reads {', '.join((*_ALWAYS[2:], *own))}"
+        return
+    settings = {**config["alignment"], **entry}
+    if key == "tdpo_alpha" and settings["tdpo_variant"] == 1:
+        yield "tdpo_alpha has no effect on variant 1 of TDPO; tdpo_variant: 2 reads it"
+    if key == "warmup_share" and settings["schedule"] == "constant" and settings[key]:
+        yield "warmup_share has no effect on the schedule constant; constant_with_warmup reads it"
+    if (
+        key == "variant"
+        and not reads_scores(entry)
+        and "template" not in config["variants"].get(entry[key], {"template": ""})
+    ):
+        what = "which reads no contrastive scores; it would read the template of a variant"
+        yield f"variant {entry[key]!r} has no effect on the method, {what}"
+
+
+def reads_scores(entry: Config) -> bool:
+    """Whether a method weighs tokens by contrastive scores, which variants are other forms of."""
+    known = REGISTRY.get(entry["objective"])
+    return bool(known and known.weighted) and "contrast" in NEEDS[entry.get("weights", "contrast")]
+
+
+def _check_layers(lora: Config, where: str, found: Refusals) -> None:
+    layers = lora.get("layers", ())
+    if ALL_LINEAR in layers and len(layers) > 1:
+        found.add(f"{where}lora: layers has {ALL_LINEAR} beside other names; it stands alone, for all of them")
+
+
+def _check_start(name: str, registry: Config, found: Refusals) -> None:
+    seen = [name]
+    while (start := registry[seen[-1]]["start"]) != BASE:
+        where = f"method_registry: {name}: start"
+        if start not in registry:
+            allowed = f"allowed are base and the methods {', '.join(sorted(registry))}"
+            found.add(f"{where}: {start!r} is unknown{nearest(start, registry)}; {allowed}")
+            return
+        if start in seen:
+            found.add(f"{where}: {' -> '.join([*seen, start])} never reaches base")
+            return
+        seen.append(start)
+
+
+# Keys that are long in a name.
+_SHORT = {"learning_rate": "lr"}
+TUNING = "tuning"
+
+
+def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
+    """Register a method for every value of the sweeps and of `tuning`; their names by sweep, the
+    latter's under "tuning".
+
+    A key of contrastive estimation makes a variant too. Raises ConfigError for a method that is not
+    registered or does not read the key, for an unknown variant, and for a name that stands for
+    something else already.
+    """
+    with collected() as found:
+        for name, entry in config["method_registry"].items():
+            if "variant" in entry:
+                found.require(entry["variant"], config["variants"], f"method_registry: {name}: variant")
+        for where, method, key, _ in (of_sweep for entries in _entries(config).values() for of_sweep in entries):
+            if found.require(method, config["method_registry"], where):
+                _check_swept(config, method, key, where, found)
+    with collected() as found:
+        names: dict[str, list[str]] = {}
+        for sweep, entries in _entries(config).items():
+            names[sweep] = []
+            for where, method, key, values in entries:
+                for value in values:
+                    name = _register(config, method, key, value, where, found)
+                    if name in names[sweep]:
+                        found.add(
+                            f"{where}: two values of {key} are called {name}; they differ behind the sixth digit only"
+                        )
+                    names[sweep].append(name)
+    return names
+
+
+def _entries(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str, list[float]]]]:
+    """What each sweep varies: how messages call it, method, key and values."""
+    sweeps = {
+        name: [(f"sweeps: {name}: method", entry["method"], entry["key"], entry["values"])]
+        for name, entry in config["sweeps"].items()
+    }
+    rates = config[TUNING]["learning_rates"]
+    sweeps[TUNING] = [(f"{TUNING}: methods", method, "learning_rate", rates) for method in config[TUNING]["methods"]]
+    return sweeps
+
+
+def _check_swept(config: Mapping[str, Any], method: str, key: str, where: str, found: Refusals) -> None:
+    entry = config["method_registry"][method]
+    if entry["objective"] == "none":
+        found.add(f"{where} has {method!r}, which trains nothing")
+    elif key == "beta":
+        if not reads_scores(entry):
+            found.add(f"{where} has {method!r}, which reads no contrastive scores, so beta has no effect on it")
+    elif entry["objective"] in OBJECTIVES:
+        for sentence in check_key(config, entry, key):
+            found.add(f"{where} has {method!r}: {sentence}")
+
+
+def _register(config: dict[str, Any], method: str, key: str, value: float, where: str, found: Refusals) -> str:
+    """Register the method of one value, and its variant where the key belongs to contrastive
+    estimation; its name.
+    """
+    entry = config["method_registry"][method]
+    setting = f"{_SHORT.get(key, key)}{value:g}"
+    own = {key: value}
+    if key == "beta":
+        inherited = entry.get("variant")
+        variant = f"{inherited}-{setting}" if inherited else setting
+        _put(config, "variants", variant, config["variants"].get(inherited, {}) | own, where, found)
+        own = {"variant": variant}
+    name = f"{method}-{setting}"
+    _put(config, "method_registry", name, entry | own, where, found)
+    return name
+
+
+def _put(
+    config: dict[str, Any], registry: str, name: str, entry: Mapping[str, Any], where: str, found: Refusals
+) -> None:
+    """Register an entry; a mistake where the name stands for another one. Two sweeps may register
+    the same one.
+    """
+    known = config[registry].setdefault(name, entry)
+    if known != entry:
+        found.add(f"{where}: registers {name}, but {registry} has another {name}; give that one another name")

@@ -1,0 +1,95 @@
+"""Studies, temperatures, agreement and figures: what they name is registered, and no run of theirs
+stands for two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from critical_tokens.objectives.registry import REGISTRY
+from critical_tokens.workflow.refusals import Refusals
+
+Config = Mapping[str, Any]
+
+# Keys that select, and the registries that they select from.
+_REGISTRIES = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
+
+
+def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Refusals) -> None:
+    """Everything that selects from the registries names what they have, `sweeps` with the methods
+    that they registered.
+    """
+    _require_selected(config, config, "", found)
+    for name, entry in config["studies"].items():
+        _check_study(config, sweeps, entry, f"studies: {name}: ", found)
+    _require_selected(config, config["temperatures"], "temperatures: ", found)
+    _check_temperatures(config["temperatures"]["temperatures"], found)
+    _require_selected(config, config["agreement"], "agreement: ", found)
+    for name in config["agreement"]["variants"]:
+        found.require(name, config["variants"], "agreement: variants")
+    shared, examined = config["rollouts"]["shards"], config["rollouts"]["trajectories"]
+    if examined is not None and shared > examined:
+        found.add(f"rollouts: shards is {shared}, but there are {examined} trajectories to share out")
+    stratified = config["rollouts"]["stratified"]
+    if stratified["zero"] >= stratified["later"]:
+        what = f"must be below later, which is {stratified['later']}"
+        found.add(f"rollouts: stratified: zero is {stratified['zero']}, {what}")
+    _check_figures(config, found)
+    _check_pretraining(config["pretraining"], found)
+
+
+def _require_selected(config: Config, entry: Config, where: str, found: Refusals) -> None:
+    for key, registry in _REGISTRIES.items():
+        for name in entry.get(key, ()):
+            found.require(name, config[registry], f"{where}{key}")
+
+
+def _check_study(config: Config, sweeps: Mapping[str, list[str]], entry: Config, where: str, found: Refusals) -> None:
+    _require_selected(config, entry, where, found)
+    swept: Sequence[str] = ()
+    if "sweep" in entry and found.require(entry["sweep"], config["sweeps"], f"{where}sweep"):
+        swept = sweeps[entry["sweep"]]
+    for name in (name for name in swept if name in entry["methods"]):
+        found.add(f"{where}methods has {name!r}, which its sweep {entry['sweep']} has, too; leave it out")
+    compared = [*entry["methods"], *swept]
+    if entry["against"] not in compared:
+        found.add(f"{where}against is {entry['against']!r}, must be one of {', '.join(compared)}")
+
+
+def _check_temperatures(temperatures: Sequence[float], found: Refusals) -> None:
+    names: dict[str, float] = {}
+    for value in temperatures:
+        name = f"{value:g}"
+        other = names.setdefault(name, value)
+        if other != value:
+            found.add(
+                f"temperatures: temperatures has {other!r} and {value!r}, which differ behind the sixth digit only"
+            )
+
+
+def _check_figures(config: Config, found: Refusals) -> None:
+    figures, methods = config["figures"], config["method_registry"]
+    for key, selected in (("model", "models"), ("dataset", "datasets")):
+        name = figures["example"][key]
+        if name not in config[selected]:
+            what = f"{name!r}, which is not selected; {selected} has {', '.join(config[selected])}, and null takes the first"
+            found.add(f"figures: example: {key} is {what}")
+    against = figures["against_exclusion"]
+    if found.require(against, methods, "figures: against_exclusion") and methods[against]["objective"] == "none":
+        found.add(f"figures: against_exclusion is {against!r}, which trains nothing; it must be a trained method")
+    for name in figures["log_probabilities"]:
+        known = found.require(name, methods, "figures: log_probabilities")
+        objective = REGISTRY.get(methods[name]["objective"]) if known else None
+        if known and (objective is None or objective.data != "pairs"):
+            found.add(f"figures: log_probabilities has {name!r}, which trains on no pairs")
+
+
+def _check_pretraining(entry: Config, found: Refusals) -> None:
+    for name, shape in entry["shapes"].items():
+        for key in ("documents", "learning_rate", "prompt_weight"):
+            if name not in entry[key]:
+                found.add(f"pretraining: {key} has nothing for {name}, which shapes has")
+        if shape["width"] % shape["heads"]:
+            what = f"width is {shape['width']}, must be a multiple of its {shape['heads']} heads"
+            found.add(f"pretraining: shapes: {name}: {what}")

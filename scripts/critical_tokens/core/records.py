@@ -1,0 +1,331 @@
+"""Reading and writing of artifacts: atomic, typed, and with errors that name the file and the row.
+
+Tables are Parquet with zstd. Their columns are listed here, one schema per kind of artifact; ids
+are stable: `problem_id` names a problem of a dataset, `sample_id` one of its samples, `position`
+the index of an answer token.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+"""A row of a table, or a plain mapping with its columns."""
+
+ROW_GROUP = 4096
+"""Rows of a row group, of which readers hold at least one (see `batches`)."""
+
+_IDS = pa.list_(pa.int32())
+_NUMBERS = pa.list_(pa.float32())
+
+
+# What no row of any table lacks.
+_REQUIRED = frozenset((
+    "problem_id", "sample_id", "question", "text", "token_ids", "finished", "score", "scores",
+    "chosen_id", "rejected_id", "chosen", "rejected", "chosen_finished", "rejected_finished",
+))  # fmt: skip
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, type_, nullable=name not in _REQUIRED) for name, type_ in columns.items()])
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    # `language`, `world`, `trap`: what the step checker needs, for generated problems only (see
+    # pocket.language).
+    "problems": _schema(
+        problem_id=pa.string(), question=pa.string(), answer=pa.string(), solution=pa.string(),
+        world=pa.string(), signature=pa.string(), language=pa.string(), trap=pa.string(), trap_rate=pa.float32(),
+    ),
+    # `finished`: the model ended the answer itself (EOS); EOS is not among the token ids.
+    "trajectories": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, text=pa.string(), finished=pa.bool_(),
+    ),
+    # `correct`: the verdict of the grader that labels data. `math_verify`: null where the library
+    # reached a limit.
+    "grades": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), answer=pa.string(), correct=pa.bool_(), released=pa.bool_(),
+        math_verify=pa.bool_(),
+    ),
+    "answers": _schema(problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, finished=pa.bool_()),
+    "pairs": _schema(
+        problem_id=pa.string(), chosen_id=pa.int32(), rejected_id=pa.int32(),
+        chosen=_IDS, rejected=_IDS, chosen_finished=pa.bool_(), rejected_finished=pa.bool_(),
+    ),
+    # `position` -1 is the bare prompt; t is the prefix that ends with answer token t.
+    # `n`, `correct`: the continuations behind a score, see rollouts.Score.
+    "rollouts": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), n=pa.int32(), correct=pa.int32(),
+        score=pa.float32(), standard_error=pa.float32(),
+    ),
+    # `first_wrong`, `error_kind`: the step checker's truth; null for real data. `zero_only`: see
+    # critical.Critical.
+    "critical": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), token_id=pa.int32(), length=pa.int32(),
+        zero_only=pa.bool_(), first_wrong=pa.int32(), error_kind=pa.string(),
+    ),
+    # `arm`: kept (the critical token stays) or replaced; `token_id`: the token at the critical
+    # position; `answer`: the whole answer that came of it, the trajectory's own tokens up to there
+    # included.
+    "replacement": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), arm=pa.string(), draw=pa.int32(), token_id=pa.int32(),
+        answer=_IDS, correct=pa.bool_(),
+    ),
+    # Aligned with `token_ids` of the answer (EOS last where it was finished).
+    "contrast": _schema(
+        problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS,
+        positive_logps=_NUMBERS, negative_logps=_NUMBERS, scores=_NUMBERS,
+    ),
+    "reference": _schema(problem_id=pa.string(), chosen_logps=_NUMBERS, rejected_logps=_NUMBERS),
+}  # fmt: skip
+
+_SAMPLE = ("problem_id", "sample_id")
+# What names a row of a table: no two rows have the same.
+_KEYS = {
+    "trajectories": _SAMPLE, "grades": _SAMPLE, "answers": _SAMPLE, "rollouts": (*_SAMPLE, "position"),
+    "replacement": (*_SAMPLE, "arm", "draw"),
+    **dict.fromkeys(("problems", "pairs", "critical", "contrast", "reference"), ("problem_id",)),
+}  # fmt: skip
+
+
+def expanded(path: str | Path) -> Path:
+    """A path that a user wrote, with the home folder in the place of "~". The "~" of an unknown
+    user stays as it is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+class Failure(Exception):
+    """Something that the user can mend: programs end with its message instead of a traceback."""
+
+
+class ArtifactError(Failure):
+    """A file that is not what it should be."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends well, and vanishes
+    when it does not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a folder: its files are moved into `path` one by one when the block
+    ends well.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
+    try:
+        with naming(path):
+            yield temporary
+            path.mkdir(parents=True, exist_ok=True)
+            for file in sorted(temporary.iterdir()):
+                file.replace(path / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives the system's errors a path: a full disk does not say which file it had no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
+    """Write rows (one mapping per row, all columns of the kind) as Parquet."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd")
+
+
+def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
+    """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of
+    another kind, or where two rows have the same ids."""
+    return _read(path, kind, SCHEMAS[kind].names).to_pylist()
+
+
+def read_by_problem(path: Path, kind: str, column: str | None = None) -> ByProblem:
+    """Rows of a table, or their values in one column, by problem id; errors as `read_table`."""
+    return ByProblem(read_table(path, kind), path, column)
+
+
+class ByProblem(dict[str, Any]):
+    """Rows, or their values in one column, by problem id.
+
+    Raises ArtifactError, naming where they are from, for an id that they lack or have twice.
+    """
+
+    def __init__(self, rows: Iterable[Row], where: object, column: str | None = None) -> None:
+        super().__init__()
+        self._where = where
+        for row in rows:
+            value = row if column is None else row[column]
+            if self.setdefault(row["problem_id"], value) != value:
+                raise ArtifactError(f"{where}: has problem {row['problem_id']} twice, with different contents")
+
+    def __missing__(self, problem_id: str) -> Any:
+        raise ArtifactError(f"{self._where}: has no problem {problem_id}, which another table names")
+
+
+def read_frame(path: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table as a data frame, for summaries and figures; errors as `read_table`."""
+    return _read(path, kind, columns).to_pandas()
+
+
+def _read(path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    with opening(path) as file:
+        require_columns(file.schema_arrow.names, path, kind, columns)
+        table = conform(file.read(list(columns)), path, kind, columns)
+    if set(_KEYS[kind]) <= set(columns):
+        _check_keys(table, path, _KEYS[kind])
+    return table
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, open. Raises ArtifactError naming it where it is missing, or is found not to
+    be whole in the block.
+
+    Arrow is given the bytes of its name: it knows no text that the locale cannot encode, and takes
+    "x=1/" for a column.
+    """
+    try:
+        with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file) as parquet:
+            yield parquet
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArtifactError(f"{path}: is not a complete Parquet file ({error})") from error
+
+
+def require_columns(found: Sequence[str], path: Path, kind: str, needed: Sequence[str]) -> None:
+    """Raise ArtifactError where a file lacks a column of its kind."""
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
+
+
+def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
+    """Those columns of what was read, with the types of the kind. Raises ArtifactError where they
+    have others.
+    """
+    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
+    try:
+        found = table.select(schema.names).cast(schema)
+        found.validate(full=True)  # texts are UTF-8
+        return found
+    except (ValueError, pa.ArrowNotImplementedError) as error:
+        raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
+
+
+def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:
+    """Raise ArtifactError where two rows have the same ids."""
+    named = table.select(keys).combine_chunks()
+    counts = named.group_by(keys).aggregate([([], "count_all")])
+    twice = counts.filter(pc.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        ids = ", ".join(f"{key} {twice[key][0].as_py()}" for key in keys)
+        raise ArtifactError(f"{path}: has several rows with {ids}; remove it, and it is made again")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys and a final newline.
+
+    Bytes of a path that are no text (lone surrogates in Python) are escaped as JSON does.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON in UTF-8. Raises ArtifactError naming the file, and the line where it does not
+    parse.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path}: is a folder, must be a JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: is not JSON ({error})") from error
+
+
+def read_object(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it
+    lacks.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: is no JSON object")
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise ArtifactError(f"{path}: has no {', '.join(missing)}; remove it, and it is made again")
+    return found
+
+
+def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON object whose values under those keys are finite numbers; errors as `read_object`."""
+    found = read_object(path, keys)
+    for key in keys:
+        value = found[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ArtifactError(f"{path}: {key} is {str(value)[:60]!r}, not a number; remove it, and it is made again")
+    return found
+
+
+def read_csv(path: Path, columns: Iterable[str] = (), separator: str = ",") -> pd.DataFrame:
+    """A CSV file in UTF-8. Raises ArtifactError naming the file where it is none or lacks one of
+    those columns.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: does not exist") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: is not CSV in UTF-8 ({error})") from error
+    missing = sorted(set(columns) - set(frame.columns))
+    if missing:
+        raise ArtifactError(f"{path}: has no column {', '.join(missing)}")
+    return frame
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a tidy table of numbers as CSV, floats with six significant digits."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")

@@ -1,0 +1,347 @@
+"""Continuous batching: all rows in one key-value buffer, decoded together under one mask.
+
+Rows are right-aligned in the buffer, so that every row writes the same column at a step, whatever
+the length of its prefix. A prefix is the keys and values of all its tokens but the last, and that
+last token, which the row's first step reads. So prefixes that continue one another, and branches
+that differ in one token from them, share one prefill: of the longest, which the others are slices
+of. Samples of a request are one row as long as they have drawn the same tokens, each from its own
+random stream: what they agree on is decoded once. A weighted row stands for any number of samples,
+and splits where more than one token is due. A finished row is overwritten by the last one at once,
+and waiting requests are let in when a quarter of the rows is free.
+
+Which models can be decoded in this way is decided in `architecture`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from transformers.cache_utils import Cache, DynamicCache
+
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.decoding.random_streams import stream_keys, uniforms
+from critical_tokens.decoding.stopping import Ends
+from critical_tokens.decoding.systematic import systematic_sample
+from critical_tokens.engines.host import Host
+from critical_tokens.engines.kv_cache import KVCache
+
+# Rows kept free for the samples of a request when it is let in: they part by and by.
+_SPREAD = 8
+# Spare columns of the buffer: rows move to the left together when they are used up.
+_SLACK = 64
+
+
+class _Samples(NamedTuple):
+    """Samples: their numbers in their requests, the keys of their random streams, and for how many
+    each stands.
+    """
+
+    number: torch.Tensor
+    key: torch.Tensor
+    weight: torch.Tensor
+
+    def take(self, which: torch.Tensor) -> _Samples:
+        return _Samples(*(tensor[which] for tensor in self))
+
+    def join(self, others: Sequence[_Samples]) -> _Samples:
+        """With others behind, on the device of these."""
+        return _Samples(
+            *(torch.cat([t.to(self.number.device) for t in tensors]) for tensors in zip(self, *others, strict=True))
+        )
+
+
+class _Part(NamedTuple):
+    """Samples of a request that agree on the tokens generated so far, and wait for a row."""
+
+    request: int
+    samples: _Samples
+    generated: tuple[int, ...]
+
+    def most_rows(self) -> int:
+        """How many rows these samples may come to need."""
+        return math.ceil(float(self.samples.weight.sum()))
+
+
+def _whole(index: int, request: Request, weighted: bool) -> _Part:
+    """A request that nothing has been generated for."""
+    if weighted:
+        number, weight = (torch.zeros(1, dtype=torch.long), torch.tensor([request.n], dtype=torch.float64))
+    else:
+        number = torch.arange(int(request.n))
+        weight = torch.ones(len(number), dtype=torch.float64)
+    key = stream_keys(torch.full_like(number, request.seed), number)
+    return _Part(index, _Samples(number, key, weight), ())
+
+
+class Batch:
+    """One call of `generate`: the waiting parts, the alive rows, their samples, and the finished
+    completions.
+
+    A row stands for all samples of a request that have drawn the same tokens so far. When they draw
+    different ones the row splits; where no row is free for the others, they wait as a part of their
+    own.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        ends: Ends,
+        max_tokens: int,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        weighted: bool,
+    ) -> None:
+        self._host, self._ends, self._context, self._distribution = (host, ends, host.context, distribution)
+        self._requests, self._weighted = requests, weighted
+        self._device = host.device
+        longest = max(r.longest(self._context) for r in requests)
+        rows = min(sum(math.ceil(r.n) for r in requests), max(1, max_tokens // (longest + _SLACK)))
+        self._buffer = KVCache(rows, longest + _SLACK)
+        self._cache = Cache(layers=self._buffer.layers)
+        order: Sequence[int] = range(len(requests))
+        if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
+            # Nothing is shared that neighbours would share: rows of like length waste fewer
+            # columns.
+            order = sorted(order, key=lambda i: -len(requests[i].prefix))
+        self._waiting = deque(_whole(i, requests[i], weighted) for i in order if requests[i].n)
+        self._results: list[list[tuple[int, Completion]]] = [[] for _ in requests]
+        self._done = self.tokens = 0
+
+        def column(length: int = rows) -> torch.Tensor:
+            return torch.zeros(length, dtype=torch.long, device=self._device)
+
+        # Of rows: request, pending token, tokens drawn, position of the pending token, leftmost
+        # column, most tokens, tokens.
+        self._request, self._token, self._step, self._position = (column(), column(), column(), column())
+        self._start, self._limit = column(), column()
+        self._output = torch.zeros(
+            (rows, max(r.max_new_tokens for r in requests)), dtype=torch.long, device=self._device
+        )
+        self._state = (
+            self._request, self._token, self._step, self._position, self._start, self._limit, self._output,
+        )  # fmt: skip
+        self._row = column(0)  # of alive samples
+        self._samples = _Samples(column(0), column(0), column(0).double())
+
+    def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
+        """Each request's completions in the order of its samples. `on_progress` is called with how
+        many are done.
+        """
+        done = 0
+        while self._work_left():
+            self._admit()
+            self._step_all()
+            if on_progress is not None and self._done != done:
+                done = self._done
+                on_progress(done)
+        return [[completion for _, completion in sorted(found)] for found in self._results]
+
+    def _work_left(self) -> bool:
+        return bool(self._waiting) or self._buffer.active > 0
+
+    def _admit(self) -> None:
+        """Prefill waiting parts into free rows, once enough rows are free to be worth it."""
+        b = self._buffer
+        free = b.rows - b.active
+        if not self._waiting or (b.active and free < b.rows / 4):
+            return
+        parts = []
+        while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, b.rows)) <= free:
+            parts.append(self._waiting.popleft())
+            free -= reserve
+        if parts:
+            self._prefill(parts)
+
+    def _prefill(self, parts: list[_Part]) -> None:
+        b = self._buffer
+        asked = [self._requests[p.request] for p in parts]
+        prefixes = [r.prefix + p.generated for r, p in zip(asked, parts, strict=True)]
+        paths, source, lengths = _cover([p[:-1] for p in prefixes])
+        ids = torch.zeros((len(paths), max(1, *map(len, paths))), dtype=torch.long)
+        for row, path in enumerate(paths):
+            ids[row, : len(path)] = torch.tensor(path)
+        cache = DynamicCache()
+        self._host.logits(1, input_ids=ids.to(self._device), past_key_values=cache, use_cache=True)
+        width = max(lengths)
+        if not b.active:
+            b.first = b.column = width
+        elif b.column < width:
+            self._shift(width)
+
+        def column(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, device=self._device)
+
+        first, rows = b.active, slice(b.active, b.active + len(parts))
+        self._request[rows] = column([p.request for p in parts])
+        self._token[rows] = column([p[-1] for p in prefixes])
+        self._step[rows] = column([len(p.generated) for p in parts])
+        self._position[rows] = column(lengths)
+        self._start[rows] = b.column - self._position[rows]
+        self._limit[rows] = column([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
+        for row, part in enumerate(parts, first):
+            self._output[row, : len(part.generated)] = column(list(part.generated))
+        b.admit(cache, column(source), self._position[rows], width)
+
+        repeats = column([len(p.samples.number) for p in parts])
+        row = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
+        self._row = torch.cat([self._row, row])
+        self._samples = self._samples.join([p.samples for p in parts])
+
+    def _step_all(self) -> None:
+        """One token for every alive row."""
+        b = self._buffer
+        if not b.active:
+            return
+        if b.column == b.columns:
+            self._shift(b.column - b.first)
+        alive = slice(0, b.active)
+        columns = torch.arange(b.first, b.column + 1, device=self._device)
+        # Added to the attention's scores; a mask of booleans would be turned into this once more in
+        # every layer.
+        mask = torch.zeros((b.active, len(columns)), dtype=self._host.dtype, device=self._device)
+        mask = mask.masked_fill_(columns < self._start[alive, None], -torch.inf)[:, None, None]
+        logits = self._host.logits(
+            1,
+            input_ids=self._token[alive, None],
+            attention_mask=mask,
+            position_ids=self._position[alive, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )[:, -1]
+        b.column += 1
+        self._position[alive] += 1
+        self.tokens += b.active
+        self._split(self._finish(self._divide(logits) if self._weighted else self._draw(logits)))
+
+    def _draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """A token for every sample."""
+        numbers = uniforms(self._samples.key, self._step[self._row])
+        return self._distribution.sample(logits, numbers, self._row)
+
+    def _divide(self, logits: torch.Tensor) -> torch.Tensor:
+        """Divide every sample, the only one of its row, among the tokens that are due; their
+        tokens.
+        """
+        row, samples = self._row, self._samples
+        expected = samples.weight.unsqueeze(-1) * self._distribution.probabilities(logits)[row]
+        taken = systematic_sample(expected, uniforms(samples.key, self._step[row]))
+        parent, tokens = taken.nonzero(as_tuple=True)
+        key = stream_keys(samples.key[parent], tokens)
+        self._row = row[parent]
+        self._samples = _Samples(samples.number[parent], key, taken[parent, tokens])
+        return tokens
+
+    def _shift(self, to: int) -> None:
+        self._start[: self._buffer.active] += to - self._buffer.column
+        self._buffer.shift(to)
+
+    def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Let go of the samples that are done with the tokens they have drawn; the others' tokens."""
+        leaving = self._ends.ending[drawn] | (self._step[self._row] + 1 >= self._limit[self._row])
+        stopped = self._stopped(drawn)
+        for place in stopped:
+            leaving[place] = True
+        if not bool(leaving.any()):
+            return drawn
+        rows = self._row[leaving]
+        left = self._samples.take(leaving)
+        places = leaving.nonzero().squeeze(-1)
+        columns = (
+            places, self._request[rows], left.number, left.weight, self._step[rows], self._output[rows], drawn[leaving],
+        )  # fmt: skip
+        for place, request, number, weight, step, output, token in zip(*(c.tolist() for c in columns), strict=True):
+            kept = step if token in self._ends.ids else stopped.get(place)
+            ids = [*output[:step], token][:kept]
+            self._results[request].append((number, Completion(tuple(ids), kept is not None, weight)))
+        self._done += len(rows)
+        self._row, self._samples = self._row[~leaving], self._samples.take(~leaving)
+        return drawn[~leaving]
+
+    def _stopped(self, drawn: torch.Tensor) -> dict[int, int]:
+        """The places of tokens that complete the stop text, and how many tokens of their answers
+        are kept.
+        """
+        found = {}
+        for place in self._ends.candidates(drawn):
+            row = int(self._row[place])
+            generated = [*self._output[row, : int(self._step[row])].tolist(), int(drawn[place])]
+            kept = self._ends.stop.kept(self._requests[int(self._request[row])].prefix, generated)
+            if kept is not None:
+                found[place] = kept
+        return found
+
+    def _split(self, drawn: torch.Tensor) -> None:
+        """Give every group of samples with the same row and token a row, and close the gaps of rows
+        without samples.
+        """
+        b = self._buffer
+        size = self._ends.vocabulary
+        groups, group = torch.unique(self._row * size + drawn, return_inverse=True)
+        rows, tokens = groups // size, groups % size
+        stays = torch.ones_like(rows, dtype=torch.bool)  # the first group of a row keeps it
+        stays[1:] = rows[1:] != rows[:-1]
+        empty = torch.ones(b.rows, dtype=torch.bool, device=self._device)
+        empty[rows] = False
+        free = empty.nonzero().squeeze(-1)  # those within the alive rows come first
+        moving = (~stays).nonzero().squeeze(-1)
+        self._park(moving[len(free) :], rows, tokens, group)
+        moving = moving[: len(free)]
+        place = torch.where(stays, rows, -1)
+        place[moving] = free[: len(moving)]
+        if len(moving):
+            self._copy(place[moving], rows[moving])
+        seated = place >= 0
+        self._output[place[seated], self._step[place[seated]]] = tokens[seated]
+        self._token[place[seated]] = tokens[seated]
+        self._step[place[seated]] += 1
+        kept = seated[group]
+        self._row, self._samples = place[group[kept]], self._samples.take(kept)
+        self._close_gaps(place[seated])
+
+    def _park(self, parked: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, group: torch.Tensor) -> None:
+        """Put the samples of groups that found no row back to the front of the waiting parts."""
+        for index in parked.tolist():
+            row = int(rows[index])
+            generated = (*self._output[row, : int(self._step[row])].tolist(), int(tokens[index]))
+            self._waiting.appendleft(_Part(int(self._request[row]), self._samples.take(group == index), generated))
+
+    def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        self._buffer.move(target, source)
+        for tensor in self._state:
+            tensor[target] = tensor[source]
+
+    def _close_gaps(self, used: torch.Tensor) -> None:
+        """Move the last rows into the gaps below them, so that the alive rows are the first ones."""
+        b = self._buffer
+        b.active = len(used)
+        beyond = used[used >= b.active]
+        if len(beyond):
+            empty = torch.ones(b.active, dtype=torch.bool, device=self._device)
+            empty[used[used < b.active]] = False
+            gaps = empty.nonzero().squeeze(-1)
+            self._copy(gaps, beyond)
+            moved = torch.arange(b.rows, device=self._device)
+            moved[beyond] = gaps
+            self._row = moved[self._row]
+        if b.active:
+            b.first = int(self._start[: b.active].min())
+
+
+def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
+    """The fewest of the prefixes that all others are slices of, which of them covers each prefix,
+    and every length.
+    """
+    order = sorted(range(len(prefixes)), key=lambda i: prefixes[i], reverse=True)
+    paths: list[tuple[int, ...]] = []
+    source = [0] * len(prefixes)
+    # In this order a prefix comes right behind the last of those that continue it.
+    for i in order:
+        if not paths or paths[-1][: len(prefixes[i])] != prefixes[i]:
+            paths.append(prefixes[i])
+        source[i] = len(paths) - 1
+    return paths, source, [len(p) for p in prefixes]

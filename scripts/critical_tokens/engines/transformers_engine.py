@@ -1,0 +1,102 @@
+"""The transformers engine: any causal language model of the library, on CPU or GPU.
+
+Most models are decoded by continuous batching over a shared key-value buffer (`batch`). Those that
+such a buffer cannot hold, and sequences longer than a layer's window, are decoded by the library's
+own `generate` (`plain`), which is slower. `architecture` decides between them when the engine is
+opened. A request's answers do not depend on the other requests.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Request, check, check_path
+from critical_tokens.decoding.stopping import Ends, Stop, eos_set
+from critical_tokens.engines import architecture
+from critical_tokens.engines.continuous_batching import Batch
+from critical_tokens.engines.host import Host
+from critical_tokens.engines.plain import Plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class TransformersEngine:
+    """Batched sampling with a transformers model. `max_tokens` bounds keys and values, in tokens
+    over all rows.
+
+    Answers end at any of the EOS ids or, unless it is None, at `stop`. Raises Failure without an
+    EOS id, or for a model that cannot be decoded here.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        eos_token_id: int | Collection[int],
+        max_tokens: int = 24_576,
+        stop: Stop | None = None,
+    ) -> None:
+        eos = eos_set(eos_token_id)
+        self._host = Host(model)
+        self._reach, vocabulary = architecture.shared_reach(self._host)
+        self._ends = Ends(eos, stop, vocabulary, self._host.device)
+        self._max_tokens = max_tokens
+        self._said = False
+        self.context: int = self._host.context
+        self.device = str(self._host.device)
+        self.tokens_generated = 0
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        on_progress: Callable[[int], None] | None = None,
+        weighted: bool = False,
+    ) -> list[list[Completion]]:
+        """See engines.protocol.Engine."""
+        check(requests, self.context)
+        results: list[list[Completion]] = [[] for _ in requests]
+        done = 0
+        for decoder, indices in self._ways(requests):
+            own = [requests[i] for i in indices]
+            way = decoder(self._host, self._ends, self._max_tokens, own, distribution, weighted)
+            before = done
+
+            def add_up(more: int, before: int = before) -> None:
+                nonlocal done
+                done = before + more
+                if on_progress is not None:
+                    on_progress(done)
+
+            for index, completions in zip(indices, way.run(add_up), strict=True):
+                results[index] = completions
+            self.tokens_generated += way.tokens
+        return results
+
+    def _ways(self, requests: Sequence[Request]) -> list[tuple[type[Batch | Plain], list[int]]]:
+        """Which decoder takes which requests: by the length of each, so that its neighbours do not
+        matter.
+        """
+        fits = [r.longest(self.context) <= self._reach for r in requests]
+        shared = [i for i, fit in enumerate(fits) if fit]
+        others = [i for i, fit in enumerate(fits) if not fit]
+        if others and not self._said:
+            self._said = True
+            which = f"sequences of more than {self._reach} tokens are" if self._reach else "its sequences are"
+            what = "decoded by the library's own generate, which is slower than the shared buffer"
+            print(f"{self._host.name}: {which} {what}", file=sys.stderr, flush=True)
+        return [(decoder, indices) for decoder, indices in ((Batch, shared), (Plain, others)) if indices]
+
+    @torch.inference_mode()
+    def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:
+        """See engines.protocol.Engine."""
+        check_path(prompt, path, self.context)
+        ids = torch.tensor([[*prompt, *path[:-1]]], device=self._host.device)
+        return self._host.logits(len(path), input_ids=ids, use_cache=False)[0].float()

@@ -1,0 +1,231 @@
+"""The vLLM engine: the same requests as the transformers engine's, for GPUs and large models.
+
+Runs with vLLM 0.32 for CUDA or its CPU build, each in an environment of its own. What differs from
+the transformers engine: samples of a request are seeded by vLLM's own generators, so they agree in
+distribution and not token by token; path_logits knows the most probable tokens of each position
+only, and says so where they are not enough.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens.core.records import Failure
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Completion, Request, RequestError, check, check_path
+from critical_tokens.decoding.stopping import Stop, eos_set
+from critical_tokens.models.checkpoints import ModelSource, context_of, folder_of, load_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Most probable tokens asked for at each position of a path. A nucleus of 0.95 at temperature 1
+# hardly ever has more.
+_KEPT = 1024
+_ENOUGH = 0.95
+# Samples in one call of vLLM, between two reports of progress.
+_CALL = 8192
+# On a CPU a key-value block is a multiple of 32 tokens, and only whole blocks of a prefix are
+# shared.
+_CPU_BLOCK = 32
+
+
+class VllmEngine:
+    """Sampling with vLLM. `max_tokens` bounds the key-value cache on a CPU; a GPU's cache takes the
+    memory that is left.
+
+    At most one `adapter` (a folder) is applied, without merging; `context` cuts the model's own
+    context, whose keys and values have to fit into the cache. Answers end at any of the EOS ids or,
+    unless it is None, at `stop`. Raises Failure without an EOS id or a context.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        eos_token_id: int | Collection[int],
+        max_tokens: int,
+        adapter: Path | None = None,
+        tensor_parallel: int = 1,
+        context: int | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        import torch
+
+        gpu = torch.cuda.is_available()
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if not gpu:
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        from vllm import LLM
+
+        config = load_config(source).get_text_config(decoder=True)
+        self._vocabulary: int = config.vocab_size
+        self._kept = min(self._vocabulary, _KEPT)
+        self._eos, self._stop = eos_set(eos_token_id), stop
+        self._adapter = adapter
+        bounds = [bound for bound in (context_of(config), context) if bound]
+        if not bounds:
+            raise Failure(
+                f"{source.path}: its config bounds no context; set `context` in the model's entry for engine vllm"
+            )
+        self.context: int = min(bounds)
+        self.device = "cuda" if gpu else "cpu"
+        self.tokens_generated = 0
+        own: dict[str, Any] = (
+            {"gpu_memory_utilization": 0.9} if gpu else _cpu_settings(config, source, max_tokens, self.context)
+        )
+        if adapter is not None:
+            own |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(adapter)}
+        self._llm = LLM(
+            model=str(folder_of(source)),
+            dtype=source.dtype,
+            trust_remote_code=False,
+            load_format="safetensors",
+            tensor_parallel_size=tensor_parallel,
+            max_model_len=self.context,
+            max_logprobs=self._kept,
+            enable_prefix_caching=True,
+            skip_tokenizer_init=stop is None,
+            **own,
+        )
+        self._close = weakref.finalize(self, self._llm.llm_engine.engine_core.shutdown)
+
+    def close(self) -> None:
+        """Stop vLLM's workers and give its memory back."""
+        self._close()
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        distribution: Distribution,
+        on_progress: Callable[[int], None] | None = None,
+        weighted: bool = False,
+    ) -> list[list[Completion]]:
+        """See engines.protocol.Engine."""
+        check(requests, self.context)
+        results: list[list[Completion]] = []
+        done = 0
+        for call in _calls(requests):
+            parameters = [self._parameters(r, distribution) for r in call]
+            for request, output in zip(call, self._run([r.prefix for r in call], parameters), strict=True):
+                completions = [self._completion(request, o) for o in sorted(output.outputs, key=lambda o: o.index)]
+                self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
+                # Greedy decoding is asked for once: vLLM refuses equal samples.
+                n = math.ceil(request.n)
+                completions *= n if distribution.temperature == 0 else 1
+                results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
+            done += sum(math.ceil(r.n) for r in call)
+            if on_progress is not None:
+                on_progress(done)
+        return results
+
+    def _parameters(self, request: Request, distribution: Distribution) -> Any:
+        from vllm import SamplingParams
+
+        greedy = distribution.temperature == 0
+        return SamplingParams(
+            n=1 if greedy else math.ceil(request.n),
+            temperature=distribution.temperature,
+            top_p=1.0 if greedy else distribution.top_p,
+            seed=None if greedy else _spread(request.seed),
+            max_tokens=min(request.max_new_tokens, self.context - len(request.prefix)),
+            stop_token_ids=sorted(self._eos),
+            stop=[self._stop.text] if self._stop else None,
+            detokenize=self._stop is not None,
+        )
+
+    def _run(self, prompts: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
+        from vllm.lora.request import LoRARequest
+
+        lora = None if self._adapter is None else LoRARequest(str(self._adapter), 1, str(self._adapter))
+        asked = [{"prompt_token_ids": list(p)} for p in prompts]
+        return self._llm.generate(asked, parameters, lora_request=lora, use_tqdm=False)
+
+    def _completion(self, request: Request, output: Any) -> Completion:
+        ids = tuple(output.token_ids)
+        ended = bool(ids) and ids[-1] in self._eos
+        kept = self._stop.first(request.prefix, ids) if self._stop else None
+        if kept is not None:
+            return Completion(ids[:kept], True)
+        return Completion(ids[:-1] if ended else ids, ended)
+
+    def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
+        """See engines.protocol.Engine. Log-probabilities, which are logits too; -inf for all but
+        the most probable tokens.
+
+        Raises RequestError, too, where those hold less than 95 % of the mass: too little for a
+        nucleus.
+        """
+        import torch
+        from vllm import SamplingParams
+
+        check_path(prompt, path, self.context)
+        if self._adapter is not None:
+            raise RequestError("path_logits with an adapter is not supported by vLLM's CPU build; merge the adapter")
+        # The last token is asked for as a sample: it would need room behind the context otherwise.
+        asked = SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=self._kept, logprobs=self._kept, detokenize=False
+        )
+        output = self._run([[*prompt, *path[:-1]]], asked)[0]
+        rows = [*output.prompt_logprobs[len(prompt) :], output.outputs[0].logprobs[0]]
+        logits = torch.full((len(path), self._vocabulary), -torch.inf)
+        for row, known in zip(logits, rows, strict=True):
+            row[torch.tensor(list(known))] = torch.tensor([k.logprob for k in known.values()])
+        least, position = logits.exp().sum(-1).min(0)
+        if least < _ENOUGH:
+            what = (
+                f"the {self._kept} most probable tokens at position {int(position)} hold {float(least):.0%} of the mass"
+            )
+            raise RequestError(f"{what}: too flat for vLLM's path_logits, use the transformers engine")
+        return logits
+
+
+def _cpu_settings(config: Any, source: ModelSource, max_tokens: int, context: int) -> dict[str, Any]:
+    """A cache of `max_tokens` tokens. Seeds and chunked prefill do not go together in the CPU
+    build.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * size * (4 if source.dtype == "float32" else 2)
+    blocks = max(max_tokens, context) // _CPU_BLOCK + 2
+    return {
+        "kv_cache_memory_bytes": blocks * _CPU_BLOCK * per_token,
+        "block_size": _CPU_BLOCK,
+        "enable_chunked_prefill": False,
+        "enforce_eager": True,
+    }
+
+
+def _rank(adapter: Path) -> int:
+    """The rank of an adapter, rounded up to one that vLLM has kernels for."""
+    import json
+
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
+
+
+def _spread(seed: int) -> int:
+    """A request's seed for vLLM, where sample i has seed + i: far from every other request's."""
+    import torch
+
+    from critical_tokens.decoding.random_streams import mix
+
+    return int(mix(torch.tensor([seed]))[0]) & ((1 << 62) - 1)
+
+
+def _calls(requests: Sequence[Request]) -> list[list[Request]]:
+    """Requests in calls of about as many samples as vLLM is given at a time."""
+    calls: list[list[Request]] = []
+    room = 0
+    for request in requests:
+        if room <= 0:
+            calls.append([])
+            room = _CALL
+        calls[-1].append(request)
+        room -= math.ceil(request.n)
+    return calls

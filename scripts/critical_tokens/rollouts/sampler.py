@@ -1,0 +1,95 @@
+"""A model, its tokenizer and its engine, put to problems: sample answers, encode prompts, grade
+token ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens.core.progress import Progress
+from critical_tokens.core.records import Row
+from critical_tokens.data import prompts
+from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.protocol import Engine, Request, about, check
+from critical_tokens.decoding.stopping import Stop
+from critical_tokens.engines.opening import EngineSettings, open_engine
+from critical_tokens.grading import answers, verify
+from critical_tokens.models.checkpoints import ModelSource, end_ids, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Sampler:
+    """A model with its tokenizer and engine, for problems that are asked in one way."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        adapters: Sequence[Path],
+        prompt: prompts.Prompt,
+        engine: EngineSettings,
+        grader: str = "released",
+    ) -> None:
+        self.prompt, self._grader = prompt, grader
+        self._workers = verify.Workers() if grader == "math_verify" else None
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
+        stop = Stop(self.tokenizer, prompt.stop)
+        self.ends = end_ids(source, self.tokenizer)
+        self.engine: Engine = open_engine(engine, source, adapters, self.ends, stop)
+
+    def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
+        """Token ids of the problems' prompts."""
+        return prompts.encode_prompts(self.tokenizer, [p["question"] for p in problems], self.prompt)
+
+    def sample(
+        self, problems: Sequence[Row], n: int, distribution: Distribution, max_new_tokens: int, seed: int, label: str
+    ) -> list[dict[str, Any]]:
+        """`n` samples of each problem as rows of the table "trajectories". `label` names the work
+        in progress lines.
+
+        Raises RequestError, before anything is sampled, for a problem whose prompt fills the
+        model's context.
+        """
+        requests = []
+        for problem, ids in zip(problems, self.prompt_ids(problems), strict=True):
+            with about(f"problem {problem['problem_id']}"):
+                requests.append(Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens))
+                check(requests[-1:], self.engine.context)
+        progress = Progress(label, n * len(requests), "answers")
+        results = self.engine.generate(requests, distribution, progress.update)
+        progress.close()
+        return [
+            {
+                "problem_id": problem["problem_id"],
+                "sample_id": sample_id,
+                "token_ids": list(completion.token_ids),
+                "text": prompts.decode(self.tokenizer, completion.token_ids),
+                "finished": completion.finished,
+            }
+            for problem, completions in zip(problems, results, strict=True)
+            for sample_id, completion in enumerate(completions)
+        ]
+
+    def grader(self, gold: str) -> Callable[[Sequence[int]], bool]:
+        """Grades an answer's token ids against a gold answer; equal answers are graded once."""
+        known: dict[tuple[int, ...], bool] = {}
+
+        def graded(ids: Sequence[int]) -> bool:
+            key = tuple(ids)
+            if key not in known:
+                known[key] = answers.label(
+                    prompts.decode(self.tokenizer, key), gold, self.prompt.style, self._grader, self._workers
+                )
+            return known[key]
+
+        return graded
+
+
+def seed_of(seed: int, *names: object) -> int:
+    """A seed below 2**31 for a thing that names identify, e.g. a problem and a sample."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

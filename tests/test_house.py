@@ -1,0 +1,89 @@
+"""The house: which packages the library has, what each may import, and how large its rooms are.
+Read from the code itself.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from graphlib import TopologicalSorter
+
+import pytest
+from conftest import ROOT
+
+LIBRARY = ROOT / "scripts" / "critical_tokens"
+PACKAGES = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
+MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")
+
+
+def imported_packages(path):
+    """Packages of the library that a module imports anywhere, those in function bodies and for type
+    checkers included.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("critical_tokens.")}
+
+
+def arrows(package):
+    return set().union(*(imported_packages(path) for path in (LIBRARY / package).glob("*.py"))) - {package}
+
+
+def test_packages_import_only_downwards():
+    order = list(
+        TopologicalSorter({package: arrows(package) for package in PACKAGES}).static_order()
+    )  # raises for a circle
+    assert sorted(order) == PACKAGES
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_what_it_decides_and_imports_what_it_says(package):
+    text = ast.get_docstring(ast.parse((LIBRARY / package / "__init__.py").read_text(encoding="utf-8")))
+    said = re.search(r"It (?:may import ([\w, ]+)|imports no other package)\.", " ".join(text.split()))
+    assert said, "the docstring ends with what the package may import"
+    assert "It decides" in text
+    assert set(re.split(r", | and ", said[1] or "")) - {""} == arrows(package)
+
+
+def test_inits_hold_a_docstring_and_nothing_else():
+    for package in PACKAGES:
+        assert len(ast.parse((LIBRARY / package / "__init__.py").read_text(encoding="utf-8")).body) == 1, package
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_has_at_most_eight_modules(package):
+    assert 1 < len([path for path in MODULES if path.parent.name == package]) <= 8
+
+
+def test_every_module_lies_in_a_package_and_is_short():
+    for path in MODULES:
+        assert path.parent.parent == LIBRARY, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
+
+
+def test_modules_within_a_package_import_each_other_without_circles():
+    for package in PACKAGES:
+        own = {path.stem: path for path in MODULES if path.parent.name == package}
+        graph = {name: set(re.findall(rf"critical_tokens\.{package}(?:\.| import )(\w+)", path.read_text(encoding="utf-8")))
+                 for name, path in own.items()}  # fmt: skip
+        list(TopologicalSorter({name: found & set(own) - {name} for name, found in graph.items()}).static_order())
+
+
+def test_names_are_taken_once_and_shadow_nothing():
+    names = [path.stem for path in MODULES] + PACKAGES
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    assert not twice
+    assert not set(names) & {
+        *sys.stdlib_module_names,
+        "datasets",
+        "torch",
+        "transformers",
+        "vllm",
+        "peft",
+        "math_verify",
+    }
