@@ -2,7 +2,7 @@
 # make test    the same environment, then all tests
 # make test-vllm   the tests of the vLLM engine, in an environment of their own
 # make test-slurm  the smoke preset on a Slurm cluster of its own (installs Debian's packages if it may)
-# make check   lint and format checks only
+# make check   lint, types and formats only
 # make bench       what rollouts cost against the released procedure, generate and vLLM (results/bench.json)
 # make docs    the generated parts of README.md and docs/, from the last results; it says which results it still needs
 # make clean   remove everything that was built, the environment excepted
@@ -52,6 +52,7 @@ bench: environment $(VLLM)/installed
 check: environment
 	ruff check
 	ruff format --check
+	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
