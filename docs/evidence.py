@@ -248,7 +248,7 @@ def _agreement(root: Path) -> str:
 def _rule(root: Path) -> str:
     """Other thresholds and fewer rollouts, averaged over the cells."""
     table = _study(root, "critical_rule")
-    means = table.groupby(["later", "rollouts"], sort=False)[
+    means = table.groupby(["later_below", "rollouts"], sort=False)[
         ["found", "same", "at_or_before_first_wrong", "shift"]
     ].mean()
     rows = [

@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, help="first errors that people found, CSV")
-    parser.add_argument("--later", type=float, required=True, help="later scores stay below this share")
-    parser.add_argument("--zero", type=float, required=True, help="scores up to this count as 0")
+    parser.add_argument("--later-below", type=float, required=True, help="later scores stay below this share")
+    parser.add_argument("--zero-up-to", type=float, required=True, help="scores up to this count as 0")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     run = provenance.Run("find_critical", args)
@@ -35,7 +35,7 @@ def main() -> None:
     for problem_id, table in batches.read_problems(args.rollouts, "rollouts"):
         scored = [r for r in table.to_pylist() if r["position"] >= 0]
         pair, problem = pairs[problem_id], problems[problem_id]
-        found = critical.find_critical([r["score"] for r in scored], args.later, args.zero)
+        found = critical.find_critical([r["score"] for r in scored], args.later_below, args.zero_up_to)
         position = scored[found.position]["position"] if found else None
         truth = None
         ids = pair["rejected"]

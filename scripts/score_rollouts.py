@@ -59,8 +59,8 @@ def main() -> None:
     generation = examination.generation_settings(sampler, sampling_arguments.distribution(args), args.max_new_tokens)
     settled = None
     if args.until_critical:
-        later, zero = args.until_critical
-        settled = partial(critical.settled, later=later, zero=zero)
+        later_below, zero_up_to = args.until_critical
+        settled = partial(critical.settled, later_below=later_below, zero_up_to=zero_up_to)
     progress = Progress(str(args.output), 0, "continuations")
     curves = scores.score(sampler.engine, trajectories, planner, generation, progress.update_of, settled)
     progress.close()

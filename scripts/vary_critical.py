@@ -18,7 +18,9 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the tables")
     parser.add_argument("--rollouts", type=Path, nargs="+", required=True)
     parser.add_argument("--critical", type=Path, nargs="+", required=True)
-    parser.add_argument("--later", type=float, nargs="+", required=True, help="later scores stay below this share")
+    parser.add_argument(
+        "--later-below", type=float, nargs="+", required=True, help="later scores stay below this share"
+    )
     parser.add_argument("--samples", type=int, nargs="+", required=True, help="rollouts per token")
     parser.add_argument("--draws", type=int, required=True, help="subsamples that numbers are the mean of")
     parser.add_argument("--seed", type=int, required=True)
@@ -42,7 +44,7 @@ def main() -> None:
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
             what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
             raise records.ArtifactError(f"{rollouts}: {what}")
-        for row in critical.rule_rows(counts, truth, args.later, args.samples, args.draws, args.seed):
+        for row in critical.rule_rows(counts, truth, args.later_below, args.samples, args.draws, args.seed):
             rows.append({"model": model, "dataset": dataset, **row})
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)

@@ -167,7 +167,7 @@ def test_critical_tokens_by_kind_of_error():
 def test_other_thresholds_and_fewer_rollouts():
     counts = {"a": [(64, 40), (64, 0), (64, 2), (64, 0)], "b": [(64, 30), (64, 0), (64, 6)], "c": [(64, 9), (64, 8)]}
     rows = critical.rule_rows(counts, {"a": 2, "b": None, "c": 0}, [0.01, 0.05, 0.1], [16, 64, 100], 400, 1)
-    by = {(row["later"], row["rollouts"]): row for row in rows}
+    by = {(row["later_below"], row["rollouts"]): row for row in rows}
     assert set(by) == {(0.01, 64), (0.05, 64), (0.1, 64), (0.05, 16)}
     # 1 %: nothing but a's last token, behind which nothing comes; 5 %: a's second; 10 %: b's second
     # too.

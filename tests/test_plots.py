@@ -69,7 +69,7 @@ DRAWN = {
         cells(text, method=[text] * 3, temperature=[0, 0.5, 1], mean=[50.0] * 3, **INTERVAL)
     ),
     "rule_figure": lambda text: study_figures.rule_figure(
-        cells(text, later=[0.05, 0.05, 0.1], rollouts=[32, 64, 64], found=[0.5] * 3, same=[0.4] * 3)
+        cells(text, later_below=[0.05, 0.05, 0.1], rollouts=[32, 64, 64], found=[0.5] * 3, same=[0.4] * 3)
     ),
     "pass_at_k_figure": lambda text: figures.pass_at_k_figure(
         cells(

@@ -125,7 +125,7 @@ def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
         figure2(coupled)
     with _Meter() as backward:
         figure2(scores.score(engine, trajectories, scores.coupled(N), generation, settled=critical.settled))
-    settled = partial(critical.settled, zero=0.01)
+    settled = partial(critical.settled, zero_up_to=0.01)
     with _Meter() as stratified:
         figure2(scores.score(engine, trajectories, scores.stratified(8), generation, settled=settled), zero=0.01)
     pairs = [(a, b) for of_a, of_b in zip(coupled, independent, strict=True) for a, b in zip(of_a, of_b, strict=True)]

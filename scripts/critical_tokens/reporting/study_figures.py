@@ -76,8 +76,8 @@ def rule_figure(table: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 2)
     most = table["rollouts"].max()
     sides = (
-        ("later", table[table["rollouts"] == most], "later scores below (%)", 100),
-        ("rollouts", table[table["later"] == critical.LATER], "rollouts per token", 1),
+        ("later_below", table[table["rollouts"] == most], "later scores below (%)", 100),
+        ("rollouts", table[table["later_below"] == critical.LATER_BELOW], "rollouts per token", 1),
     )
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     for ax, (column, rows, label, scale) in zip(axes[0], sides, strict=True):

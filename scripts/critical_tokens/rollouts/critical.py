@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from critical_tokens.pocket.language import Segment
 
-LATER = 0.05
+LATER_BELOW = 0.05
 """The paper's threshold: every score behind a critical token is below it."""
 
 
@@ -26,40 +26,42 @@ class Critical:
     zero_only: bool = False
 
 
-def find_critical(scores: Sequence[float], later: float = LATER, zero: float = 0.0) -> Critical | None:
-    """The first token with score 0 after which every score stays below `later`.
+def find_critical(
+    scores: Sequence[float], later_below: float = LATER_BELOW, zero_up_to: float = 0.0
+) -> Critical | None:
+    """The first token with score 0 after which every score stays below `later_below`.
 
     scores[t] is the success rate of rollouts from the prefix that ends with token t. Where no token
     meets both conditions the first with score 0 is taken and marked, as the paper reports for one
-    of its 100 GSM8K trajectories; None where no score is 0. `zero` is the largest score that counts
+    of its 100 GSM8K trajectories; None where no score is 0. `zero_up_to` is the largest score that counts
     as 0: scores that are no counts hardly ever are 0.
     """
     zero_only: int | None = None
     for t, score in enumerate(scores):
-        if score > zero:
+        if score > zero_up_to:
             continue
-        if all(s < later for s in scores[t + 1 :]):
+        if all(s < later_below for s in scores[t + 1 :]):
             return Critical(t)
         if zero_only is None:
             zero_only = t
     return None if zero_only is None else Critical(zero_only, zero_only=True)
 
 
-def settled(scores: Sequence[float], later: float = LATER, zero: float = 0.0) -> bool:
+def settled(scores: Sequence[float], later_below: float = LATER_BELOW, zero_up_to: float = 0.0) -> bool:
     """Whether the scores of a trajectory's last tokens decide its critical token, whatever the
     earlier ones are.
 
-    A score of at least `later` rules out every token before it, unless no token at all meets both
+    A score of at least `later_below` rules out every token before it, unless no token at all meets both
     conditions.
     """
-    found = find_critical(scores, later, zero)
-    return found is not None and not found.zero_only and any(s >= later for s in scores)
+    found = find_critical(scores, later_below, zero_up_to)
+    return found is not None and not found.zero_only and any(s >= later_below for s in scores)
 
 
 def rule_rows(
     counts: Mapping[str, Sequence[tuple[int, int]]],
     first_wrong: Mapping[str, int | None],
-    laters: Sequence[float],
+    thresholds: Sequence[float],
     sizes: Sequence[int],
     draws: int,
     seed: int,
@@ -77,13 +79,15 @@ def rule_rows(
     full = {name: find_critical([c / n for n, c in of_one]) for name, of_one in counts.items()}
     most = min((n for of_one in counts.values() for n, _ in of_one), default=0)
     rows = []
-    for later, size in [(later, most) for later in laters] + [(LATER, size) for size in sizes if size < most]:
+    for later_below, size in [(threshold, most) for threshold in thresholds] + [
+        (LATER_BELOW, size) for size in sizes if size < most
+    ]:
         repeats = draws if size < most else 1
         found = same = known = before = shift = 0
         for name, of_one in counts.items():
             for _ in range(repeats):
                 scores = [_subsample(rng, n, c, size) / size for n, c in of_one]
-                token = find_critical(scores, later)
+                token = find_critical(scores, later_below)
                 if token is None or token.zero_only:
                     continue
                 found += 1
@@ -94,7 +98,7 @@ def rule_rows(
                     shift += first_wrong[name] - token.position
         total = repeats * len(counts)
         rows.append({
-            "later": later,
+            "later_below": later_below,
             "rollouts": size,
             "trajectories": len(counts),
             "found": found / total if total else None,
