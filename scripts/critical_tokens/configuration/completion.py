@@ -68,7 +68,7 @@ def _override(config: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 def _choose_example(config: dict[str, Any]) -> None:
     """The cell of Figure 1, where none is named: the first of the selection."""
-    example = config["figures"]["example"]
+    example = config["figures"]["figure1_cell"]
     for key, selected in (("model", "models"), ("dataset", "datasets")):
         if example[key] is None:
             example[key] = config[selected][0]

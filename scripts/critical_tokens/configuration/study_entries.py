@@ -21,20 +21,21 @@ def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Ref
     that they registered.
     """
     _require_selected(config, config, "", found)
-    for name, entry in config["studies"].items():
-        _check_study(config, sweeps, entry, f"studies: {name}: ", found)
-    _require_selected(config, config["temperatures"], "temperatures: ", found)
-    _check_temperatures(config["temperatures"]["temperatures"], found)
-    _require_selected(config, config["agreement"], "agreement: ", found)
-    for name in config["agreement"]["variants"]:
-        found.require(name, config["variants"], "agreement: variants")
+    studies = config["studies"]
+    for name, entry in studies["comparisons"].items():
+        _check_comparison(config, sweeps, entry, f"studies: comparisons: {name}: ", found)
+    _require_selected(config, studies["temperatures"], "studies: temperatures: ", found)
+    _check_temperatures(studies["temperatures"]["values"], found)
+    _require_selected(config, studies["agreement"], "studies: agreement: ", found)
+    for name in studies["agreement"]["variants"]:
+        found.require(name, config["variants"], "studies: agreement: variants")
     shared, examined = config["rollouts"]["shards"], config["rollouts"]["trajectories"]
     if examined is not None and shared > examined:
         found.add(f"rollouts: shards is {shared}, but there are {examined} trajectories to share out")
     stratified = config["rollouts"]["stratified"]
-    if stratified["zero"] >= stratified["later"]:
-        what = f"must be below later, which is {stratified['later']}"
-        found.add(f"rollouts: stratified: zero is {stratified['zero']}, {what}")
+    if stratified["zero_up_to"] >= stratified["later_below"]:
+        what = f"must be below later_below, which is {stratified['later_below']}"
+        found.add(f"rollouts: stratified: zero_up_to is {stratified['zero_up_to']}, {what}")
     _check_figures(config, found)
     _check_pretraining(config["pretraining"], found)
 
@@ -45,7 +46,7 @@ def _require_selected(config: Config, entry: Config, where: str, found: Refusals
             found.require(name, config[registry], f"{where}{key}")
 
 
-def _check_study(config: Config, sweeps: Mapping[str, list[str]], entry: Config, where: str, found: Refusals) -> None:
+def _check_comparison(config: Config, sweeps: Mapping[str, list[str]], entry: Config, where: str, found: Refusals) -> None:
     _require_selected(config, entry, where, found)
     swept: Sequence[str] = ()
     if "sweep" in entry and found.require(entry["sweep"], config["sweeps"], f"{where}sweep"):
@@ -64,25 +65,25 @@ def _check_temperatures(temperatures: Sequence[float], found: Refusals) -> None:
         other = names.setdefault(name, value)
         if other != value:
             found.add(
-                f"temperatures: temperatures has {other!r} and {value!r}, which differ behind the sixth digit only"
+                f"studies: temperatures: values has {other!r} and {value!r}, which differ behind the sixth digit only"
             )
 
 
 def _check_figures(config: Config, found: Refusals) -> None:
     figures, methods = config["figures"], config["method_registry"]
     for key, selected in (("model", "models"), ("dataset", "datasets")):
-        name = figures["example"][key]
+        name = figures["figure1_cell"][key]
         if name not in config[selected]:
             what = f"{name!r}, which is not selected; {selected} has {', '.join(config[selected])}, and null takes the first"
-            found.add(f"figures: example: {key} is {what}")
-    against = figures["against_exclusion"]
-    if found.require(against, methods, "figures: against_exclusion") and methods[against]["objective"] == "none":
-        found.add(f"figures: against_exclusion is {against!r}, which trains nothing; it must be a trained method")
-    for name in figures["log_probabilities"]:
-        known = found.require(name, methods, "figures: log_probabilities")
+            found.add(f"figures: figure1_cell: {key} is {what}")
+    against = figures["figure5_method"]
+    if found.require(against, methods, "figures: figure5_method") and methods[against]["objective"] == "none":
+        found.add(f"figures: figure5_method is {against!r}, which trains nothing; it must be a trained method")
+    for name in figures["figure6_methods"]:
+        known = found.require(name, methods, "figures: figure6_methods")
         objective = REGISTRY.get(methods[name]["objective"]) if known else None
         if known and (objective is None or objective.data != "pairs"):
-            found.add(f"figures: log_probabilities has {name!r}, which trains on no pairs")
+            found.add(f"figures: figure6_methods has {name!r}, which trains on no pairs")
 
 
 def _check_pretraining(entry: Config, found: Refusals) -> None:
