@@ -17,21 +17,21 @@ def main() -> None:
     sampling_arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
-    parser.add_argument(
-        "--eos-weight", choices=("scored", "one"), default="scored", help="of rejected answers' EOS in cDPO"
-    )
-    parser.add_argument("--objective", required=True, choices=registry.OBJECTIVES)
-    parser.add_argument("--gamma", type=float, default=1.0, help="scale of the log-ratios (DPO's beta)")
-    parser.add_argument("--rpo-alpha", type=float, default=1.0, help="weight of RPO's likelihood term")
-    parser.add_argument("--tdpo-variant", type=int, default=2, choices=(1, 2))
-    parser.add_argument("--tdpo-alpha", type=float, default=0.5, help="weight of TDPO2's divergence term")
+    parser.add_argument("--objective", required=True, choices=registry.REGISTRY)
+    for name, constant in registry.all_constants().items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=constant.number_type, help=constant.description)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--answers", type=Path, help="the positive set (objective nll)")
     parser.add_argument("--pairs", type=Path, help="the preference pairs (other objectives)")
     parser.add_argument("--reference", type=Path, help="stored log-probabilities of the starting model")
     parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
     parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
-    parser.add_argument("--weights", choices=token_weights.KINDS, help="what rejected tokens weigh (contrast: 1 - s_t)")
+    parser.add_argument(
+        "--weights", choices=token_weights.TOKEN_WEIGHTS, help="what rejected tokens weigh (contrast: 1 - s_t)"
+    )
+    parser.add_argument(
+        "--eos-weight", choices=token_weights.EOS_WEIGHTS, default="scored", help="what EOS of a rejected answer weighs"
+    )
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
@@ -43,7 +43,8 @@ def main() -> None:
     from critical_tokens.training.examples import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
-    method = registry.Method(args.objective, args.gamma, args.rpo_alpha, args.tdpo_variant, args.tdpo_alpha)
+    given = {name: getattr(args, name) for name in registry.all_constants()}
+    method = registry.Method(args.objective, {name: value for name, value in given.items() if value is not None})
     source = sampling_arguments.model_source(args)
     tokenizer = checkpoints.load_tokenizer(source)
     problems = records.read_table(args.problems, "problems")
@@ -71,23 +72,18 @@ def main() -> None:
 
 
 def _weights(args: argparse.Namespace) -> Callable[[records.Row, int], list[float]]:
-    """What makes the weights of a pair's rejected tokens, from the tables that their kind needs."""
+    """The function that weighs a pair's rejected tokens, from the tables that its kind needs."""
     tables: dict[str, dict[str, Any]] = {}
-    for name in token_weights.NEEDS[args.weights]:
+    for name in token_weights.entry_of(args.weights).tables:
         path = getattr(args, name)
         if name == "rollouts":
             scored = batches.read_problems(path, name, ("problem_id", "position", "score"))
             tables[name] = {key: table.drop_columns("problem_id").to_pylist() for key, table in scored}
         else:
             tables[name] = {row["problem_id"]: row for row in records.read_table(path, name)}
-
-    def weights(pair: records.Row, length: int) -> list[float]:
-        found = token_weights.rejected_weights(args.weights, pair, tables, length, args.seed)
-        if args.eos_weight == "one" and pair["rejected_finished"]:
-            found[-1] = 1.0  # as if EOS were maximally critical (train_cdpo.py:138)
-        return found
-
-    return weights
+    return lambda pair, length: token_weights.rejected_weights(
+        args.weights, pair, tables, length, args.seed, args.eos_weight
+    )
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@ can read.
 """
 
 import copy
-import dataclasses
+import importlib
+import os
+import re
 import subprocess
 import sys
-import typing
 
 import pytest
 import torch
 from conftest import ROOT
 from test_updates import LORA, scored_pairs, unlike_examples
-from trainable import tiny, tiny_config
+from trainable import method_with, tiny, tiny_config
 
 from critical_tokens.core.records import Failure
 from critical_tokens.models import lora
@@ -34,52 +35,129 @@ def test_an_unknown_objective_is_refused_at_every_door(monkeypatch):
     assert "invalid choice: 'simpo'" in result.stderr
 
 
-def test_a_new_objective_is_a_function_and_an_entry(tiny_model, tmp_path, monkeypatch):
-    """The hinge loss on log-ratios, brought along from outside."""
+NEW_OBJECTIVE = '''"""An objective from outside the library: the hinge loss on log-ratios, with a margin of its own."""
 
-    def hinge(batch):
-        chosen, rejected = batch.ratios()
-        return torch.relu(1 - batch.method.gamma * (chosen - rejected))
+import torch
 
-    monkeypatch.setitem(registry.REGISTRY, "hinge", registry.Preference(hinge))
-    examples = scored_pairs(tiny_model)
+from critical_tokens.objectives.registry import REGISTRY, Constant, Preference
+
+
+def hinge(batch):
+    chosen, rejected = batch.ratios()
+    return torch.relu(batch.constants["margin"] - (chosen - rejected))
+
+
+MARGIN = Constant(1.0, "margin of the hinge loss", exclusive_minimum=0, maximum=10)
+REGISTRY["hinge"] = Preference("hinge loss on log-ratios", hinge, {"margin": MARGIN})
+'''
+
+
+@pytest.fixture
+def hinge(tmp_path, monkeypatch):
+    """The name of an objective that a file outside the library registers, and the file's folder."""
+    (tmp_path / "hinge_objective.py").write_text(NEW_OBJECTIVE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
+    importlib.import_module("hinge_objective")
+    yield "hinge", tmp_path
+    sys.modules.pop("hinge_objective")
+
+
+def test_an_objective_from_a_file_outside_the_library_is_trained(tiny_model, hinge):
+    """A new objective with a constant of its own is a function and an entry."""
+    name, folder = hinge
     settings = TrainingSettings(learning_rate=5e-3, epochs=3, batch_size=2, warmup_share=0.0)
-    output = tmp_path / "a" / "adapter_model.safetensors"
-    history = adapters.train(copy.deepcopy(tiny_model), examples, alignment.Method("hinge"), settings, LORA, output)
-    assert history[0]["loss"] == pytest.approx(1.0, abs=1e-4)
-    assert history[-1]["loss"] < 0.9
+    for method, first in ((alignment.Method(name), 1.0), (alignment.Method(name, {"margin": 2.5}), 2.5)):
+        output = folder / str(first) / "adapter_model.safetensors"
+        examples = scored_pairs(tiny_model)
+        history = adapters.train(copy.deepcopy(tiny_model), examples, method, settings, LORA, output)
+        assert history[0]["loss"] == pytest.approx(first, abs=1e-4)
+        assert history[-1]["loss"] < 0.9 * first
+        assert output.is_file()
+    with pytest.raises(Failure, match="objective hinge has no constant gamma; its constants: margin"):
+        alignment.Method(name, {"gamma": 0.5})
+    with pytest.raises(Failure, match="objective hinge: margin is 11, must be at most 10"):
+        alignment.Method(name, {"margin": 11})
 
 
-class Watched(registry.Method):
-    """A method that notes which of its fields are read."""
+def test_the_program_offers_an_objective_from_outside_and_its_constant(hinge):
+    _, folder = hinge
+    program = (
+        f"import runpy, hinge_objective; runpy.run_path({str(ROOT / 'scripts' / 'align.py')!r}, run_name='__main__')"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "scripts")]), "COLUMNS": "200"}
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "cdpo_released,hinge}" in result.stdout
+    assert re.search(r"--margin MARGIN +margin of the hinge loss", result.stdout)
 
-    read: typing.ClassVar[set] = set()
 
-    def __getattribute__(self, field):
-        Watched.read.add(field)
-        return super().__getattribute__(field)
+def test_constants_have_defaults_and_bounds():
+    assert alignment.Method("rpo", {"gamma": 0.5}).constants == {"gamma": 0.5, "rpo_alpha": 1.0}
+    assert alignment.Method("nll").constants == {}
+    for objective, constants, words in (
+        ("dpo", {"rpo_alpha": 1.0}, "objective dpo has no constant rpo_alpha; its constants: gamma"),
+        ("nll", {"gamma": 1.0}, "objective nll has no constant gamma; its constants: none"),
+        ("dpo", {"gamma": 0.0}, "objective dpo: gamma is 0.0, must be above 0"),
+        ("dpo", {"gamma": float("nan")}, "objective dpo: gamma is nan, must be above 0"),
+        ("dpo", {"gamma": "1"}, "objective dpo: gamma is '1', must be a number"),
+        ("rpo", {"rpo_alpha": -1.0}, "objective rpo: rpo_alpha is -1.0, must be at least 0"),
+        ("tdpo", {"tdpo_variant": 3}, "objective tdpo: tdpo_variant is 3, must be at most 2"),
+        ("tdpo", {"tdpo_variant": 1.5}, "objective tdpo: tdpo_variant is 1.5, must be a whole number"),
+    ):
+        with pytest.raises(Failure, match=f"^{re.escape(words)}$"):
+            alignment.Method(objective, constants)
+
+
+def test_every_constant_has_one_meaning(monkeypatch):
+    assert list(registry.all_constants()) == ["gamma", "rpo_alpha", "tdpo_variant", "tdpo_alpha"]
+    for constant in registry.all_constants().values():
+        assert constant.description
+        assert constant.mistake(constant.default) is None
+    other = registry.Preference(
+        "another", lambda batch: batch.logps, {"gamma": registry.Constant(2.0, "another gamma")}
+    )
+    monkeypatch.setitem(registry.REGISTRY, "another", other)
+    with pytest.raises(Failure, match="objective another declares the constant gamma differently"):
+        registry.all_constants()
+
+
+class Watched(dict):
+    """Constants that note which of them are read."""
+
+    def __init__(self, constants):
+        super().__init__(constants)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
 
 
 def test_the_registry_names_the_constants_that_an_objective_reads():
-    """A constant that is not named is not handed on by the rules: the default would be trained with
-    in silence.
-    """
-    fields = {field.name for field in dataclasses.fields(registry.Method)} - {"objective"}
+    """An objective can read no constant that is not declared, and declares none that it ignores."""
     generator = torch.Generator().manual_seed(0)
     logps = -torch.rand(4, 6, generator=generator)
     logits = torch.randn(4, 6, 9, generator=generator)
     one = torch.tensor(1.0)
     for name, entry in registry.REGISTRY.items():
         if entry.data == "answers":
-            assert entry.constants == ()
+            assert entry.constants == {}
             continue
-        read = Watched.read = set()
+        constants = Watched(registry.Method(name).constants)
         batch = registry.Compared(
-            Watched(name), logps, logps.flip(0), torch.ones(4, 6), torch.full((4, 6), 0.5), logits, logits.flip(0),
+            constants, logps, logps.flip(0), torch.ones(4, 6), torch.full((4, 6), 0.5), logits, logits.flip(0),
             all_pairs=2 * one, all_tokens=12 * one, all_columns=7 * one,
         )  # fmt: skip
         entry.losses(batch)
-        assert read & fields == set(entry.constants), name
+        assert constants.read == set(entry.constants), name
 
 
 # --- layers, lengths, numbers
@@ -142,5 +220,5 @@ def test_every_dtype_trains_without_a_gpu(tiny_model, tmp_path, objective, dtype
     model = copy.deepcopy(tiny_model).to(getattr(torch, dtype))
     examples = unlike_examples(objective, model)
     output = tmp_path / "a" / "adapter_model.safetensors"
-    history = adapters.train(model, examples, alignment.Method(objective, 0.1), settings, LORA, output)
+    history = adapters.train(model, examples, method_with(objective, 0.1), settings, LORA, output)
     assert history[-1]["loss"] < history[0]["loss"]

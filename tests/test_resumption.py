@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainable import method_with
 
 from critical_tokens.core import versions
 from critical_tokens.training import adapters, alignment, resumption
@@ -15,7 +16,7 @@ from critical_tokens.training.settings import TrainingSettings
 
 LORA = alignment.Lora(4, 8, 0.1, "all-linear")
 SETTINGS = TrainingSettings(5e-3, 6, 2, warmup_share=0.0, checkpoint_updates=3, seed=1)
-METHOD = alignment.Method("cdpo", 0.5)
+METHOD = alignment.Method("cdpo", {"gamma": 0.5})
 NAMES = ["adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -88,7 +89,7 @@ def same(a, b):
 @pytest.mark.parametrize("objective", ["nll", "cdpo"])
 def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, monkeypatch, objective):
     """Dropout and the order of examples included: the random state is part of a checkpoint."""
-    method = alignment.Method(objective, 0.5)
+    method = method_with(objective, 0.5)
     undisturbed, expected = train(tmp_path / "whole", tiny_model, method)
     stop(monkeypatch, tmp_path / "stopped", tiny_model, method=method)
     assert [p.name for p in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["checkpoint-6"]
@@ -108,8 +109,8 @@ def warmer(model):
 
 CHANGES = {
     "rate": {"settings": dataclasses.replace(SETTINGS, learning_rate=1e-3)},
-    "gamma": {"method": alignment.Method("cdpo", 0.1)},
-    "objective": {"method": alignment.Method("dpo", 0.5)},
+    "gamma": {"method": alignment.Method("cdpo", {"gamma": 0.1})},
+    "objective": {"method": alignment.Method("dpo", {"gamma": 0.5})},
     "pairs": {"examples": pairs(last=50)},
     "rank": {"lora": alignment.Lora(8, 8, 0.1, "all-linear")},
     "dropout": {"lora": alignment.Lora(4, 8, 0.0, "all-linear")},

@@ -187,7 +187,7 @@ def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
 def test_the_released_loss_is_the_mean_over_all_columns(tiny_model):
     """Those of the common prompt included, which are not computed."""
     examples = pair_examples(tiny_model, [[0.2] * 5] * 4)
-    objective, collate = alignment.objective_of(alignment.Method("cdpo_released", 0.5))
+    objective, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.5}))
     batch = collate(examples)
     whole = {name: value.clone() for name, value in batch.items()}
     logps = losses.token_logps(trainer.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])

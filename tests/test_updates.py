@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-from trainable import NAMES, tiny
+from trainable import NAMES, method_with, tiny
 
 from critical_tokens.core.records import Failure
 from critical_tokens.objectives import log_probabilities
@@ -68,7 +68,7 @@ def gradients(monkeypatch, model, objective, batch_size, accumulation, packing=F
         max_grad_norm=0.0, packing=packing, seed=1,
     )  # fmt: skip
     adapted = alignment.add_adapter(copy.deepcopy(model), LORA, 1)
-    function, collate = alignment.objective_of(alignment.Method(objective, 0.3), packing)
+    function, collate = alignment.objective_of(method_with(objective, 0.3), packing)
     examples = unlike_examples(objective, model, count)
     done = trainer.fit(adapted, examples, collate, function, settings, "test")
     return kept[0].kept, done.history
@@ -141,7 +141,7 @@ def test_blanks_fill_a_batch_and_count_nothing(tiny_model):
     assert sorted(updates.FilledOrder(3, 4, 0)) == [0, 1, 2, 3]
     for objective in alignment.OBJECTIVES:
         own = unlike_examples(objective, tiny_model, 3)
-        function, collate = alignment.objective_of(alignment.Method(objective, 0.3))
+        function, collate = alignment.objective_of(method_with(objective, 0.3))
         model = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
         together = updates.without_blanks(collate)(updates.filled(own, 4))
         assert function(model, together)[0].item() == pytest.approx(function(model, collate(own))[0].item())
@@ -162,7 +162,7 @@ from pathlib import Path
 from trainable import tiny
 settings = t.TrainingSettings(1e-2, 2, 4, warmup_share=0.0, max_grad_norm=0.0, seed=1)
 history = t.adapters.train(
-    tiny("llama"), t.unlike_examples("rpo", None, 5), t.alignment.Method("rpo", 0.3), settings, t.LORA, Path(sys.argv[1])
+    tiny("llama"), t.unlike_examples("rpo", None, 5), t.method_with("rpo", 0.3), settings, t.LORA, Path(sys.argv[1])
 )
 if len(sys.argv) > 2:
     Path(sys.argv[2]).write_text(json.dumps(history))
@@ -280,7 +280,7 @@ def test_the_released_loss_is_that_of_one_batch_of_the_update(tiny_model):
     part's own.
     """
     examples = unlike_examples("cdpo_released", tiny_model)
-    function, collate = alignment.objective_of(alignment.Method("cdpo_released", 0.3))
+    function, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.3}))
     whole = float(function(tiny_model, collate(examples))[0])
     parts = [collate(examples[i : i + 2]) for i in range(0, 8, 2)]
     counts = updates.counts_of_update(parts)

@@ -4,6 +4,8 @@ positions, experts.
 
 from architectures import PLAIN, SHARED, config_of, random_model
 
+from critical_tokens.objectives.registry import Method
+
 _OPT, _FALCON, _PHI = (SHARED[name][1] for name in ("opt", "falcon", "phi"))
 _LLAMA = SHARED["llama"][1]
 CONFIGS = {
@@ -31,3 +33,8 @@ def tiny(name):
 
 def tiny_config(name):
     return config_of(*CONFIGS[name])
+
+
+def method_with(objective, gamma):
+    """The method with this gamma, which the likelihood does not read."""
+    return Method(objective, {} if objective == "nll" else {"gamma": gamma})

@@ -1,16 +1,15 @@
-"""The objectives that a method may have: one registry that says how each is computed and what it
-needs.
+"""The registry of objectives: what each one is, how it is computed, and what it needs.
 
-A new objective is a function of a `Compared` and an entry of REGISTRY. Nothing else lists
-objectives: the programs, the rules and the training read the registry, so an objective without its
-function cannot exist.
+A new objective is a function from a `Compared` batch to losses, and an entry of REGISTRY. Nothing
+else lists the objectives or their constants: the training, the programs and the configuration read
+the registry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from critical_tokens.core.records import Failure
@@ -21,36 +20,81 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Method:
-    """An objective and its constants: gamma (DPO's beta), RPO's alpha, TDPO's variant and alpha.
+class Constant:
+    """A number that an objective reads, such as gamma. Its name is its key in the registry entry.
 
-    Raises Failure where no objective has that name.
+    default: the value where a method gives none. If it is an int, only whole numbers are allowed.
+    description: a phrase for help texts, schemas and docs.
+    minimum, exclusive_minimum, maximum: bounds as in a JSON schema; None means no bound.
+    """
+
+    default: float
+    description: str
+    minimum: float | None = None
+    exclusive_minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def number_type(self) -> type[int] | type[float]:
+        """int where only whole numbers are allowed, else float."""
+        return int if isinstance(self.default, int) else float
+
+    def mistake(self, value: object) -> str | None:
+        """What is wrong with a value, as the end of a sentence; None for an allowed value."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"is {value!r}, must be a number"
+        if self.number_type is int and not isinstance(value, int):
+            return f"is {value}, must be a whole number"
+        if self.minimum is not None and not value >= self.minimum:
+            return f"is {value}, must be at least {self.minimum}"
+        if self.exclusive_minimum is not None and not value > self.exclusive_minimum:
+            return f"is {value}, must be above {self.exclusive_minimum}"
+        if self.maximum is not None and not value <= self.maximum:
+            return f"is {value}, must be at most {self.maximum}"
+        return None
+
+
+@dataclass(frozen=True)
+class Method:
+    """An objective of the registry with the values of its constants.
+
+    Constants that are not given have their defaults. Raises Failure for an unknown objective, for a
+    constant that the objective does not read, and for a value out of bounds.
     """
 
     objective: str
-    gamma: float = 1.0
-    rpo_alpha: float = 1.0
-    tdpo_variant: int = 2
-    tdpo_alpha: float = 0.5
+    constants: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        entry_of(self.objective)
+        declared = entry_of(self.objective).constants
+        for name, value in self.constants.items():
+            if name not in declared:
+                reads = ", ".join(declared) or "none"
+                raise Failure(f"objective {self.objective} has no constant {name}; its constants: {reads}")
+            if mistake := declared[name].mistake(value):
+                raise Failure(f"objective {self.objective}: {name} {mistake}")
+        defaults = {name: constant.default for name, constant in declared.items()}
+        object.__setattr__(self, "constants", defaults | dict(self.constants))
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A batch of pairs under the policy and under its reference model: all that a preference
-    objective may look at.
+    """What a preference objective may read: a batch of pairs under the policy and the reference.
 
     The first half of the rows are the chosen answers, the second half their rejected partners.
-    logps, reference (both log-probabilities), mask and weights have the shape (2 pairs, tokens).
-    `logits` and `reference_logits` have the shape (2 pairs, tokens, vocabulary); the latter is None
-    unless the objective runs the reference model. `all_pairs`, `all_tokens` (of chosen answers) and
-    `all_columns` (of the longest row) count the whole update that the batch is a part of, per
-    process.
+
+    constants: the method's constants by name.
+    logps, reference: log-probabilities of the answers' tokens, shape (2 pairs, tokens).
+    mask: 1 on answer tokens, else 0, shape (2 pairs, tokens).
+    weights: of the answers' tokens, 1 on those of chosen answers, shape (2 pairs, tokens).
+    logits: of the policy, shape (2 pairs, tokens, vocabulary).
+    reference_logits: of the reference, the same shape; None unless the objective runs the model.
+    all_pairs: number of pairs of the whole update that this batch is a part of, per process.
+    all_tokens: number of tokens of its chosen answers, per process.
+    all_columns: number of tokens of its longest row.
     """
 
-    method: Method
+    constants: Mapping[str, float]
     logps: Tensor
     reference: Tensor
     mask: Tensor
@@ -68,7 +112,7 @@ class Compared:
 
     @property
     def real(self) -> Tensor:
-        """1 for pairs, 0 for what only fills up the share of a process; shape (pairs,)."""
+        """1 for pairs, 0 for blanks that fill up the batch of a process; shape (pairs,)."""
         return self.mask[: self.pairs].amax(-1)
 
     def ratios(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -77,89 +121,132 @@ class Compared:
         return both[: self.pairs], both[self.pairs :]
 
     def mean(self, of_pairs: Tensor) -> Tensor:
-        """This batch's share of the mean over the pairs of the update; `of_pairs` has the shape
-        (pairs,).
-        """
+        """This batch's share of the update's mean over pairs, from values of shape (pairs,)."""
         return (of_pairs * self.real).sum() / self.all_pairs
 
 
 def _dpo(batch: Compared) -> Tensor:
-    return losses.dpo(*batch.ratios(), batch.method.gamma)
+    return losses.dpo(*batch.ratios(), batch.constants["gamma"])
 
 
 def _rpo(batch: Compared) -> Tensor:
     chosen = slice(batch.pairs)
     nll = losses.weighted_nll(batch.logps[chosen], batch.mask[chosen], batch.all_tokens)
-    # The likelihood is a mean over tokens, not over pairs: `mean` must not make it smaller where
-    # the update has other batches.
+    # The likelihood is a mean over the tokens of the update already. `Compared.mean` divides by the
+    # pairs of the update, so this batch's share is scaled up beforehand.
     each = nll * (batch.all_pairs / batch.real.sum().clamp_min(1.0))
-    return losses.rpo(*batch.ratios(), each, batch.method.gamma, batch.method.rpo_alpha)
+    return losses.rpo(*batch.ratios(), each, batch.constants["gamma"], batch.constants["rpo_alpha"])
 
 
 def _tdpo(batch: Compared) -> Tensor:
+    assert batch.reference_logits is not None  # noqa: S101 - the entry asks for the reference model
     divergence = losses.sequential_kl(batch.reference_logits, batch.logits, batch.mask)
-    loss = losses.TDPO(batch.method.tdpo_variant, batch.method.tdpo_alpha)
-    return loss(*batch.ratios(), divergence[: batch.pairs], divergence[batch.pairs :], batch.method.gamma)
+    loss = losses.TDPO(int(batch.constants["tdpo_variant"]), batch.constants["tdpo_alpha"])
+    return loss(*batch.ratios(), divergence[: batch.pairs], divergence[batch.pairs :], batch.constants["gamma"])
 
 
 def _cdpo(batch: Compared) -> Tensor:
-    return losses.dpo(*batch.ratios(batch.weights), batch.method.gamma)
+    return losses.dpo(*batch.ratios(batch.weights), batch.constants["gamma"])
 
 
 def _cdpo_released(batch: Compared) -> Tensor:
-    """The mean over all columns, as if all pairs of the update were padded to its longest row.
+    """Mean over all columns, as if every pair were padded to the longest row of the update.
 
-    The released code takes the mean over each micro-batch's own columns, so its gradient depends on
-    which pairs happen to share a micro-batch. Here an update is one batch, however it is cut.
+    The released code takes the mean over the columns of each micro-batch, so its gradient depends
+    on which pairs happen to share a micro-batch. Here an update is one batch, however it is cut.
     """
     by_token = losses.cdpo_released(
-        batch.logps, batch.reference, batch.mask, batch.weights, batch.pairs, batch.method.gamma
+        batch.logps, batch.reference, batch.mask, batch.weights, batch.pairs, batch.constants["gamma"]
     )
-    # Columns that were not computed (the prompts' common part, padding of longer rows) are in the
-    # mean, too: log 2 each.
+    # The mean also counts the columns that were not computed, with log 2 each: the common part of
+    # the prompts, and the padding up to the longest row.
     columns = batch.all_columns - 1
     return (by_token.sum(-1) + (columns - by_token.shape[-1]) * math.log(2)) / columns
 
 
+_GAMMA = {
+    "gamma": Constant(1.0, "scale of the log-ratios (DPO's beta)", exclusive_minimum=0, maximum=1000),
+}
+
+
 @dataclass(frozen=True)
 class Likelihood:
-    """An objective on single answers: the negative log-likelihood of their tokens."""
+    """An objective on single answers: the negative log-likelihood of their tokens.
 
-    constants: tuple[str, ...] = ()
-    data: ClassVar[str] = "answers"
+    description: a phrase for help texts and docs.
+    """
+
+    description: str
+    constants: ClassVar[Mapping[str, Constant]] = {}
     weighted: ClassVar[bool] = False
     reference: ClassVar[str] = "none"
+    data: ClassVar[str] = "answers"
 
 
 @dataclass(frozen=True)
 class Preference:
-    """An objective on pairs.
+    """An objective on pairs of a chosen and a rejected answer.
 
-    losses: from a batch to one loss per pair, shape (pairs,). constants: the fields of Method that
-    it reads. weighted: whether the rejected answer's tokens have weights. reference: "stored"
-    log-probabilities, or the "model" itself where its whole distributions are needed.
+    description: a phrase for help texts and docs.
+    losses: the function from a batch to one loss per pair, shape (pairs,).
+    constants: the constants that the function reads, by name.
+    weighted: whether the tokens of the rejected answer have weights.
+    reference: "stored" for stored log-probabilities of the reference model, "model" where its whole
+    distributions are needed.
     """
 
+    description: str
     losses: Callable[[Compared], Tensor]
-    constants: tuple[str, ...] = ("gamma",)
+    constants: Mapping[str, Constant] = field(default_factory=lambda: _GAMMA)
     weighted: bool = False
     reference: str = "stored"
     data: ClassVar[str] = "pairs"
 
 
-REGISTRY: dict[str, Likelihood | Preference] = {
-    "nll": Likelihood(),
-    "dpo": Preference(_dpo),
-    "rpo": Preference(_rpo, constants=("gamma", "rpo_alpha")),
-    "tdpo": Preference(_tdpo, constants=("gamma", "tdpo_variant", "tdpo_alpha"), reference="model"),
-    "cdpo": Preference(_cdpo, weighted=True),
-    "cdpo_released": Preference(_cdpo_released, weighted=True),
+Entry = Likelihood | Preference
+
+REGISTRY: dict[str, Entry] = {
+    "nll": Likelihood("negative log-likelihood of the answers (SFT)"),
+    "dpo": Preference("DPO (Rafailov et al. 2023)", _dpo),
+    "rpo": Preference(
+        "DPO plus the likelihood of the chosen answers (Pang et al. 2024)",
+        _rpo,
+        {**_GAMMA, "rpo_alpha": Constant(1.0, "weight of RPO's likelihood term", minimum=0, maximum=1000)},
+    ),
+    "tdpo": Preference(
+        "token-level DPO with a term of sequential divergences (Zeng et al. 2024)",
+        _tdpo,
+        {
+            **_GAMMA,
+            "tdpo_variant": Constant(2, "1 for TDPO1, 2 for TDPO2", minimum=1, maximum=2),
+            "tdpo_alpha": Constant(0.5, "weight of TDPO2's divergence term", minimum=0, maximum=1000),
+        },
+        reference="model",
+    ),
+    "cdpo": Preference("cDPO, one sigmoid per pair (Lin et al. 2025)", _cdpo, weighted=True),
+    "cdpo_released": Preference(
+        "cDPO as the released code computes it, one sigmoid per token position", _cdpo_released, weighted=True
+    ),
 }
 OBJECTIVES = tuple(REGISTRY)
 
 
-def entry_of(objective: str) -> Likelihood | Preference:
-    """What the registry says of an objective. Raises Failure where it knows none of that name."""
+def entry_of(objective: str) -> Entry:
+    """The registry's entry of an objective. Raises Failure, listing the objectives, for another."""
     if objective not in REGISTRY:
         raise Failure(f"objective is {objective!r}, must be one of {', '.join(REGISTRY)}")
     return REGISTRY[objective]
+
+
+def all_constants() -> dict[str, Constant]:
+    """The constants of all objectives by name, in the order of the registry.
+
+    Objectives share a constant by sharing its name. Raises Failure where two entries declare a
+    constant of one name differently.
+    """
+    found: dict[str, Constant] = {}
+    for objective, entry in REGISTRY.items():
+        for name, constant in entry.constants.items():
+            if found.setdefault(name, constant) != constant:
+                raise Failure(f"objective {objective} declares the constant {name} differently from another objective")
+    return found

@@ -133,7 +133,7 @@ def _preference(entry: Preference, method: Method, model: Any, batch: Batch) -> 
             reference_logits = predictions(model, batch, first)
         reference = losses.token_logps(reference_logits, labels)
     compared = Compared(
-        method, logps, reference, mask, weights, logits, reference_logits,
+        method.constants, logps, reference, mask, weights, logits, reference_logits,
         all_pairs=batch["pairs"], all_tokens=batch["tokens"], all_columns=batch["columns"],
     )  # fmt: skip
     loss = compared.mean(entry.losses(compared))
