@@ -15,7 +15,7 @@
 # Every table and every adapter has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
 from snakemake.utils import min_version
 
-min_version("9.12")
+min_version("9.27")
 
 
 include: "rules/config.smk"
@@ -27,7 +27,6 @@ pathvars:
 
 
 include: "rules/common.smk"
-include: "rules/methods.smk"
 include: "rules/cluster.smk"
 include: "rules/targets.smk"
 include: "rules/hub.smk"

@@ -1,4 +1,10 @@
-"""Helpers only: the config, read from its files and the command line, checked before any job, and completed."""
+"""The config, read from its files and the command line, checked before any job, and completed.
+
+READS   config.yaml, files after --configfile, settings after --config, or the config of a module
+WRITES  nothing
+PAPER   nothing
+COST    a second
+"""
 
 import sys
 from pathlib import Path
@@ -7,15 +13,16 @@ from snakemake.common.configfile import load_configfile
 from snakemake.pathvars import Pathvars
 from snakemake.utils import update_config
 
-# The folder of this project, whatever the working directory is: results, logs and a user's own files belong to the latter.
+# The folder of this project, whatever the working directory is. Results, logs and a user's own files
+# belong to the working directory.
 PROJECT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
+from critical_tokens.configuration import completion, files
 from critical_tokens.workflow import briefing
-from critical_tokens.configuration import completion, files, model_entries
-from critical_tokens.workflow.refusals import ConfigError, refusing, warning
+from critical_tokens.workflow.refusals import refusing
 
-# A module's own config makes Snakemake pass over `configfile:`, and over what the command line says.
+# A module has a config of its own. Snakemake then ignores `configfile:` and the command line.
 IS_MODULE = workflow.modifier.skip_configfile
 STATED = workflow.config_settings
 
@@ -38,33 +45,12 @@ else:
 with refusing():
     SWEPT = completion.complete(config, LAYERS, PROJECT)
 workflow.pathvars.update(Pathvars.from_config(config, module_level=IS_MODULE))
+# A benchmark file says which rule and which wildcards it belongs to.
+workflow.output_settings.benchmark_extended = True
 
-# Once per command: jobs of a cluster read this file, too.
+# Once in a command: the jobs of a cluster read this file, too.
 if workflow.is_main_process:
     for line in briefing.lines(config, LAYERS[0].content):
         print(line, file=sys.stderr)
     with refusing():
         completion.check_folders(config)
-
-
-def check_packages(model):
-    """End Snakemake where a job with that model would find a package missing, unless rules have environments of their own.
-
-    A plan needs no package, so a dry run only says what a run would lack.
-    """
-    if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
-        with warning() if workflow.dryrun else refusing():
-            model_entries.check_packages(config, model)
-
-
-def check_task(dataset):
-    """End Snakemake where a dataset's few-shot examples are not there, unless rules have environments of their own."""
-    if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
-        with refusing():
-            model_entries.check_task(config, dataset)
-
-
-def refuse(sentence):
-    """End Snakemake with a sentence that says what to mend."""
-    with refusing():
-        raise ConfigError(sentence)

@@ -1,4 +1,4 @@
-"""Contrastive estimation: the positive and the negative model, and the scores of the rejected answers' tokens.
+"""Contrastive estimation: the positive and the negative model, and the scores of the rejected tokens.
 
 READS   positive, negative and pairs (.parquet) of a cell, the base model
 WRITES  positive/ and negative/ (adapters), contrast.parquet in <results>/{model}/{dataset}/
@@ -11,7 +11,7 @@ rule train_contrast:
     """The positive or the negative model."""
     input:
         model=model_files,
-        shots=shots_for("answers"),
+        shots=shots_of("answers"),
         problems="<results>/data/{dataset}/train.parquet",
         answers="<results>/{model}/{dataset}/{side}.parquet",
     output:
@@ -32,64 +32,43 @@ rule train_contrast:
         code=code_version("train_contrast"),
         launcher=launcher,
         model=model_flags,
-        training=contrast_flags,
-        prompt=prompt_for("answers"),
-        seed=lambda wildcards: contrast_settings(wildcards)["seed"],
+        training=lambda wildcards: recipe.contrast_training(wildcards.model, wildcards.variant),
+        prompt=prompt_of("answers"),
     shell:
         f"{{params.launcher}} {SCRIPTS}/train_contrast.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --answers {input.answers:q}"
-        " {params.prompt}"
-        " {params.training}"
-        " --seed {params.seed}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
+        " --learning-rate {params.training[learning_rate]}"
+        " --epochs {params.training[epochs]}"
+        " --batch-size {params.training[batch_size]}"
+        " --accumulation {params.training[accumulation]}"
+        " --schedule {params.training[schedule]}"
+        " --warmup-share {params.training[warmup_share]}"
+        " --weight-decay {params.training[weight_decay]}"
+        " --gradient-checkpointing {params.training[gradient_checkpointing]}"
+        " --packing {params.training[packing]}"
+        " --eos-trained {params.training[eos_trained]}"
+        " --held-out {params.training[held_out]}"
+        " --checkpoint-updates {params.training[checkpoint_updates]}"
+        " --lora-rank {params.training[lora_rank]}"
+        " --lora-alpha {params.training[lora_alpha]}"
+        " --lora-dropout {params.training[lora_dropout]}"
+        " --lora-layers {params.training[lora_layers]:q}"
+        " --seed {params.training[seed]}"
         " --output {output.adapter:q}"
         " 2>&1 | tee {log:q}"
-
-
-if SCORED:
-
-    rule import_scores:
-        """The authors' contrastive scores instead of those of models of our own."""
-        input:
-            files=released_files,
-            model=model_files,
-            shots=shots_for("pairs"),
-            problems="<results>/data/{dataset}/train.parquet",
-            pairs="<results>/{model}/{dataset}/pairs.parquet",
-        output:
-            "<results>/{model}/{dataset}/contrast.parquet",
-        log:
-            "<logs>/import_scores/{model}/{dataset}.log",
-        benchmark:
-            "<benchmarks>/import_scores/{model}/{dataset}.tsv"
-        wildcard_constraints:
-            dataset="|".join(SCORED),
-        conda:
-            "../envs/train.yaml"
-        params:
-            code=code_version("import_scores"),
-            model=model_flags,
-            folder=lambda wildcards: released_folder(**wildcards),
-            prompt=prompt_for("pairs"),
-        shell:
-            f"python {SCRIPTS}/import_scores.py"
-            " {params.model}"
-            " --folder {params.folder:q}"
-            " --problems {input.problems:q}"
-            " --pairs {input.pairs:q}"
-            " {params.prompt}"
-            " --output {output:q}"
-            " 2>&1 | tee {log:q}"
-
-    ruleorder: import_scores > score_contrast
 
 
 rule score_contrast:
     """Contrastive scores s_t of the rejected answers' tokens."""
     input:
         model=model_files,
-        shots=shots_for("pairs"),
+        shots=shots_of("pairs"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         positive=contrast_adapter("positive"),
@@ -110,8 +89,8 @@ rule score_contrast:
     params:
         code=code_version("score_contrast"),
         model=model_flags,
-        beta=lambda wildcards: contrast_settings(wildcards)["beta"],
-        prompt=prompt_for("pairs"),
+        beta=lambda wildcards: recipe.beta(wildcards.variant),
+        prompt=prompt_of("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
     shell:
         f"python {SCRIPTS}/score_contrast.py"
@@ -121,7 +100,50 @@ rule score_contrast:
         " --positive {input.positive:q}"
         " --negative {input.negative:q}"
         " --beta {params.beta}"
-        " {params.prompt}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --max-batch-tokens {params.max_batch_tokens}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule import_scores:
+    """The authors' contrastive scores instead of those of models of our own."""
+    input:
+        files=released_files,
+        model=model_files,
+        shots=shots_of("pairs"),
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    output:
+        "<results>/{model}/{dataset}/contrast.parquet",
+    log:
+        "<logs>/import_scores/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/import_scores/{model}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(SCORED),
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("import_scores"),
+        model=model_flags,
+        folder=released_folder,
+        prompt=prompt_of("pairs"),
+    shell:
+        f"python {SCRIPTS}/import_scores.py"
+        " {params.model}"
+        " --folder {params.folder:q}"
+        " --problems {input.problems:q}"
+        " --pairs {input.pairs:q}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+ruleorder: import_scores > score_contrast

@@ -1,16 +1,16 @@
-"""Problems of every dataset, and the pocket base models.
+"""Problems of every dataset.
 
 READS   local JSON lines or the hub, for registered real datasets
-WRITES  <results>/data/{dataset}/{split}.parquet, <results>/pretrained/{name}/
+WRITES  <results>/data/{dataset}/{split}.parquet, <results>/data/{dataset}/shots.json
 PAPER   section 4.1 (datasets); the pocket world is this project's own
-COST    seconds; pretraining takes an hour or two of two cores
+COST    seconds
 """
 
 
 rule prepare_dataset:
     """One split of a dataset as a table of problems."""
     input:
-        source_files,
+        source=source_files,
         train=train_problems,
     output:
         "<results>/data/{dataset}/{split}.parquet",
@@ -22,21 +22,33 @@ rule prepare_dataset:
         "../envs/analysis.yaml"
     params:
         code=code_version("prepare_dataset"),
-        source=source_flags,
-        style=style,
-        against=lambda wildcards, input: flags(against=input.train or None),
+        source=lambda wildcards: recipe.source(wildcards.dataset, wildcards.split),
+        style=lambda wildcards: config["dataset_registry"][wildcards.dataset]["style"],
     shell:
         f"python {SCRIPTS}/prepare_dataset.py"
+        " --about dataset={wildcards.dataset} split={wildcards.split}"
         " --split {wildcards.split}"
-        " {params.source}"
+        " --world {params.source[world]}"
+        " --seed {params.source[seed]}"
+        " --path {params.source[path]:q}"
+        " --hub {params.source[hub]:q}"
+        " --revision {params.source[revision]:q}"
+        " --subset {params.source[subset]:q}"
+        " --hub-split {params.source[hub_split]:q}"
+        " --problems {params.source[problems]}"
+        " --rows {params.source[rows]}"
+        " --question {params.source[question]:q}"
+        " --solution {params.source[solution]:q}"
+        " --answer {params.source[answer]:q}"
+        " --unanswered {params.source[unanswered]}"
         " --style {params.style}"
-        " {params.against}"
+        " --against {input.train:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule take_shots:
-    """The worked examples of few-shot prompts, from lm-eval's task definitions or from a split of the dataset."""
+    """The worked examples of few-shot prompts, from lm-eval's task definitions or from a split."""
     input:
         problems=shots_problems,
     output:
@@ -49,60 +61,12 @@ rule take_shots:
         "../envs/shots.yaml"
     params:
         code=code_version("take_shots"),
-        source=shots_flags,
+        task=lambda wildcards: shots_source(wildcards).get("task"),
+        count=lambda wildcards: shots_source(wildcards)["count"],
     shell:
-        f"python {SCRIPTS}/take_shots.py" " {params.source}" " --output {output:q}" " 2>&1 | tee {log:q}"
-
-
-rule pretrain:
-    """A pocket base model from nothing: tokenizer, corpus with known misreadings, training."""
-    output:
-        weights="<results>/pretrained/{name}/model.safetensors",
-        tokenizer="<results>/pretrained/{name}/tokenizer.json",
-        recipe="<results>/pretrained/{name}/recipe.json",
-    log:
-        "<logs>/pretrain/{name}.log",
-    benchmark:
-        "<benchmarks>/pretrain/{name}.tsv"
-    wildcard_constraints:
-        name="|".join(config["pretraining"]["shapes"]),
-    conda:
-        "../envs/train.yaml"
-    threads: 2
-    params:
-        code=code_version("pretrain"),
-        settings=pretraining_flags,
-    shell:
-        f"python {SCRIPTS}/pretrain.py" " {params.settings}" " --weights {output.weights:q}" " 2>&1 | tee {log:q}"
-
-
-rule measure_base:
-    """The card of a pocket base model: accuracy, pass@64 and the share of problems with right and wrong samples."""
-    input:
-        weights="<results>/pretrained/{name}/model.safetensors",
-        recipe="<results>/pretrained/{name}/recipe.json",
-        train=expand("<results>/data/{dataset}/train.parquet", dataset=POCKET_DATASETS),
-        test=expand("<results>/data/{dataset}/test.parquet", dataset=POCKET_DATASETS),
-    output:
-        "<results>/pretrained/{name}/card.json",
-    log:
-        "<logs>/measure_base/{name}.log",
-    benchmark:
-        "<benchmarks>/measure_base/{name}.tsv"
-    wildcard_constraints:
-        name="|".join(config["pretraining"]["shapes"]),
-    conda:
-        "../envs/train.yaml"
-    threads: 2
-    params:
-        code=code_version("measure_base"),
-        settings=card_flags,
-    shell:
-        f"python {SCRIPTS}/measure_base.py"
-        " --weights {input.weights:q}"
-        " --recipe {input.recipe:q}"
-        " --train {input.train:q}"
-        " --test {input.test:q}"
-        " {params.settings}"
+        f"python {SCRIPTS}/take_shots.py"
+        " --task {params.task}"
+        " --problems {input.problems:q}"
+        " --count {params.count}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -11,9 +11,9 @@ rule evaluate_method:
     """Greedy answers of a method's model, graded."""
     input:
         model=model_files,
-        shots=shots_for("evaluation"),
+        shots=shots_of("evaluation"),
         problems="<results>/data/{dataset}/test.parquet",
-        adapters=own_adapters,
+        adapters=adapters_of(recipe.chain),
     output:
         answers="<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet",
         grades="<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
@@ -32,17 +32,31 @@ rule evaluate_method:
     params:
         code=code_version("evaluate_method"),
         model=model_flags,
-        evaluation=evaluation_flags,
-        prompt=prompt_for("evaluation"),
+        engine=engine_flags,
+        start=lambda wildcards: recipe.start(wildcards.method),
+        # What names the run beside model, dataset, method, start and seed.
+        about="",
+        sampling=lambda wildcards: recipe.evaluation(wildcards.dataset),
+        prompt=prompt_of("evaluation"),
         grader=GRADER,
     shell:
         f"python {SCRIPTS}/evaluate_method.py"
         " {params.model}"
+        " --about model={wildcards.model} dataset={wildcards.dataset} method={wildcards.method}"
+        " start={params.start} seed={wildcards.seed} {params.about}"
         " --adapters {input.adapters:q}"
         " --problems {input.problems:q}"
-        " {params.prompt}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --grader {params.grader}"
-        " {params.evaluation}"
+        " --samples {params.sampling[samples]}"
+        " --limit {params.sampling[problems]}"
+        " --temperature {params.sampling[temperature]}"
+        " --top-p {params.sampling[top_p]}"
+        " --max-new-tokens {params.sampling[max_new_tokens]}"
+        " {params.engine}"
         " --seed {wildcards.seed}"
         " --output {output.answers:q}"
         " --grades {output.grades:q}"

@@ -1,7 +1,8 @@
-"""The paper's other tables and figures: kinds of critical tokens, what contrastive estimation finds, and what that is good for.
+"""The paper's other tables and figures: kinds of critical tokens, and what contrastive estimation finds.
 
 READS   critical, contrast, pairs (.parquet) of a cell; the answers of its baseline; its contrastive models
-WRITES  critical_kinds.csv, excluded.parquet in a cell; <results>/critical_kinds.csv, fig3.json, fig5.csv; <figures>/fig{3,5}.pdf
+WRITES  critical_kinds.csv, excluded.parquet in a cell;
+        <results>/critical_kinds.csv, fig3.json, fig5.csv; <figures>/fig{3,5}.pdf
 PAPER   v3's Tables 1 and 2; Figures 3 and 5 of v1 and v2
 COST    seconds (pocket); two passes over the test split's answers (paper)
 """
@@ -27,8 +28,6 @@ rule classify_critical:
     shell:
         f"python {SCRIPTS}/classify_critical.py"
         " {params.model}"
-        " --model-name {wildcards.model}"
-        " --dataset {wildcards.dataset}"
         " --pairs {input.pairs:q}"
         " --critical {input.critical:q}"
         " --output {output:q}"
@@ -37,7 +36,7 @@ rule classify_critical:
 
 use rule significance as critical_kinds with:
     input:
-        cells("<results>/{model}/{dataset}/critical_kinds.csv"),
+        paths("<results>/{model}/{dataset}/critical_kinds.csv", CELLS),
     output:
         "<results>/critical_kinds.csv",
     log:
@@ -49,9 +48,9 @@ use rule significance as critical_kinds with:
 rule plot_fig3:
     """Contrastive estimation along one incorrect trajectory: both models' probabilities and the scores."""
     input:
-        problems="<results>/data/{}/train.parquet".format(config["figures"]["example"]["dataset"]),
-        contrast=f"{EXAMPLE}/contrast.parquet",
-        critical=f"{EXAMPLE}/critical.parquet",
+        problems="<results>/data/{dataset}/train.parquet".format(**EXAMPLE),
+        contrast=f"{EXAMPLE_FOLDER}/contrast.parquet",
+        critical=f"{EXAMPLE_FOLDER}/critical.parquet",
         fig1="<results>/fig1.json",
     output:
         pdf="<figures>/fig3.pdf",
@@ -65,7 +64,7 @@ rule plot_fig3:
         "../envs/train.yaml"
     params:
         code=code_version("plot_fig3"),
-        model=flags_of_model(config["figures"]["example"]["model"]),
+        model=recipe.model(EXAMPLE["model"]),
     shell:
         f"python {SCRIPTS}/plot_fig3.py"
         " {params.model}"
@@ -79,12 +78,12 @@ rule plot_fig3:
 
 
 rule exclude_critical:
-    """The baseline's answers to the test problems, and what becomes of them without the token that scores lowest."""
+    """The baseline's test answers, and what becomes of them without the token that scores lowest."""
     input:
         model=model_files,
-        shots=shots_for("evaluation"),
+        shots=shots_of("evaluation"),
         problems="<results>/data/{dataset}/test.parquet",
-        answers=lambda wildcards: "<results>/{model}/{dataset}/baseline/seed%d/evaluation.parquet" % config["seeds"][0],
+        answers=f"<results>/{{model}}/{{dataset}}/baseline/seed{config['seeds'][0]}/evaluation.parquet",
         positive="<results>/{model}/{dataset}/positive/adapter_model.safetensors",
         negative="<results>/{model}/{dataset}/negative/adapter_model.safetensors",
     output:
@@ -103,8 +102,10 @@ rule exclude_critical:
     params:
         code=code_version("exclude_critical"),
         model=model_flags,
-        evaluation=exclusion_flags,
-        prompt=prompt_for("evaluation"),
+        sampling=lambda wildcards: recipe.evaluation(wildcards.dataset),
+        # Always the transformers engine: the contrastive models score with it, too.
+        max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+        prompt=prompt_of("evaluation"),
         grader=GRADER,
         beta=config["contrast"]["beta"],
         seed=config["seeds"][0],
@@ -116,21 +117,28 @@ rule exclude_critical:
         " --positive {input.positive:q}"
         " --negative {input.negative:q}"
         " --beta {params.beta}"
-        " {params.prompt}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --grader {params.grader}"
-        " {params.evaluation}"
+        " --limit {params.sampling[problems]}"
+        " --temperature {params.sampling[temperature]}"
+        " --top-p {params.sampling[top_p]}"
+        " --max-new-tokens {params.sampling[max_new_tokens]}"
+        " --max-batch-tokens {params.max_batch_tokens}"
         " --seed {params.seed}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule plot_fig5:
-    """Accuracy of the baseline, of the baseline without the tokens that contrastive estimation finds, and of cDPO."""
+    """Accuracy of the baseline, of the baseline without the tokens that score lowest, and of cDPO."""
     input:
-        excluded=cells("<results>/{model}/{dataset}/excluded.parquet"),
-        metrics=runs(
+        excluded=paths("<results>/{model}/{dataset}/excluded.parquet", CELLS),
+        metrics=paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
-            [(config["figures"]["against_exclusion"], config["seeds"][0])],
+            recipe.runs([config["figures"]["figure5_method"]], config["seeds"][:1], CELLS),
         ),
     output:
         pdf="<figures>/fig5.pdf",
@@ -144,12 +152,8 @@ rule plot_fig5:
         "../envs/analysis.yaml"
     params:
         code=code_version("plot_fig5"),
-        cells=cells("{model}:{dataset}"),
-        method=config["figures"]["against_exclusion"],
     shell:
         f"python {SCRIPTS}/plot_fig5.py"
-        " --method {params.method}"
-        " --cells {params.cells}"
         " --excluded {input.excluded:q}"
         " --metrics {input.metrics:q}"
         " --data {output.data:q}"

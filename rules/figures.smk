@@ -10,11 +10,11 @@ COST    seconds
 rule plot_fig1:
     """One incorrect trajectory, its scores, its critical token and both branches."""
     input:
-        problems="<results>/data/{}/train.parquet".format(config["figures"]["example"]["dataset"]),
-        pairs=f"{EXAMPLE}/pairs.parquet",
-        rollouts=f"{EXAMPLE}/rollouts.parquet",
-        critical=f"{EXAMPLE}/critical.parquet",
-        replacement=f"{EXAMPLE}/replacement.parquet",
+        problems="<results>/data/{dataset}/train.parquet".format(**EXAMPLE),
+        pairs=f"{EXAMPLE_FOLDER}/pairs.parquet",
+        rollouts=f"{EXAMPLE_FOLDER}/rollouts.parquet",
+        critical=f"{EXAMPLE_FOLDER}/critical.parquet",
+        replacement=f"{EXAMPLE_FOLDER}/replacement.parquet",
     output:
         pdf="<figures>/fig1.pdf",
         png="<figures>/fig1.png",
@@ -27,7 +27,7 @@ rule plot_fig1:
         "../envs/train.yaml"
     params:
         code=code_version("plot_fig1"),
-        model=flags_of_model(config["figures"]["example"]["model"]),
+        model=recipe.model(EXAMPLE["model"]),
     shell:
         f"python {SCRIPTS}/plot_fig1.py"
         " {params.model}"
@@ -44,7 +44,7 @@ rule plot_fig1:
 rule plot_fig2:
     """pass@k with the critical token kept and replaced, for every cell."""
     input:
-        cells("<results>/{model}/{dataset}/replacement.parquet"),
+        paths("<results>/{model}/{dataset}/replacement.parquet", CELLS),
     output:
         pdf="<figures>/fig2.pdf",
         png="<figures>/fig2.png",
@@ -57,10 +57,8 @@ rule plot_fig2:
         "../envs/analysis.yaml"
     params:
         code=code_version("plot_fig2"),
-        cells=cells("{model}:{dataset}"),
     shell:
         f"python {SCRIPTS}/plot_fig2.py"
-        " --cells {params.cells}"
         " --replacements {input:q}"
         " --data {output.data:q}"
         " --output {output.pdf:q}"
@@ -70,7 +68,10 @@ rule plot_fig2:
 rule plot_fig6:
     """Log-probabilities of chosen and rejected answers over training."""
     input:
-        runs("<results>/{model}/{dataset}/{method}/seed{seed}/history.csv", PLOTTED),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/history.csv",
+            recipe.runs(config["figures"]["figure6_methods"], config["seeds"], CELLS),
+        ),
     output:
         pdf="<figures>/fig6.pdf",
         png="<figures>/fig6.png",
@@ -83,11 +84,9 @@ rule plot_fig6:
         "../envs/analysis.yaml"
     params:
         code=code_version("plot_fig6"),
-        runs=runs("{model}:{dataset}:{method}:{seed}", PLOTTED),
-        window=config["figures"]["window"],
+        window=config["figures"]["figure6_window"],
     shell:
         f"python {SCRIPTS}/plot_fig6.py"
-        " --runs {params.runs}"
         " --histories {input:q}"
         " --window {params.window}"
         " --data {output.data:q}"

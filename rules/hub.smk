@@ -20,10 +20,14 @@ rule check_hub:
         "../envs/driver.yaml"
     params:
         code=code_version("check_hub"),
-        models=flags(models=sorted(set(HUB_MODELS.values()))),
-        datasets=flags(datasets=sorted(set(HUB_DATASETS.values()))),
+        models=sorted(set(HUB_MODELS.values())),
+        datasets=sorted(set(HUB_DATASETS.values())),
     shell:
-        f"python {SCRIPTS}/check_hub.py" " {params.models}" " {params.datasets}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/check_hub.py"
+        " --models {params.models:q}"
+        " --datasets {params.datasets:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 # On the machine of the driver: a cluster's nodes often have no way out.
@@ -42,32 +46,23 @@ rule fetch_model:
         "../envs/driver.yaml"
     params:
         code=code_version("fetch"),
-        repository=lambda wildcards: hub_model(wildcards.model),
+        kind="model",
+        repository=lambda wildcards: HUB_MODELS[wildcards.model],
     shell:
-        f"python {SCRIPTS}/fetch.py --kind model"
+        f"python {SCRIPTS}/fetch.py"
+        " --kind {params.kind}"
         " --repository {params.repository:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
-rule fetch_dataset:
-    """The files of a dataset."""
-    input:
-        "<results>/hub/checked.json",
+use rule fetch_model as fetch_dataset with:
     output:
         "<results>/hub/datasets/{dataset}/{split}.json",
     log:
         "<logs>/fetch_dataset/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/fetch_dataset/{dataset}/{split}.tsv"
-    localrule: True
-    conda:
-        "../envs/driver.yaml"
     params:
-        code=code_version("fetch"),
-        repository=lambda wildcards: hub_dataset(wildcards.dataset, wildcards.split),
-    shell:
-        f"python {SCRIPTS}/fetch.py --kind dataset"
-        " --repository {params.repository:q}"
-        " --output {output:q}"
-        " 2>&1 | tee {log:q}"
+        kind="dataset",
+        repository=lambda wildcards: HUB_DATASETS[wildcards.dataset, wildcards.split],

@@ -22,11 +22,11 @@ rule check_model:
     params:
         code=code_version("check_model"),
         model=model_flags,
-        layers=lambda wildcards: flags(layers=lora_layers(wildcards)),
+        layers=lambda wildcards: recipe.lora_layers(wildcards.model),
     shell:
         f"python {SCRIPTS}/check_model.py"
         " {params.model}"
         " --model-name {wildcards.model}"
-        " {params.layers}"
+        " --layers {params.layers:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

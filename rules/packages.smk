@@ -2,6 +2,7 @@
 
 READS   the tables, adapters and metrics of a cell, the problems of its dataset
 WRITES  <results>/packages/{model}/{dataset}.tar
+PAPER   nothing
 COST    seconds
 """
 
@@ -10,17 +11,16 @@ rule pack:
     """Problems, tables, adapters and metrics of a cell, with their checksums."""
     input:
         expand("<results>/data/{{dataset}}/{split}.parquet", split=["train", "test"]),
-        packed_tables,
-        [
-            f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
-            for method, seed in TRAINED
-            for name in [*ADAPTER_FILES, "history.csv"]
+        lambda wildcards: [
+            f"<results>/{{model}}/{{dataset}}/{name}"
+            for name in recipe.packed(wildcards.dataset, scored=wildcards.dataset in SCORED)
         ],
-        [
-            f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/{name}"
-            for method, seed in RUNS
-            for name in ["evaluation.parquet", "evaluation_grades.parquet", "metrics.json"]
-        ],
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", CELL_TRAINED),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_config.json", CELL_TRAINED),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/history.csv", CELL_TRAINED),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet", CELL_RUNS),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet", CELL_RUNS),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", CELL_RUNS),
     output:
         "<results>/packages/{model}/{dataset}.tar",
     log:

@@ -8,10 +8,10 @@ COST    rollouts are the expensive stage: a minute (pocket), many GPU hours (pap
 
 
 rule score_rollouts:
-    """How many continuations from each token of an incorrect trajectory are correct."""
+    """How many continuations of each prefix of an incorrect trajectory are correct."""
     input:
         model=model_files,
-        shots=shots_for("sampling"),
+        shots=shots_of("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
     output:
@@ -30,31 +30,60 @@ rule score_rollouts:
     params:
         code=code_version("score_rollouts"),
         model=model_flags,
-        sampling=sampling_flags,
-        prompt=prompt_for("sampling"),
+        engine=engine_flags,
+        sampling=lambda wildcards: recipe.sampling(wildcards.model, wildcards.dataset),
+        prompt=prompt_of("sampling"),
         grader=GRADER,
-        trajectories=flags(trajectories=config["rollouts"]["trajectories"]),
-        method=rollout_flags,
-        shard=shard_flags,
+        trajectories=config["rollouts"]["trajectories"],
+        rollouts=lambda wildcards: recipe.rollouts(wildcards.dataset),
+        shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["rollouts"]["seed"],
     shell:
         f"python {SCRIPTS}/score_rollouts.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"
-        " {params.trajectories}"
-        " {params.shard}"
-        " {params.method}"
-        " {params.prompt}"
+        " --trajectories {params.trajectories}"
+        " --shard {params.shard}"
+        " --method {params.rollouts[method]}"
+        " --rollouts {params.rollouts[samples]}"
+        " --branches {params.rollouts[branches]}"
+        " --until-critical {params.rollouts[until_critical]}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --grader {params.grader}"
-        " {params.sampling}"
+        " --temperature {params.sampling[temperature]}"
+        " --top-p {params.sampling[top_p]}"
+        " --max-new-tokens {params.sampling[max_new_tokens]}"
+        " {params.engine}"
         " --seed {params.seed}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
+use rule score_rollouts as label_rollouts with:
+    # Every rejected answer: the scores that contrastive scores stand in for.
+    output:
+        "<results>/{model}/{dataset}/rollout_labels.parquet",
+    log:
+        "<logs>/label_rollouts/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/label_rollouts/{model}/{dataset}.tsv"
+    resources:
+        gpu=gpus_for("sample"),
+        mem_mb=memory_for,
+        cpus_per_task=cores_for("sample"),
+        runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
+    params:
+        trajectories=None,
+        rollouts=lambda wildcards: recipe.labels(wildcards.dataset),
+        shard=WHOLE,
+
+
 rule find_critical:
-    """The critical token of each examined trajectory, and its first wrong token where the truth is known."""
+    """The critical token of each examined trajectory, and its first wrong token where that is known."""
     input:
         model=model_files,
         problems="<results>/data/{dataset}/train.parquet",
@@ -72,16 +101,16 @@ rule find_critical:
     params:
         code=code_version("find_critical"),
         model=model_flags,
-        thresholds=lambda wildcards: flags(**thresholds(wildcards)),
-        annotations=lambda wildcards, input: flags(annotations=input.annotations or None),
+        thresholds=lambda wildcards: recipe.thresholds(wildcards.dataset),
     shell:
         f"python {SCRIPTS}/find_critical.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"
         " --rollouts {input.rollouts:q}"
-        " {params.thresholds}"
-        " {params.annotations}"
+        " --annotations {input.annotations:q}"
+        " --later-below {params.thresholds[later_below]}"
+        " --zero-up-to {params.thresholds[zero_up_to]}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -90,7 +119,7 @@ rule replace_critical:
     """Continue from the critical token kept, and from other tokens in its place."""
     input:
         model=model_files,
-        shots=shots_for("sampling"),
+        shots=shots_of("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         critical="<results>/{model}/{dataset}/critical.parquet",
@@ -110,11 +139,12 @@ rule replace_critical:
     params:
         code=code_version("replace_critical"),
         model=model_flags,
-        sampling=sampling_flags,
-        prompt=prompt_for("sampling"),
+        engine=engine_flags,
+        sampling=lambda wildcards: recipe.sampling(wildcards.model, wildcards.dataset),
+        prompt=prompt_of("sampling"),
         grader=GRADER,
-        draws=config["rollouts"]["replacements"],
-        replacement=config["rollouts"]["replacement"],
+        draws=config["rollouts"]["replacement_draws"],
+        distribution=config["rollouts"]["replacement_distribution"],
         seed=config["rollouts"]["seed"],
     shell:
         f"python {SCRIPTS}/replace_critical.py"
@@ -123,52 +153,16 @@ rule replace_critical:
         " --pairs {input.pairs:q}"
         " --critical {input.critical:q}"
         " --draws {params.draws}"
-        " --replacement {params.replacement}"
-        " {params.prompt}"
+        " --distribution {params.distribution}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --grader {params.grader}"
-        " {params.sampling}"
-        " --seed {params.seed}"
-        " --output {output:q}"
-        " 2>&1 | tee {log:q}"
-
-
-rule label_rollouts:
-    """Stratified rollout scores of every rejected answer: what contrastive scores stand in for."""
-    input:
-        model=model_files,
-        shots=shots_for("sampling"),
-        problems="<results>/data/{dataset}/train.parquet",
-        pairs="<results>/{model}/{dataset}/pairs.parquet",
-    output:
-        "<results>/{model}/{dataset}/rollout_labels.parquet",
-    log:
-        "<logs>/label_rollouts/{model}/{dataset}.log",
-    benchmark:
-        "<benchmarks>/label_rollouts/{model}/{dataset}.tsv"
-    conda:
-        engine_environment
-    resources:
-        gpu=gpus_for("sample"),
-        mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
-        runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
-    params:
-        code=code_version("score_rollouts"),
-        model=model_flags,
-        sampling=sampling_flags,
-        prompt=prompt_for("sampling"),
-        grader=GRADER,
-        method=label_flags,
-        seed=config["rollouts"]["seed"],
-    shell:
-        f"python {SCRIPTS}/score_rollouts.py"
-        " {params.model}"
-        " --problems {input.problems:q}"
-        " --pairs {input.pairs:q}"
-        " {params.method}"
-        " {params.prompt}"
-        " --grader {params.grader}"
-        " {params.sampling}"
+        " --temperature {params.sampling[temperature]}"
+        " --top-p {params.sampling[top_p]}"
+        " --max-new-tokens {params.sampling[max_new_tokens]}"
+        " {params.engine}"
         " --seed {params.seed}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

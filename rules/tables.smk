@@ -11,7 +11,7 @@ COST    seconds
 rule table1_cell:
     """The rows of Table 1 for one model and dataset."""
     input:
-        metrics=cell_metrics,
+        metrics=paths("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", CELL_RUNS),
         published=config["published"]["table1"],
     output:
         "<results>/{model}/{dataset}/table1.csv",
@@ -23,13 +23,9 @@ rule table1_cell:
         "../envs/analysis.yaml"
     params:
         code=code_version("table1_cell"),
-        entries=ENTRIES,
         version=config["published"]["version"],
     shell:
         f"python {SCRIPTS}/table1_cell.py"
-        " --model-name {wildcards.model}"
-        " --dataset {wildcards.dataset}"
-        " --entries {params.entries}"
         " --metrics {input.metrics:q}"
         " --published {input.published:q}"
         " --version {params.version}"
@@ -40,7 +36,7 @@ rule table1_cell:
 rule significance_cell:
     """How sure the differences between the methods of one cell are."""
     input:
-        grades=[f"<results>/{{model}}/{{dataset}}/{method}/seed{seed}/evaluation_grades.parquet" for method, seed in RUNS],
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet", CELL_RUNS),
     output:
         "<results>/{model}/{dataset}/significance.csv",
     log:
@@ -51,13 +47,9 @@ rule significance_cell:
         "../envs/analysis.yaml"
     params:
         code=code_version("significance_cell"),
-        entries=ENTRIES,
     shell:
         f"python {SCRIPTS}/significance_cell.py"
-        " --model-name {wildcards.model}"
-        " --dataset {wildcards.dataset}"
-        " --entries {params.entries}"
-        " --grades {input.grades:q}"
+        " --grades {input:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -65,7 +57,7 @@ rule significance_cell:
 rule significance:
     """The same of all cells, one under the other."""
     input:
-        cells("<results>/{model}/{dataset}/significance.csv"),
+        paths("<results>/{model}/{dataset}/significance.csv", CELLS),
     output:
         "<results>/significance.csv",
     log:
@@ -77,7 +69,10 @@ rule significance:
     params:
         code=code_version("stack"),
     shell:
-        f"python {SCRIPTS}/stack.py" " --tables {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/stack.py"
+        " --tables {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule agreement_cell:
@@ -99,8 +94,6 @@ rule agreement_cell:
         variant=lambda wildcards: wildcards.variant.removeprefix("-") or "default",
     shell:
         f"python {SCRIPTS}/agreement_cell.py"
-        " --model-name {wildcards.model}"
-        " --dataset {wildcards.dataset}"
         " --variant {params.variant}"
         " --critical {input.critical:q}"
         " --contrast {input.contrast:q}"
@@ -111,7 +104,7 @@ rule agreement_cell:
 
 use rule significance as agreement with:
     input:
-        cells("<results>/{model}/{dataset}/agreement.csv"),
+        paths("<results>/{model}/{dataset}/agreement.csv", CELLS),
     output:
         "<results>/agreement.csv",
     log:
@@ -123,7 +116,7 @@ use rule significance as agreement with:
 rule table1:
     """Table 1: all cells, tidy and in the paper's layout."""
     input:
-        cells("<results>/{model}/{dataset}/table1.csv"),
+        paths("<results>/{model}/{dataset}/table1.csv", CELLS),
     output:
         tidy="<results>/table1.csv",
         markdown="<results>/table1.md",
@@ -158,10 +151,9 @@ rule summarize_cost:
         "../envs/analysis.yaml"
     params:
         code=code_version("summarize_cost"),
-        models=list(config["model_registry"]),
         benchmarks=BENCHMARKS,
     shell:
         f"python {SCRIPTS}/summarize_cost.py"
-        " --benchmarks {params.benchmarks:q} --models {params.models}"
+        " --benchmarks {params.benchmarks:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -34,31 +34,31 @@ rule problems:
 rule trajectories:
     """Sampled, graded and selected trajectories."""
     input:
-        cells("<results>/{model}/{dataset}/pairs.parquet"),
+        paths("<results>/{model}/{dataset}/pairs.parquet", CELLS),
 
 
 rule rollouts:
     """Rollout scores, critical tokens and the replacement test."""
     input:
-        cells("<results>/{model}/{dataset}/replacement.parquet"),
+        paths("<results>/{model}/{dataset}/replacement.parquet", CELLS),
 
 
 rule contrast:
     """The positive and negative models and the contrastive scores."""
     input:
-        cells("<results>/{model}/{dataset}/contrast.parquet"),
+        paths("<results>/{model}/{dataset}/contrast.parquet", CELLS),
 
 
 rule adapters:
     """The adapters of all methods and seeds."""
     input:
-        runs("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", TRAINED),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", TRAINED),
 
 
 rule evaluations:
     """The metrics of all methods and seeds."""
     input:
-        runs("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json"),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", RUNS),
 
 
 rule tuning:
@@ -76,6 +76,6 @@ rule pretrained:
 rule studies:
     """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
     input:
-        expand("<results>/studies/{study}.csv", study=[*config["studies"], "temperatures", "agreement", "replacement"]),
+        expand("<results>/studies/{study}.csv", study=[*config["studies"]["comparisons"], "temperatures", "agreement", "replacement"]),
         # Other thresholds need counts of whole curves.
         ["<results>/studies/critical_rule.csv"] if COUNTED else [],

@@ -2,7 +2,7 @@
 
 READS   <results>/data/{dataset}/train.parquet, the base model
 WRITES  trajectories, grades, positive, negative and pairs (.parquet) in <results>/{model}/{dataset}/
-PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples per question)
+PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples of a question)
 COST    sampling: seconds (pocket), GPU hours (paper)
 
 `batch_rows` is a resource and no param: no row depends on it, so nothing reruns when it changes.
@@ -14,7 +14,7 @@ rule sample:
     input:
         checked="<results>/checked/{model}.json",
         model=model_files,
-        shots=shots_for("sampling"),
+        shots=shots_of("sampling"),
         problems="<results>/data/{dataset}/train.parquet",
     output:
         part("<results>/{model}/{dataset}/trajectories.parquet", "trajectories"),
@@ -32,21 +32,29 @@ rule sample:
     params:
         code=code_version("sample"),
         model=model_flags,
-        sampling=sampling_flags,
-        prompt=prompt_for("sampling"),
-        limit=flags(limit=config["trajectories"]["problems"]),
+        engine=engine_flags,
+        sampling=lambda wildcards: recipe.sampling(wildcards.model, wildcards.dataset),
+        prompt=prompt_of("sampling"),
+        limit=config["trajectories"]["problems"],
         samples=config["trajectories"]["samples"],
-        shard=shard_flags,
+        shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["trajectories"]["seed"],
     shell:
         f"python {SCRIPTS}/sample.py"
         " {params.model}"
+        " --about model={wildcards.model} dataset={wildcards.dataset}"
         " --problems {input.problems:q}"
-        " {params.limit}"
-        " {params.prompt}"
+        " --limit {params.limit}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
         " --samples {params.samples}"
-        " {params.shard}"
-        " {params.sampling}"
+        " --shard {params.shard}"
+        " --temperature {params.sampling[temperature]}"
+        " --top-p {params.sampling[top_p]}"
+        " --max-new-tokens {params.sampling[max_new_tokens]}"
+        " {params.engine}"
         " --seed {params.seed}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
@@ -70,7 +78,7 @@ rule grade:
         batch_rows=config["trajectories"]["batch_rows"],
     params:
         code=code_version("grade"),
-        style=style,
+        style=lambda wildcards: config["dataset_registry"][wildcards.dataset]["style"],
         grader=GRADER,
     shell:
         f"python {SCRIPTS}/grade.py"
@@ -96,7 +104,7 @@ if any(count > 1 for count in SHARDS.values()):
         benchmark:
             "<benchmarks>/gather/{model}/{dataset}/{table}.tsv"
         wildcard_constraints:
-            table="|".join(table for table, stage in SHARDED.items() if SHARDS[stage] > 1),
+            table=any_of(table for table, stage in SHARDED.items() if SHARDS[stage] > 1),
         conda:
             "../envs/analysis.yaml"
         params:
@@ -109,45 +117,47 @@ if any(count > 1 for count in SHARDS.values()):
             " 2>&1 | tee {log:q}"
 
 
-if RELEASED:
-
-    rule import_released:
-        """The authors' positive set, negative set and preference pairs instead of sampled ones."""
-        input:
-            files=released_files,
-            checked="<results>/checked/{model}.json",
-            model=model_files,
-            shots=shots_for("pairs"),
-            problems="<results>/data/{dataset}/train.parquet",
-        output:
-            positive="<results>/{model}/{dataset}/positive.parquet",
-            negative="<results>/{model}/{dataset}/negative.parquet",
-            pairs="<results>/{model}/{dataset}/pairs.parquet",
-        log:
-            "<logs>/import_released/{model}/{dataset}.log",
-        benchmark:
-            "<benchmarks>/import_released/{model}/{dataset}.tsv"
-        wildcard_constraints:
-            dataset="|".join(RELEASED),
-        conda:
-            "../envs/train.yaml"
-        params:
-            code=code_version("import_released"),
-            model=model_flags,
-            folder=lambda wildcards: released_folder(**wildcards),
-            prompt=prompt_for("pairs"),
-            answers_template=config["prompts"]["answers"]["template"],
-        shell:
-            f"python {SCRIPTS}/import_released.py"
-            " {params.model}"
-            " --folder {params.folder:q}"
-            " --problems {input.problems:q}"
-            " {params.prompt}"
-            " --answers-template {params.answers_template}"
-            " --positive {output.positive:q}"
-            " --negative {output.negative:q}"
-            " --pairs {output.pairs:q}"
-            " 2>&1 | tee {log:q}"
+rule import_released:
+    """The authors' positive set, negative set and preference pairs instead of sampled ones."""
+    input:
+        files=released_files,
+        checked="<results>/checked/{model}.json",
+        model=model_files,
+        shots=shots_of("pairs"),
+        problems="<results>/data/{dataset}/train.parquet",
+    output:
+        positive="<results>/{model}/{dataset}/positive.parquet",
+        negative="<results>/{model}/{dataset}/negative.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
+    log:
+        "<logs>/import_released/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/import_released/{model}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(RELEASED),
+    conda:
+        "../envs/train.yaml"
+    params:
+        code=code_version("import_released"),
+        model=model_flags,
+        folder=released_folder,
+        prompt=prompt_of("pairs"),
+        answers_template=config["prompts"]["answers"]["template"],
+    shell:
+        f"python {SCRIPTS}/import_released.py"
+        " {params.model}"
+        " --about model={wildcards.model} dataset={wildcards.dataset}"
+        " --folder {params.folder:q}"
+        " --problems {input.problems:q}"
+        " --style {params.prompt[style]}"
+        " --template {params.prompt[template]}"
+        " --blank {params.prompt[blank]}"
+        " --shots {input.shots:q}"
+        " --answers-template {params.answers_template}"
+        " --positive {output.positive:q}"
+        " --negative {output.negative:q}"
+        " --pairs {output.pairs:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule select_answers:
@@ -164,7 +174,7 @@ rule select_answers:
     benchmark:
         "<benchmarks>/select_answers/{model}/{dataset}.tsv"
     wildcard_constraints:
-        dataset="|".join(name for name in config["dataset_registry"] if name not in RELEASED) or NEVER,
+        dataset=any_of(name for name in config["dataset_registry"] if name not in RELEASED),
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -173,7 +183,7 @@ rule select_answers:
     params:
         code=code_version("select_answers"),
         coverage=config["selection"]["negative_coverage"],
-        repeated=str(config["selection"]["repeated_only"]).lower(),
+        repeated=config["selection"]["repeated_only"],
         seed=config["selection"]["seed"],
     shell:
         f"python {SCRIPTS}/select_answers.py"

@@ -1,18 +1,15 @@
-"""The same search over learning rates for every method, judged on the validation split; the test split plays no part.
+"""The same search over learning rates for every method, judged on the validation split.
 
 READS   <results>/data/{dataset}/validation.parquet, adapters of {method}-lr{rate}
 WRITES  validation.parquet and validation.json beside those adapters, <results>/tuning.csv
-PAPER   gives one learning rate per method (section 4.1), not how it was found
+PAPER   gives one learning rate for each method (section 4.1), not how it was found
 COST    as many trainings as methods x rates x cells x seeds
 """
 
 
 use rule evaluate_method as validate_method with:
     input:
-        model=model_files,
-        shots=shots_for("evaluation"),
         problems="<results>/data/{dataset}/validation.parquet",
-        adapters=own_adapters,
     output:
         answers="<results>/{model}/{dataset}/{method}/seed{seed}/validation.parquet",
         grades="<results>/{model}/{dataset}/{method}/seed{seed}/validation_grades.parquet",
@@ -21,12 +18,14 @@ use rule evaluate_method as validate_method with:
         "<logs>/validate_method/{model}/{dataset}/{method}/seed{seed}.log",
     benchmark:
         "<benchmarks>/validate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
+    params:
+        about=lambda wildcards: "tuned={method} learning_rate={value}".format(**SWEPT["tuning"][wildcards.method]),
 
 
 rule tune:
     """Validation accuracy of every method at every learning rate, and its mean over the cells."""
     input:
-        runs("<results>/{model}/{dataset}/{method}/seed{seed}/validation.json", TUNING_RUNS),
+        paths("<results>/{model}/{dataset}/{method}/seed{seed}/validation.json", TUNED),
     output:
         "<results>/tuning.csv",
     log:
@@ -37,6 +36,8 @@ rule tune:
         "../envs/analysis.yaml"
     params:
         code=code_version("tune"),
-        runs=runs("{model}:{dataset}:{method}:{seed}", TUNING_RUNS),
     shell:
-        f"python {SCRIPTS}/tune.py" " --runs {params.runs}" " --metrics {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/tune.py"
+        " --metrics {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -11,7 +11,8 @@ from typing import Any
 
 from critical_tokens.configuration.files import Layer
 from critical_tokens.configuration.names import SPLITS
-from critical_tokens.workflow.refusals import Refusals
+from critical_tokens.data import authors_files
+from critical_tokens.workflow.refusals import ConfigError, Refusals
 
 Config = Mapping[str, Any]
 
@@ -171,7 +172,8 @@ def problems_of(source: Config) -> int | None:
 
 def _anywhere(config: Config) -> Iterable[str]:
     """Datasets that the selection or a study names."""
-    selections = [config, config["temperatures"], config["agreement"], *config["studies"].values()]
+    studies = config["studies"]
+    selections = [config, studies["temperatures"], studies["agreement"], *studies["comparisons"].values()]
     return dict.fromkeys(name for selection in selections for name in selection["datasets"])
 
 
@@ -217,3 +219,17 @@ def _lines(path: Path) -> int:
         return sys.maxsize
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
+
+
+def are_scored(config: Config, dataset: str) -> bool:
+    """Whether the authors' files of a dataset have contrastive scores, for all selected models or for none.
+
+    Raises ConfigError where only some have them, and ArtifactError where files are missing.
+    """
+    entry = config["dataset_registry"][dataset]
+    folders = {model: Path(entry["released_pairs"].replace("{model}", model)) for model in config["models"]}
+    missing = [name for name, path in folders.items() if "scores" not in authors_files.files(path, entry["style"])]
+    if missing and len(missing) < len(folders):
+        what = f"released_pairs has contrastive scores for some models, none for {', '.join(missing)}"
+        raise ConfigError(f"dataset_registry: {dataset}: {what}")
+    return not missing

@@ -68,6 +68,14 @@ def check_folders(config: Config, found: Refusals) -> None:
                 found.add(sentence)
 
 
+def loaded_files(folder: Path, made_here: bool) -> list[str]:
+    """Files of a local base model that its jobs read. If the workflow makes it, they need not be there yet."""
+    if made_here:
+        return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
+    found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
+    return sorted(str(path) for path in found if path.stem != "card")
+
+
 def _counted(entry: Config) -> int | None:
     """The parameters of a local model; None where its folder is not there yet."""
     folder = Path(entry["path"])

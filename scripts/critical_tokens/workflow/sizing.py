@@ -146,7 +146,7 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length),
         Work("grade", "none", sampling["shards"], 0),
         Work("score_rollouts", "sample", rolling["shards"], examined * continued),
-        Work("replace_critical", "sample", 1, examined * (rolling["samples"] + rolling["replacements"]) * length / 2),
+        Work("replace_critical", "sample", 1, examined * (rolling["samples"] + rolling["replacement_draws"]) * length / 2),
         Work("train_contrast", "train", 2, 2 * problems * text * config["contrast"]["epochs"]),
         Work("score_contrast", "score", 1, 2 * problems * text),
         Work("score_base_reference", "score", 1, 2 * problems * text),
@@ -165,6 +165,26 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
             answers = 1 if entry["objective"] == "nll" else 2
             work.append(Work(f"align {method}", "train", seeds, seeds * answers * problems * text * entry["epochs"]))
     return work
+
+
+def work_of(config: Mapping[str, Any], dataset: str, name: str, method: str) -> Work:
+    """The work of that name in a cell. `method` may be outside the selection: a control, or a rate of the search."""
+    entry = config["dataset_registry"][dataset]
+    found = cell_work({**config, "methods": [method]}, entry, dataset_rows(entry))
+    return next(work for work in found if work.name == name)
+
+
+def launcher(entry: Mapping[str, Any]) -> str:
+    """The command that starts a training program: Python, or several processes that share the model (FSDP)."""
+    count = entry.get("processes", 1)
+    if count == 1:
+        return "python"
+    device = "" if gpus(entry, "train") else "ACCELERATE_USE_CPU=true "
+    return (
+        f"{device}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0"
+        " --mixed_precision no --dynamo_backend no --use_fsdp --fsdp_version 2"
+        " --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
+    )
 
 
 def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
