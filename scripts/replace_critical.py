@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens.core import provenance, records
+from critical_tokens.decoding import distributions
 from critical_tokens.workflow import command_line, sampling_arguments
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, required=True, help="continuations per arm")
     parser.add_argument(
         "--replacement",
-        choices=("softmax", "sampling"),
+        choices=distributions.DISTRIBUTIONS,
         required=True,
         help="draw replacements from the full softmax at T=1 (released code) or from the sampling distribution",
     )
@@ -31,7 +32,6 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
 
-    from critical_tokens.decoding.distributions import Distribution
     from critical_tokens.rollouts import branching, examination
     from critical_tokens.rollouts.sampler import Sampler
 
@@ -48,7 +48,7 @@ def main() -> None:
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
     sampling = sampling_arguments.distribution(args)
-    replacement = Distribution(1.0, 1.0) if args.replacement == "softmax" else sampling
+    replacement = distributions.named(args.replacement, sampling)
     generation = examination.generation_settings(sampler, sampling, args.max_new_tokens)
     examined = (sampler.engine, trajectories, where, args.draws, generation)
     arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}

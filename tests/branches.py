@@ -1,16 +1,39 @@
-"""What the tests of branches and of rollouts share: answers of a tiny model, and an engine that
-keeps what it is asked.
+"""What the tests of branches, rollouts and engines share: answers of a tiny model, an engine that
+records its requests, and a distribution that the library does not have.
 """
+
+from dataclasses import dataclass
 
 import torch
 
-from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.core.records import Failure
+from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.decoding.protocol import Completion, Request
 from critical_tokens.engines.transformers_engine import TransformersEngine
 from critical_tokens.rollouts.branching import Trajectory
 
 EOS = 2
-DRAWS = Distribution(1.0, 0.95)
+DRAWS = Nucleus(1.0, 0.95)
+
+
+@dataclass(frozen=True)
+class MinP(Distribution):
+    """Softmax cut to tokens at least `share` times as probable as the most probable one."""
+
+    share: float
+
+    def probabilities(self, logits):
+        probabilities = logits.float().softmax(-1)
+        kept = probabilities.masked_fill(probabilities < self.share * probabilities.amax(-1, keepdim=True), 0.0)
+        return kept / kept.sum(-1, keepdim=True)
+
+    def allows(self, logits, tokens):
+        probabilities = logits.float().softmax(-1)
+        own = probabilities.gather(-1, torch.tensor(tokens).unsqueeze(-1))
+        return (own >= (self.share - 1e-3) * probabilities.amax(-1, keepdim=True)).squeeze(-1).tolist()
+
+    def parameters(self):
+        raise Failure("min-p is not sampled by vLLM here")
 
 
 def correct(ids):
@@ -26,7 +49,7 @@ def trajectories(model, n=3, length=4, distribution=DRAWS):
 
 
 class RecordingEngine:
-    """Continues every prefix with one token 9; EOS, 30, 31 and 40 are equally probable everywhere."""
+    """Continues each prefix with token 9 alone; EOS, 30, 31 and 40 are always equally probable."""
 
     context = 10_000
 

@@ -13,7 +13,7 @@ from architectures import EOS, LONG, PLAIN, SHARED, config_of, random_model
 from transformers import T5Config, T5ForConditionalGeneration
 
 from critical_tokens.core.records import Failure
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines import architecture
 from critical_tokens.engines.architecture import config_reach, shared_reach
@@ -51,8 +51,8 @@ def test_answers_are_those_of_generate_and_of_the_request_alone(family):
     assert [answers[0].token_ids for answers in greedy] == [generated(model, p) for p in asked]
     assert len({token for answers in greedy for token in answers[0].token_ids}) > 2  # no model that repeats itself
     drawn = [Request(p, 2, i, NEW) for i, p in enumerate(asked)]
-    together = engine.generate(drawn, Distribution(1.0, 0.9))
-    assert [engine.generate([request], Distribution(1.0, 0.9))[0] for request in drawn[::-1]] == together[::-1]
+    together = engine.generate(drawn, Nucleus(1.0, 0.9))
+    assert [engine.generate([request], Nucleus(1.0, 0.9))[0] for request in drawn[::-1]] == together[::-1]
     assert shared_reach(Host(model))[0] == reach
 
 
@@ -108,7 +108,7 @@ class Third:
         return 1 if len(new) == 3 else None
 
 
-@pytest.mark.parametrize("distribution", [GREEDY, Distribution(0.7, 0.95)])
+@pytest.mark.parametrize("distribution", [GREEDY, Nucleus(0.7, 0.95)])
 @pytest.mark.parametrize("bounds", [(50_000,), (64,), (50_000, Third())])
 def test_both_ways_give_the_same_answers(tiny_model, plain, distribution, bounds):
     requests, told = asked(), []
@@ -124,7 +124,7 @@ def test_both_ways_give_the_same_answers(tiny_model, plain, distribution, bounds
 def test_the_plain_way_counts_its_tokens_and_weighs_equal_samples(plain):
     engine = plain()
     requests = [replace(r, n=r.n + 0.5) for r in asked()]
-    results = engine.generate(requests, Distribution(), weighted=True)
+    results = engine.generate(requests, Nucleus(), weighted=True)
     for request, completions in zip(requests, results, strict=True):
         assert sum(c.weight for c in completions) == pytest.approx(request.n)
     assert engine.tokens_generated == sum(len(c.token_ids) + c.finished for answers in results for c in answers)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Completion, Request
 from critical_tokens.engines.transformers_engine import TransformersEngine
 from critical_tokens.rollouts.branching import (
@@ -43,7 +43,7 @@ def test_keeping_the_token_continues_from_the_trajectory_itself():
 def test_replacements_never_repeat_the_replaced_token(tiny_model):
     chosen = trajectories(tiny_model)
     engine = TransformersEngine(tiny_model, EOS)
-    results = replace_token(engine, chosen, [1] * len(chosen), 64, GenerationSettings(DRAWS, 4, EOS), Distribution())
+    results = replace_token(engine, chosen, [1] * len(chosen), 64, GenerationSettings(DRAWS, 4, EOS), Nucleus())
     for trajectory, branches in zip(chosen, results, strict=True):
         assert len(branches) == 64
         assert all(b.token_id != trajectory.answer[1] for b in branches)
@@ -53,7 +53,7 @@ def test_replacements_never_repeat_the_replaced_token(tiny_model):
 def test_replacements_follow_the_masked_distribution(tiny_model):
     trajectory = trajectories(tiny_model)[0]
     engine = TransformersEngine(tiny_model, EOS)
-    branches = replace_token(engine, [trajectory], [1], 20_000, GenerationSettings(DRAWS, 4, EOS), Distribution())[0]
+    branches = replace_token(engine, [trajectory], [1], 20_000, GenerationSettings(DRAWS, 4, EOS), Nucleus())[0]
     logits = tiny_model(input_ids=torch.tensor([trajectory.prompt + trajectory.answer[:1]])).logits[0, -1].detach()
     logits[trajectory.answer[1]] = -torch.inf
     expected = torch.softmax(logits, -1) * 20_000

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from branches import MinP, RecordingEngine
 
 from critical_tokens.core.records import Failure
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request, RequestError
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.engines import opening
 from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.models.checkpoints import ModelSource
 
 EOS = 2
 
@@ -44,7 +46,7 @@ def one_by_one(model, request, distribution):
     return out
 
 
-@pytest.mark.parametrize("distribution", [GREEDY, Distribution(1.0, 0.95), Distribution(0.7, 1.0)])
+@pytest.mark.parametrize("distribution", [GREEDY, Nucleus(1.0, 0.95), Nucleus(0.7, 1.0), MinP(0.1)])
 @pytest.mark.parametrize("max_tokens", [150, 2000, 100_000])
 def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
     asked = requests(12)
@@ -63,7 +65,7 @@ def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
 @pytest.mark.parametrize("max_tokens", [150, 100_000])
 def test_weighted_completions_weigh_what_they_are_worth(tiny_model, max_tokens):
     """Over many seeds: the weights of every likely answer average n times its exact probability."""
-    distribution, n, seeds = Distribution(0.2, 0.95), 20.5, 300
+    distribution, n, seeds = Nucleus(0.2, 0.95), 20.5, 300
     prefix, steps = (5, 6, 7), 3
 
     @torch.inference_mode()
@@ -96,8 +98,8 @@ def test_weighted_completions_weigh_what_they_are_worth(tiny_model, max_tokens):
 
 def test_weighted_completions_do_not_depend_on_their_neighbours(tiny_model):
     asked = [replace(r, n=1.7 * r.n) for r in requests(12)]
-    together = TransformersEngine(tiny_model, EOS, 100_000).generate(asked, Distribution(0.5, 0.95), weighted=True)
-    parts = TransformersEngine(tiny_model, EOS, 300).generate(asked, Distribution(0.5, 0.95), weighted=True)
+    together = TransformersEngine(tiny_model, EOS, 100_000).generate(asked, Nucleus(0.5, 0.95), weighted=True)
+    parts = TransformersEngine(tiny_model, EOS, 300).generate(asked, Nucleus(0.5, 0.95), weighted=True)
     for first, second in zip(together, parts, strict=True):
         assert [c.token_ids for c in first] == [c.token_ids for c in second]
         torch.testing.assert_close(torch.tensor([c.weight for c in first]), torch.tensor([c.weight for c in second]))
@@ -107,17 +109,17 @@ def test_weighted_completions_do_not_depend_on_their_neighbours(tiny_model):
 def test_a_request_does_not_depend_on_its_neighbours(tiny_model):
     asked = requests()
     engine = TransformersEngine(tiny_model, EOS, 3000)
-    together = engine.generate(asked, Distribution())
+    together = engine.generate(asked, Nucleus())
     order = list(range(len(asked)))
     random.Random(1).shuffle(order)
-    shuffled = engine.generate([asked[i] for i in order], Distribution())
-    alone = [engine.generate([r], Distribution())[0] for r in asked]
+    shuffled = engine.generate([asked[i] for i in order], Nucleus())
+    alone = [engine.generate([r], Nucleus())[0] for r in asked]
     assert [shuffled[order.index(i)] for i in range(len(asked))] == together == alone
 
 
 def test_seeds_decide_the_samples(tiny_model):
     engine = TransformersEngine(tiny_model, EOS)
-    ask = lambda seed: engine.generate([Request((5, 6, 7), 20, seed, 10)], Distribution())[0]  # noqa: E731
+    ask = lambda seed: engine.generate([Request((5, 6, 7), 20, seed, 10)], Nucleus())[0]  # noqa: E731
     assert ask(1) == ask(1)
     assert ask(1) != ask(2)
     assert len({c.token_ids for c in ask(1)}) > 10
@@ -125,13 +127,13 @@ def test_seeds_decide_the_samples(tiny_model):
 
 def test_more_samples_than_rows_come_in_parts(tiny_model):
     request = Request((5, 6, 7), 50, 3, 8)
-    whole = TransformersEngine(tiny_model, EOS, 100_000).generate([request], Distribution())
-    assert TransformersEngine(tiny_model, EOS, 80).generate([request], Distribution()) == whole
+    whole = TransformersEngine(tiny_model, EOS, 100_000).generate([request], Nucleus())
+    assert TransformersEngine(tiny_model, EOS, 80).generate([request], Nucleus()) == whole
 
 
 def test_the_context_bounds_an_answer(tiny_model):
     prefix = tuple(random.Random(0).randrange(3, 100) for _ in range(120))
-    completions = TransformersEngine(tiny_model, EOS).generate([Request(prefix, 5, 0, 50)], Distribution())[0]
+    completions = TransformersEngine(tiny_model, EOS).generate([Request(prefix, 5, 0, 50)], Nucleus())[0]
     assert max(len(c.token_ids) for c in completions) <= 8
 
 
@@ -150,7 +152,7 @@ def test_bad_requests_are_refused(tiny_model):
 def test_progress_counts_every_completion(tiny_model):
     told = []
     asked = requests(10)
-    TransformersEngine(tiny_model, EOS, 2000).generate(asked, Distribution(), told.append)
+    TransformersEngine(tiny_model, EOS, 2000).generate(asked, Nucleus(), told.append)
     assert told == sorted(told)
     assert told[-1] == sum(r.n for r in asked)
 
@@ -163,9 +165,9 @@ def test_path_logits_are_those_of_the_whole_sequence(tiny_model):
 
 def test_every_eos_id_ends_an_answer(tiny_model):
     request = Request((5, 6, 7), 30, 3, 12)
-    alone = TransformersEngine(tiny_model, EOS).generate([request], Distribution())[0]
+    alone = TransformersEngine(tiny_model, EOS).generate([request], Nucleus())[0]
     other = next(c.token_ids[2] for c in alone if len(c.token_ids) > 2)
-    both = TransformersEngine(tiny_model, [EOS, other]).generate([request], Distribution())[0]
+    both = TransformersEngine(tiny_model, [EOS, other]).generate([request], Nucleus())[0]
     for before, after in zip(alone, both, strict=True):
         cut = other in before.token_ids
         kept = before.token_ids[: before.token_ids.index(other)] if cut else before.token_ids
@@ -185,3 +187,22 @@ def test_an_engine_that_is_not_there_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
     with pytest.raises(Failure, match=r"vllm is not installed for .*--sdm conda.*envs/vllm.yaml"):
         opening.check_installed("vllm")
+
+
+def test_a_new_engine_is_a_function_and_an_entry(monkeypatch):
+    """The function gets all arguments; the package and the environment are named where it lacks."""
+    opened = []
+
+    def open_recording(*arguments):
+        opened.append(arguments)
+        return RecordingEngine()
+
+    entry = opening.EngineEntry("records its requests", "json", "recording.yaml", open_recording)
+    monkeypatch.setitem(opening.ENGINES, "recording", entry)
+    settings, source = opening.EngineSettings(100, "recording"), ModelSource("somewhere")
+    engine = opening.open_engine(settings, source, [], EOS)
+    assert opened == [(settings, source, [], EOS, None)]
+    assert engine.generate([Request((5,), 2, 0, 3)], GREEDY)[0][0].token_ids == (9,)
+    monkeypatch.setitem(opening.ENGINES, "recording", replace(entry, package="no_such_package"))
+    with pytest.raises(Failure, match=r"the engine recording is not installed for .* of envs/recording\.yaml"):
+        opening.open_engine(settings, source, [], EOS)

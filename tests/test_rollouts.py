@@ -7,7 +7,7 @@ import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
 from critical_tokens.data import prompts
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines.opening import EngineSettings
 from critical_tokens.engines.transformers_engine import TransformersEngine
@@ -69,7 +69,7 @@ def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_
 
 def test_stratified_scores_are_better_than_as_many_coupled_samples(tiny_model):
     """By their squared error over several answers, where some tokens are much likelier than others."""
-    sharp = Distribution(0.2, 1.0)
+    sharp = Nucleus(0.2, 1.0)
     generation, engine, seeds = (GenerationSettings(sharp, 5, EOS), TransformersEngine(tiny_model, EOS), 300)
     chosen = [replace(t, seed=seed) for t in trajectories(tiny_model, n=4, distribution=sharp) for seed in range(seeds)]
 
@@ -174,12 +174,12 @@ def test_a_token_from_other_settings_is_named(tiny_model, planner):
     prompt = (5, 6, 7)
     logits = tiny_model(input_ids=torch.tensor([prompt])).logits[0, -1]
     foreign = Trajectory("p7/2", prompt, (int(logits.argmin()), 8), correct, 0)
-    for distribution in (GREEDY, Distribution(1.0, 0.5)):
+    for distribution in (GREEDY, Nucleus(1.0, 0.5)):
         with pytest.raises(
             BranchingError, match=r"trajectory p7/2, position 0: token \d+ is outside the sampling distribution"
         ):
             score(TransformersEngine(tiny_model, EOS), [foreign], planner, GenerationSettings(distribution, 8, EOS))
-    assert score(TransformersEngine(tiny_model, EOS), [foreign], planner, GenerationSettings(Distribution(), 8, EOS))
+    assert score(TransformersEngine(tiny_model, EOS), [foreign], planner, GenerationSettings(Nucleus(), 8, EOS))
 
 
 @pytest.mark.parametrize("planner", [independent(4), coupled(4), stratified(4)])
@@ -192,7 +192,7 @@ def test_a_trajectory_that_cannot_be_scored_is_named(tiny_model, planner):
             engine,
             [Trajectory("p7/2", (5,) * 100, (6,) * 60, correct, 0)],
             planner,
-            GenerationSettings(Distribution(), 80, EOS),
+            GenerationSettings(Nucleus(), 80, EOS),
         )
 
 

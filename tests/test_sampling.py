@@ -2,15 +2,18 @@
 
 import pytest
 import torch
+from branches import MinP
 
+from critical_tokens.core.records import Failure
 from critical_tokens.decoding import distributions, systematic
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 
+SETTINGS = [(1.0, 1.0), (1.0, 0.9), (0.5, 0.95), (2.0, 0.3), (1.0, 0.999999)]
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.5, 0.95), (2.0, 0.3), (1.0, 0.999999)])
-def test_samples_follow_the_stated_probabilities(temperature, top_p):
-    distribution = Distribution(temperature, top_p)
+
+@pytest.mark.parametrize("distribution", [*(Nucleus(*settings) for settings in SETTINGS), MinP(0.05)], ids=str)
+def test_samples_follow_the_stated_probabilities(distribution):
     logits = torch.randn(1, 150, generator=torch.Generator().manual_seed(1)) * 2
     n = 40_000
     keys = stream_keys(torch.full((n,), 7), torch.arange(n))
@@ -38,7 +41,7 @@ def test_items_are_taken_as_often_as_expected_on_average():
 
 def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    kept = lambda p: (Distribution(1.0, p).probabilities(logits)[0] > 0).tolist()  # noqa: E731
+    kept = lambda p: (Nucleus(1.0, p).probabilities(logits)[0] > 0).tolist()  # noqa: E731
     assert kept(0.5) == [True, False, False, False]
     assert kept(0.51) == [True, True, False, False]
     assert kept(0.96) == [True, True, True, True]
@@ -46,7 +49,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
 
 def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
     logits = torch.zeros(1, 5000)
-    drawn = Distribution(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000), torch.arange(2000))
+    drawn = Nucleus(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000), torch.arange(2000))
     assert len(drawn.unique()) > 10 * distributions._NUCLEUS_CANDIDATES
 
 
@@ -56,7 +59,7 @@ def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
     """Logits of half precision are often equal, at the edge of the nucleus and at the last of its
     candidates, too.
     """
-    distribution = Distribution(1.0, top_p)
+    distribution = Nucleus(1.0, top_p)
     logits = (torch.randn(40, 3000, generator=torch.Generator().manual_seed(3)) * scale).bfloat16()
     probabilities = distribution.probabilities(logits)
     rows = torch.arange(40).repeat_interleave(500)
@@ -72,7 +75,7 @@ def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
 def test_of_equal_tokens_the_smaller_id_is_in_the_nucleus():
     logits = torch.full((1, 200), -1e9)
     logits[0, [150, 7, 90, 30]] = 0.0
-    distribution = Distribution(1.0, 0.5)
+    distribution = Nucleus(1.0, 0.5)
     assert distribution.probabilities(logits)[0].nonzero().squeeze(-1).tolist() == [7, 30]
     drawn = distribution.sample(logits, torch.linspace(0, 0.999, 50), torch.zeros(50, dtype=torch.long))
     assert drawn.unique().tolist() == [7, 30]
@@ -87,7 +90,21 @@ def test_greedy_takes_the_largest():
 @pytest.mark.parametrize("settings", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}])
 def test_impossible_distributions_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
-        Distribution(**settings)
+        Nucleus(**settings)
+
+
+def test_distributions_are_chosen_by_name():
+    sampling = Nucleus(0.5, 0.95)
+    assert distributions.named("softmax", sampling) == Nucleus(1.0, 1.0)
+    assert distributions.named("sampling", sampling) == sampling
+    with pytest.raises(Failure, match="the distribution is 'greedy', must be one of softmax, sampling"):
+        distributions.named("greedy", sampling)
+
+
+def test_a_new_distribution_is_a_class_and_an_entry(monkeypatch):
+    entry = distributions.NamedDistribution("min-p of 0.1", lambda sampling: MinP(0.1))
+    monkeypatch.setitem(distributions.DISTRIBUTIONS, "min_p", entry)
+    assert distributions.named("min_p", GREEDY) == MinP(0.1)
 
 
 def test_random_numbers_are_uniform_and_streams_unrelated():

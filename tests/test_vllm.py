@@ -14,7 +14,7 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own: make tes
 
 from critical_tokens.core.hub import HubError
 from critical_tokens.data import prompts, sources
-from critical_tokens.decoding.distributions import GREEDY, Distribution
+from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request, RequestError
 from critical_tokens.decoding.stopping import Stop
 from critical_tokens.engines.opening import EngineSettings, open_engine
@@ -23,7 +23,7 @@ from critical_tokens.models.checkpoints import ModelSource, load_model
 from critical_tokens.rollouts.branching import GenerationSettings, Trajectory
 from critical_tokens.rollouts.scores import coupled, score, stratified
 
-DRAWS = Distribution(0.8, 0.9)
+DRAWS = Nucleus(0.8, 0.9)
 TOKENS = 40_000
 
 
@@ -67,7 +67,7 @@ def test_an_answer_stops_at_its_limit(ours, vllm, asked):
 
 def test_samples_follow_the_same_distribution(ours, vllm, asked, eos):
     """Chi-square of the next token where the most of them are possible."""
-    distribution = Distribution(2.0, 0.95)
+    distribution = Nucleus(2.0, 0.95)
     answers = ours.generate([Request(p, 1, 0, 60) for p in asked], GREEDY)
     places = []
     for prompt, (answer,) in zip(asked, answers, strict=True):
@@ -94,7 +94,7 @@ def test_a_request_does_not_depend_on_its_neighbours(vllm, asked):
     assert vllm.generate(requests[::-1], DRAWS)[::-1] == together
     assert [vllm.generate([r], DRAWS)[0] for r in requests[:3]] == together[:3]
     neighbours = [Request(asked[0], 3, 100 + i, 30) for i in range(5)]
-    answers = [c.token_ids for of_it in vllm.generate(neighbours, Distribution()) for c in of_it]
+    answers = [c.token_ids for of_it in vllm.generate(neighbours, Nucleus()) for c in of_it]
     assert len(set(answers)) > 10  # seeds next to each other do not share samples
 
 

@@ -212,11 +212,11 @@ def _timed(engine: Any, requests: list[Any]) -> dict[str, float]:
     """Tokens of the completions, EOS included, per second: what was asked for, however often it was
     decoded.
     """
-    from critical_tokens.decoding.distributions import Distribution
+    from critical_tokens.decoding.distributions import Nucleus
 
-    engine.generate(requests[:2], Distribution(1.0, 0.95))
+    engine.generate(requests[:2], Nucleus(1.0, 0.95))
     start = time.monotonic()
-    results = engine.generate(requests, Distribution(1.0, 0.95))
+    results = engine.generate(requests, Nucleus(1.0, 0.95))
     seconds = time.monotonic() - start
     return {"rate": sum(len(c.token_ids) + c.finished for of_it in results for c in of_it) / seconds}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from critical_tokens.data import sources
 from critical_tokens.data.prompts import Prompt
-from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.decoding.protocol import Completion, Engine, Request
 from critical_tokens.engines.opening import EngineSettings
 from critical_tokens.models.checkpoints import ModelSource
@@ -20,8 +20,8 @@ from critical_tokens.rollouts.branching import GenerationSettings, Trajectory, k
 from critical_tokens.rollouts.sampler import Sampler
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DRAWS = Distribution(1.0, 0.95)
-SOFTMAX = Distribution(1.0, 1.0)
+DRAWS = Nucleus(1.0, 0.95)
+SOFTMAX = Nucleus(1.0, 1.0)
 LIMIT = 96
 N = 64
 

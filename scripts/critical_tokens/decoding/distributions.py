@@ -1,37 +1,77 @@
-"""Sampling distributions, and the random numbers that samples are drawn with.
+"""Distributions of the next token, and the registry of those that have a name.
 
 The distribution is part of an estimate's definition: rollouts at temperature 0.5 and top-p 0.95
-estimate another success rate than rollouts at temperature 1. So it is a value that travels with the
-requests, and the probabilities that a stage computes from logits are those that the engine samples
+estimate another success rate than rollouts at temperature 1. It is therefore a value that travels
+with the requests, and probabilities that are computed from logits are those that the engine samples
 from.
+
+A new way to cut the softmax, such as min-p, is a subclass of `Distribution`. A distribution that a
+configuration chooses by name is an entry of DISTRIBUTIONS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from critical_tokens.core.records import Failure
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Candidates looked at before a nucleus is searched in the whole vocabulary. Sorting 128k logits per
-# token is what makes top-p slow; with this many the search is almost always over, and it is exact
-# either way.
+# Number of most probable tokens among which the end of a nucleus is searched first. Sorting 128k
+# logits per token would make top-p slow. The end is almost always among these; if it is not, the
+# whole vocabulary is sorted, so the result is exact.
 _NUCLEUS_CANDIDATES = 64
 
-# How far outside a distribution a token may seem to lie by rounding: in probability mass, or in
-# logits for greedy decoding.
+# How far outside a distribution a token may lie and still count as possible, because of rounding:
+# in probability mass or, for greedy decoding, in logits.
 _EDGE = 1e-3
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """Softmax of logits / temperature, cut to the smallest set of tokens with mass top_p,
-    renormalised.
+class Distribution(ABC):
+    """A distribution of the next token, as a function of the model's logits."""
 
-    temperature 0 is greedy decoding. Raises ValueError for a temperature below 0 or a top_p outside
-    (0, 1].
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (…, vocabulary) of the next token, float32, from logits of that shape."""
+
+    @abstractmethod
+    def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
+        """Whether each token could have been drawn from its row of logits (tokens, vocabulary).
+
+        It tolerates rounding, which differs between a batch and a single forward pass.
+        """
+
+    @abstractmethod
+    def parameters(self) -> Mapping[str, float]:
+        """The distribution as arguments of vLLM's SamplingParams; temperature 0 is greedy decoding.
+
+        Raises Failure for a distribution that vLLM cannot sample from.
+        """
+
+    def sample(self, logits: Tensor, uniforms: Tensor, rows: Tensor) -> Tensor:
+        """A token id for each of `uniforms`, drawn by inversion; the same inputs give the same ids.
+
+        logits: (rows, vocabulary).
+        uniforms: numbers in [0, 1), shape (samples,).
+        rows: the row of logits that each sample is drawn from, shape (samples,).
+        """
+        import torch
+
+        cumulative = self.probabilities(logits).cumsum(-1)[rows]
+        target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+
+
+@dataclass(frozen=True)
+class Nucleus(Distribution):
+    """Softmax of logits / temperature, cut to the smallest set of tokens with mass top_p.
+
+    The probabilities of that set are renormalised. Temperature 0 is greedy decoding. Raises
+    ValueError for a temperature below 0 or a top_p outside (0, 1].
     """
 
     temperature: float = 1.0
@@ -43,8 +83,12 @@ class Distribution:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}, must be above 0 and at most 1")
 
+    def parameters(self) -> Mapping[str, float]:
+        """See Distribution."""
+        return {"temperature": self.temperature, "top_p": 1.0 if self.temperature == 0 else self.top_p}
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities (…, vocabulary) of the next token, float32, zero outside the nucleus."""
+        """See Distribution. Tokens outside the nucleus have probability 0."""
         import torch
 
         if self.temperature == 0:
@@ -58,53 +102,51 @@ class Distribution:
         return probabilities
 
     def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
-        """Whether each token could have been drawn from its row of logits (tokens, vocabulary).
+        """See Distribution.
 
-        A token at the very edge counts as possible, and so does one as probable as the last of the
-        nucleus: rounding differs between a batch and a single pass, and with it which of them comes
+        A token at the edge of the nucleus counts as possible, and so does a token as probable as
+        the last of the nucleus, because rounding decides which of equally probable tokens come
         first.
         """
         import torch
 
+        ids = torch.tensor(tokens, device=logits.device).unsqueeze(-1)
         if self.temperature == 0:
             scaled = logits.float()
-            own = scaled.gather(-1, torch.tensor(tokens, device=logits.device).unsqueeze(-1))
-            return (own >= scaled.amax(-1, keepdim=True) - _EDGE).squeeze(-1).tolist()
-        probabilities = torch.softmax(logits.float() / self.temperature, -1)
-        own = probabilities.gather(-1, torch.tensor(tokens, device=logits.device).unsqueeze(-1))
-        above = probabilities.masked_fill(probabilities <= own, 0.0).sum(-1, keepdim=True)
-        return ((own > 0) & (above < self.top_p + _EDGE)).squeeze(-1).tolist()
+            possible = scaled.gather(-1, ids) >= scaled.amax(-1, keepdim=True) - _EDGE
+        else:
+            probabilities = torch.softmax(logits.float() / self.temperature, -1)
+            own = probabilities.gather(-1, ids)
+            above = probabilities.masked_fill(probabilities <= own, 0.0).sum(-1, keepdim=True)
+            possible = (own > 0) & (above < self.top_p + _EDGE)
+        found: list[bool] = possible.squeeze(-1).tolist()
+        return found
 
     def sample(self, logits: Tensor, uniforms: Tensor, rows: Tensor) -> Tensor:
-        """A token id for each of `uniforms` (samples,) in [0, 1), drawn from its row (samples,) of
-        logits (rows, vocabulary).
-
-        The same inputs give the same ids.
-        """
+        """See Distribution. A nucleus is drawn from in falling order of probability."""
         import torch
 
         if self.temperature == 0:
             return logits.argmax(-1)[rows]
-        probabilities = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p == 1:
-            cumulative = probabilities.cumsum(-1)[rows]
-            target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-            return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+            return super().sample(logits, uniforms, rows)
+        probabilities = torch.softmax(logits.float() / self.temperature, -1)
         candidates = min(_NUCLEUS_CANDIDATES, logits.shape[-1])
         ordered, order = probabilities.topk(candidates, -1)
         cumulative = ordered.cumsum(-1)
         within = cumulative - ordered < self.top_p
         if bool((within & (ordered == ordered[:, -1:])).any()):
-            # It goes on behind the candidates, or other tokens are as probable as the last of them.
+            # The nucleus may go on behind the candidates, or other tokens may be as probable as the
+            # last candidate.
             ordered, order = _ordered(probabilities)
             cumulative = ordered.cumsum(-1)
         elif bool((within[:, :-1] & (ordered[:, :-1] == ordered[:, 1:])).any()):
-            # topk takes equally probable tokens as they come.
+            # topk returns equally probable tokens in any order, so they are put in order of ids.
             order = order.sort(-1).values
             ordered, places = _ordered(probabilities.gather(-1, order))
             order = order.gather(-1, places)
-        # The nucleus ends with the first token whose cumulative mass reaches top_p; its mass is the
-        # range to draw from.
+        # The nucleus ends with the first token whose cumulative mass reaches top_p. Its cumulative
+        # mass is the range to draw from.
         mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1)[rows]
         last = ((cumulative - ordered < self.top_p).sum(-1) - 1)[rows]
         rank = torch.searchsorted(cumulative[rows], (uniforms * mass).unsqueeze(-1), right=True).squeeze(-1)
@@ -112,15 +154,12 @@ class Distribution:
 
 
 def _ordered(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities in falling order and their tokens; of equally probable tokens the smaller id
-    comes first.
-    """
+    """Probabilities in falling order with their tokens; equal ones are in order of token ids."""
     return probabilities.sort(dim=-1, descending=True, stable=True)
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:
-    """A token id for each of `uniforms`, by inversion of the unnormalised `probabilities`
-    (vocabulary,).
+    """A token id for each of `uniforms`, by inversion of unnormalised probabilities (vocabulary,).
 
     Raises ValueError where no token has any mass.
     """
@@ -130,7 +169,36 @@ def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:
     if not cumulative[-1] > 0:
         raise ValueError("no token is left to draw")
     targets = uniforms.double() * cumulative[-1]
-    return torch.searchsorted(cumulative, targets, right=True).clamp_max(len(probabilities) - 1).tolist()
+    ids: list[int] = torch.searchsorted(cumulative, targets, right=True).clamp_max(len(probabilities) - 1).tolist()
+    return ids
 
 
-GREEDY = Distribution(temperature=0.0)
+GREEDY = Nucleus(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class NamedDistribution:
+    """A distribution that a configuration chooses by name.
+
+    description: a phrase for help texts, schemas and docs.
+    given: the function from the model's sampling distribution to the one of this name.
+    """
+
+    description: str
+    given: Callable[[Distribution], Distribution]
+
+
+DISTRIBUTIONS: dict[str, NamedDistribution] = {
+    "softmax": NamedDistribution("the full softmax at temperature 1 (released code)", lambda sampling: Nucleus()),
+    "sampling": NamedDistribution("the sampling distribution", lambda sampling: sampling),
+}
+
+
+def named(name: str, sampling: Distribution) -> Distribution:
+    """The distribution of that name for a model whose answers are drawn from `sampling`.
+
+    Raises Failure, listing the names, for an unknown name.
+    """
+    if name not in DISTRIBUTIONS:
+        raise Failure(f"the distribution is {name!r}, must be one of {', '.join(DISTRIBUTIONS)}")
+    return DISTRIBUTIONS[name].given(sampling)

@@ -1,10 +1,14 @@
-"""Which engine answers, and how it is opened: the one place that knows them all."""
+"""The registry of engines: which ones there are, what each needs, and how it is opened.
+
+A new engine is a class that satisfies `decoding.protocol.Engine`, a function that opens it, and an
+entry of ENGINES.
+"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +18,15 @@ from critical_tokens.decoding.protocol import Engine
 from critical_tokens.decoding.stopping import Stop
 from critical_tokens.models.checkpoints import ModelSource, load_config, load_model, load_tokenizer
 
-NAMES = ("transformers", "vllm")
-
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """An engine and its bounds. `tensor_parallel` and `context` (tokens; None: the model's own) are
-    vLLM's.
+    """An engine of the registry and its limits.
+
+    max_batch_tokens: bound of the key-value cache, in tokens.
+    name: a key of ENGINES.
+    tensor_parallel: number of GPUs that share the model (vLLM only).
+    context: longest prompt with answer, in tokens (vLLM only); None for the model's own.
     """
 
     max_batch_tokens: int
@@ -29,16 +35,82 @@ class EngineSettings:
     context: int | None = None
 
 
-def check_installed(name: str) -> None:
-    """Raise Failure for an engine that is unknown, or whose package the running Python does not
-    have.
+def _transformers(
+    settings: EngineSettings,
+    source: ModelSource,
+    adapters: Sequence[Path],
+    eos: int | Collection[int],
+    stop: Stop | None,
+) -> Engine:
+    from critical_tokens.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(load_model(source, adapters), eos, settings.max_batch_tokens, stop)
+
+
+def _vllm(
+    settings: EngineSettings,
+    source: ModelSource,
+    adapters: Sequence[Path],
+    eos: int | Collection[int],
+    stop: Stop | None,
+) -> Engine:
+    """vLLM applies a single adapter itself. Several are merged into a temporary copy of the weights,
+    which is deleted once vLLM has loaded it.
     """
-    if name not in NAMES:
-        raise Failure(f"the engine is {name!r}, must be one of {', '.join(NAMES)}")
-    if find_spec(name) is None:
+    from critical_tokens.engines.vllm_engine import VllmEngine
+    from critical_tokens.models import adapter_files
+
+    def opened(model: ModelSource, adapter: Path | None) -> Engine:
+        parallel, context = settings.tensor_parallel, settings.context
+        return VllmEngine(model, eos, settings.max_batch_tokens, adapter, parallel, context, stop)
+
+    if len(adapters) <= 1:
+        for adapter in adapters:
+            adapter_files.check(adapter, load_config(source))
+        return opened(source, adapters[0].parent if adapters else None)
+    with tempfile.TemporaryDirectory(prefix="merged-") as folder:
+        load_model(source, adapters).cpu().save_pretrained(folder, safe_serialization=True)
+        load_tokenizer(source).save_pretrained(folder)
+        return opened(ModelSource(folder, None, source.dtype), None)
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """An engine.
+
+    description: a phrase for help texts, schemas and docs.
+    package: the Python package that must be installed.
+    environment: the file in envs/ that describes an environment with this package.
+    open: the function of the arguments of `open_engine` that returns the engine.
+    """
+
+    description: str
+    package: str
+    environment: str
+    open: Callable[[EngineSettings, ModelSource, Sequence[Path], int | Collection[int], Stop | None], Engine]
+
+
+ENGINES: dict[str, EngineEntry] = {
+    "transformers": EngineEntry("the library transformers, on CPU or GPU", "transformers", "train.yaml", _transformers),
+    "vllm": EngineEntry("vLLM, fast on GPUs, in an environment of its own", "vllm", "vllm.yaml", _vllm),
+}
+NAMES = tuple(ENGINES)
+
+
+def entry_of(name: str) -> EngineEntry:
+    """The registry's entry of an engine. Raises Failure, listing the engines, for an unknown one."""
+    if name not in ENGINES:
+        raise Failure(f"the engine is {name!r}, must be one of {', '.join(ENGINES)}")
+    return ENGINES[name]
+
+
+def check_installed(name: str) -> None:
+    """Raise Failure for an unknown engine, or one whose package the running Python lacks."""
+    entry = entry_of(name)
+    if find_spec(entry.package) is None:
         raise Failure(
             f"the engine {name} is not installed for {sys.executable}: type `snakemake --sdm conda …`, which makes the "
-            f"environment of envs/{name}.yaml, or set `engine: transformers`"
+            f"environment of envs/{entry.environment}, or set `engine: transformers`"
         )
 
 
@@ -49,27 +121,10 @@ def open_engine(
     eos_token_id: int | Collection[int],
     stop: Stop | None = None,
 ) -> Engine:
-    """An engine for a base model with adapters, the one nearest to the base first; answers end at
-    an EOS id or at `stop`.
+    """An engine for a base model with adapters, the one nearest to the base first.
 
-    vLLM applies a single adapter as it is; several are merged into a copy of the weights that is
-    gone once they are loaded. Raises Failure for an unknown engine, or one that is not installed.
+    Its answers end at an EOS id or, unless it is None, at `stop`. Raises Failure for an unknown
+    engine and for one that is not installed.
     """
     check_installed(settings.name)
-    if settings.name == "transformers":
-        from critical_tokens.engines.transformers_engine import TransformersEngine
-
-        return TransformersEngine(load_model(source, adapters), eos_token_id, settings.max_batch_tokens, stop)
-    from critical_tokens.engines.vllm_engine import VllmEngine
-    from critical_tokens.models import adapter_files
-
-    own = {"tensor_parallel": settings.tensor_parallel, "context": settings.context, "stop": stop}
-    if len(adapters) <= 1:
-        for adapter in adapters:
-            adapter_files.check(adapter, load_config(source))
-        adapter = adapters[0].parent if adapters else None
-        return VllmEngine(source, eos_token_id, settings.max_batch_tokens, adapter=adapter, **own)
-    with tempfile.TemporaryDirectory(prefix="merged-") as folder:
-        load_model(source, adapters).cpu().save_pretrained(folder, safe_serialization=True)
-        load_tokenizer(source).save_pretrained(folder)
-        return VllmEngine(ModelSource(folder, None, source.dtype), eos_token_id, settings.max_batch_tokens, **own)
+    return entry_of(settings.name).open(settings, source, adapters, eos_token_id, stop)

@@ -110,6 +110,7 @@ class VllmEngine:
         check(requests, self.context)
         results: list[list[Completion]] = []
         done = 0
+        greedy = distribution.parameters()["temperature"] == 0
         for call in _calls(requests):
             parameters = [self._parameters(r, distribution) for r in call]
             for request, output in zip(call, self._run([r.prefix for r in call], parameters), strict=True):
@@ -117,7 +118,7 @@ class VllmEngine:
                 self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
                 # Greedy decoding is asked for once: vLLM refuses equal samples.
                 n = math.ceil(request.n)
-                completions *= n if distribution.temperature == 0 else 1
+                completions *= n if greedy else 1
                 results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
             done += sum(math.ceil(r.n) for r in call)
             if on_progress is not None:
@@ -127,11 +128,11 @@ class VllmEngine:
     def _parameters(self, request: Request, distribution: Distribution) -> Any:
         from vllm import SamplingParams
 
-        greedy = distribution.temperature == 0
+        drawn_from = distribution.parameters()
+        greedy = drawn_from["temperature"] == 0
         return SamplingParams(
+            **drawn_from,
             n=1 if greedy else math.ceil(request.n),
-            temperature=distribution.temperature,
-            top_p=1.0 if greedy else distribution.top_p,
             seed=None if greedy else _spread(request.seed),
             max_tokens=min(request.max_new_tokens, self.context - len(request.prefix)),
             stop_token_ids=sorted(self._eos),

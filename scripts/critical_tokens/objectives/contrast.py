@@ -1,6 +1,4 @@
-"""Contrastive estimation: a score s_t for every answer token, from the positive and the negative
-model (paper, section 3).
-"""
+"""Contrastive estimation: s_t from the positive and the negative model (paper, section 3)."""
 
 from __future__ import annotations
 
@@ -23,11 +21,10 @@ if TYPE_CHECKING:
 
 
 def contrastive_logps(positive: torch.Tensor, negative: torch.Tensor, beta: float) -> torch.Tensor:
-    """log s over the vocabulary: (1 + beta) log P_pos - beta log P_neg, normalised (paper, equation
-    of CE).
+    """log s over the vocabulary (paper, equation of CE), float32, in the shape of the arguments.
 
-    `positive` and `negative` are logits or log-probabilities (…, vocabulary) of the two models. The
-    result is float32 and has the same shape. With beta 0 it is log P_pos.
+    log s is (1 + beta) log P_pos - beta log P_neg, normalised; with beta 0 it is log P_pos.
+    `positive` and `negative` are logits or log-probabilities (…, vocabulary) of the two models.
     """
     positive, negative = positive.float().log_softmax(-1), negative.float().log_softmax(-1)
     return ((1 + beta) * positive - beta * negative).log_softmax(-1)
@@ -35,13 +32,19 @@ def contrastive_logps(positive: torch.Tensor, negative: torch.Tensor, beta: floa
 
 @dataclass(frozen=True)
 class Contrast:
-    """Per answer token: log-probability under the positive and the negative model, and the
-    contrastive score s_t in [0, 1].
+    """Numbers of an answer, one per token.
+
+    positive, negative: log-probabilities under the positive and the negative model.
+    scores: contrastive scores s_t in [0, 1].
     """
 
     positive: list[float]
     negative: list[float]
     scores: list[float]
+
+    def lowest(self, length: int) -> int:
+        """Index of the lowest score among the first `length` tokens, the first of equal ones."""
+        return min(range(length), key=self.scores.__getitem__)
 
 
 @torch.inference_mode()
@@ -52,11 +55,10 @@ def contrastive_scores(
     beta: float,
     max_tokens: int,
 ) -> list[Contrast]:
-    """Contrastive scores of every answer token, in the order of the items. A low score marks a
-    token that is likely critical.
+    """Contrastive scores of every answer token, in the order of the items.
 
-    A batch has at most `max_tokens` tokens. Raises Failure, naming the problem, where a prompt and
-    its answer are longer than the model can read.
+    A token with a low score is likely critical. A batch has at most `max_tokens` tokens. Raises
+    Failure, naming the problem, if a prompt with its answer exceeds the model's context.
     """
     check_lengths(positive, items)
     out: list[Contrast | None] = [None] * len(items)

@@ -16,38 +16,56 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits (rows, tokens, vocabulary) from input_ids and attention_mask, both (rows, tokens)."""
+
+
 @dataclass(frozen=True)
 class PromptCompletion:
-    """A prompt and an answer as token ids; the answer holds EOS where it ended."""
+    """A prompt and an answer as token ids; a finished answer ends with EOS.
+
+    problem_id: how messages name the problem.
+    """
 
     prompt: Sequence[int]
     answer: Sequence[int]
     problem_id: str | None = None
 
 
-def answered_side(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Row], problems: Sequence[Row], prompt: Prompt, side: str
+def answered(
+    tokenizer: PreTrainedTokenizerBase, answers: Sequence[Row], problems: Sequence[Row], prompt: Prompt
 ) -> list[PromptCompletion]:
-    """The chosen or the rejected answers of pairs, to be scored by a model."""
-    encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
+    """Answers with the prompts of their problems, to be scored by a model.
+
+    answers: rows with problem_id, token_ids and finished. Raises ArtifactError for an answer to a
+    problem that is not among the problems.
+    """
+    encoded = prompts_by_problem(tokenizer, answers, problems, prompt)
     eos = tokenizer.eos_token_id
     return [
-        PromptCompletion(encoded[p["problem_id"]], with_eos(p[side], p[f"{side}_finished"], eos), p["problem_id"])
-        for p in pairs
+        PromptCompletion(encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"], eos), r["problem_id"])
+        for r in answers
     ]
 
 
+def answered_side(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Row], problems: Sequence[Row], prompt: Prompt, side: str
+) -> list[PromptCompletion]:
+    """The answers of one side of pairs, "chosen" or "rejected", see `answered`."""
+    answers = [{"problem_id": p["problem_id"], "token_ids": p[side], "finished": p[f"{side}_finished"]} for p in pairs]
+    return answered(tokenizer, answers, problems, prompt)
+
+
 def answer_logits(
-    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    forward: Forward,
     items: Sequence[PromptCompletion],
     device: torch.device,
     max_tokens: int,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """(index, logits that predict the answer's tokens, shape (answer, vocabulary)), item by item.
+    """Per item its index and the logits that predict its answer, shape (answer, vocabulary).
 
-    `forward(input_ids, attention_mask)` returns logits (rows, tokens, vocabulary). Items of like
-    length share a batch of at most `max_tokens` tokens, so the order of the results is not the
-    order of the items.
+    Items of similar length share a batch of at most `max_tokens` tokens, padding included, so the
+    results are not in the order of the items.
     """
     order = sorted(range(len(items)), key=lambda i: len(items[i].prompt) + len(items[i].answer))
     batch: list[int] = []
@@ -60,7 +78,9 @@ def answer_logits(
             batch.append(i)
 
 
-def _batch_logits(forward, batch: list[int], items: Sequence[PromptCompletion], device: torch.device):  # noqa: ANN001
+def _batch_logits(
+    forward: Forward, batch: Sequence[int], items: Sequence[PromptCompletion], device: torch.device
+) -> Iterator[tuple[int, torch.Tensor]]:
     width = max(len(items[i].prompt) + len(items[i].answer) for i in batch)
     ids = torch.zeros((len(batch), width), dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -75,20 +95,19 @@ def _batch_logits(forward, batch: list[int], items: Sequence[PromptCompletion], 
 
 
 def picked(logps: torch.Tensor, answer: Sequence[int]) -> list[float]:
-    """The entries of (answer, vocabulary) that belong to the answer's tokens."""
+    """The entries of logps (answer, vocabulary) that belong to the answer's tokens."""
     labels = torch.tensor(list(answer), device=logps.device)
-    return logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1).tolist()
+    entries: list[float] = logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1).tolist()
+    return entries
 
 
-def model_forward(model: PreTrainedModel) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """`forward` of a model for `answer_logits`."""
+def model_forward(model: PreTrainedModel) -> Forward:
+    """A model as the function that `answer_logits` calls."""
     return lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits
 
 
 def check_lengths(model: PreTrainedModel, items: Sequence[PromptCompletion]) -> None:
-    """Raise Failure, naming the problem, where a prompt and its answer are longer than the model
-    can read.
-    """
+    """Raise Failure, naming the problem, if a prompt with its answer exceeds the context."""
     longest = longest_input(model)
     for item in items:
         check_length(len(item.prompt) + len(item.answer), longest, item.problem_id)
@@ -98,8 +117,7 @@ def check_lengths(model: PreTrainedModel, items: Sequence[PromptCompletion]) -> 
 def answer_logps(model: PreTrainedModel, items: Sequence[PromptCompletion], max_tokens: int) -> list[list[float]]:
     """log p(y_t | x, y_<t) of every answer token, in the order of the items.
 
-    Raises Failure, naming the problem, where a prompt and its answer are longer than the model can
-    read.
+    A batch has at most `max_tokens` tokens. Raises Failure, see `check_lengths`.
     """
     check_lengths(model, items)
     out: list[list[float]] = [[] for _ in items]

@@ -194,8 +194,8 @@ def replace_token(
     token, continued once.
 
     The released code draws from the full softmax at T=1
-    (rollout_sampling_for_critical_tokens.py:142-157), which is `Distribution(1.0, 1.0)`; the
-    sampling distribution is the other natural choice. The token is masked before the nucleus is
+    (rollout_sampling_for_critical_tokens.py:142-157), which is `Nucleus(1.0, 1.0)`; the sampling
+    distribution is the other natural choice. The token is masked before the nucleus is
     cut, so there is always another one to draw.
     """
     import torch

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from critical_tokens.data import shots
 from critical_tokens.data.prompts import BLANKS, STYLES, TEMPLATES, Prompt
-from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.engines import opening
 from critical_tokens.grading.answers import GRADERS
 from critical_tokens.models.checkpoints import ModelSource
@@ -64,7 +64,7 @@ def engine(args: argparse.Namespace) -> opening.EngineSettings:
 
 def distribution(args: argparse.Namespace) -> Distribution:
     """The sampling distribution that `add_sampling` asked for."""
-    return Distribution(args.temperature, args.top_p)
+    return Nucleus(args.temperature, args.top_p)
 
 
 def add_prompt(p: argparse.ArgumentParser) -> None:
