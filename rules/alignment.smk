@@ -52,6 +52,10 @@ rule score_base_reference:
 use rule score_base_reference as score_reference with:
     # The same under the model of a method that others start from.
     input:
+        model=model_files,
+        shots=shots_of("pairs"),
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
         adapters=adapters_of(recipe.chain),
     output:
         "<results>/{model}/{dataset}/{method}/seed{seed}/reference{variant}.parquet",

@@ -61,7 +61,9 @@ def minutes_for(name, method=None):
     """Time limit of a job, by the name of its work, which may have its method in braces."""
     return lambda wildcards, attempt: sizing.minutes(
         config["model_registry"][wildcards.model],
-        sizing.work_of(config, wildcards.dataset, name.format(**wildcards), method or wildcards.get("method", "baseline")),
+        sizing.work_of(
+            config, wildcards.dataset, name.format(**wildcards), method or wildcards.get("method", "baseline")
+        ),
         attempt,
         HARDWARE,
     )

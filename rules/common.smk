@@ -69,6 +69,7 @@ def refuse(sentence):
 
 # --- models
 
+
 def model_files(wildcards):
     """Files of a local base model, or what says that one of the hub was fetched."""
     check_packages(wildcards.model)
@@ -136,9 +137,7 @@ def train_problems(wildcards):
 
 def prompt_of(stage):
     """The prompts of a stage of `prompts`."""
-    return lambda wildcards: recipe.prompt(
-        stage, wildcards.model, wildcards.dataset, wildcards.get("variant", "")
-    )
+    return lambda wildcards: recipe.prompt(stage, wildcards.model, wildcards.dataset, wildcards.get("variant", ""))
 
 
 def shots_of(stage):

@@ -62,11 +62,11 @@ rule take_shots:
     params:
         code=code_version("take_shots"),
         task=lambda wildcards: shots_source(wildcards).get("task"),
-        count=lambda wildcards: shots_source(wildcards)["count"],
+        number=lambda wildcards: shots_source(wildcards)["count"],
     shell:
         f"python {SCRIPTS}/take_shots.py"
         " --task {params.task}"
         " --problems {input.problems:q}"
-        " --count {params.count}"
+        " --count {params.number}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -91,7 +91,11 @@ use rule score_rollouts as score_rollouts_again with:
 
 use rule find_critical as find_critical_again with:
     input:
+        model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
+        pairs="<results>/{model}/{dataset}/pairs.parquet",
         rollouts="<results>/{model}/{dataset}/rollouts/seed{seed}.parquet",
+        annotations=annotation_files,
     output:
         "<results>/{model}/{dataset}/critical/seed{seed}.parquet",
     log:
@@ -104,6 +108,7 @@ use rule agreement_cell as agreement_again with:
     input:
         critical="<results>/{model}/{dataset}/critical/seed{seed}.parquet",
         contrast="<results>/{model}/{dataset}/contrast.parquet",
+        reference="<results>/{model}/{dataset}/reference.parquet",
     output:
         "<results>/{model}/{dataset}/agreement_rollouts{seed}.csv",
     log:
@@ -140,9 +145,7 @@ use rule replace_critical as replace_critical_again with:
 rule compare_replacements:
     """Figure 2's pass@k with replacements from the full softmax and from the sampling distribution, over seeds."""
     input:
-        paths(
-            "<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet", recipe.replacements()
-        ),
+        paths("<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet", recipe.replacements()),
     output:
         "<results>/studies/replacement.csv",
     log:

@@ -48,10 +48,7 @@ rule significance_cell:
     params:
         code=code_version("significance_cell"),
     shell:
-        f"python {SCRIPTS}/significance_cell.py"
-        " --grades {input:q}"
-        " --output {output:q}"
-        " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/significance_cell.py" " --grades {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
 
 
 rule significance:
@@ -69,10 +66,7 @@ rule significance:
     params:
         code=code_version("stack"),
     shell:
-        f"python {SCRIPTS}/stack.py"
-        " --tables {input:q}"
-        " --output {output:q}"
-        " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/stack.py" " --tables {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
 
 
 rule agreement_cell:

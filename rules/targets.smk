@@ -76,6 +76,9 @@ rule pretrained:
 rule studies:
     """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
     input:
-        expand("<results>/studies/{study}.csv", study=[*config["studies"]["comparisons"], "temperatures", "agreement", "replacement"]),
+        expand(
+            "<results>/studies/{study}.csv",
+            study=[*config["studies"]["comparisons"], "temperatures", "agreement", "replacement"],
+        ),
         # Other thresholds need counts of whole curves.
         ["<results>/studies/critical_rule.csv"] if COUNTED else [],

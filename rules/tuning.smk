@@ -9,7 +9,10 @@ COST    as many trainings as methods x rates x cells x seeds
 
 use rule evaluate_method as validate_method with:
     input:
+        model=model_files,
+        shots=shots_of("evaluation"),
         problems="<results>/data/{dataset}/validation.parquet",
+        adapters=adapters_of(recipe.chain),
     output:
         answers="<results>/{model}/{dataset}/{method}/seed{seed}/validation.parquet",
         grades="<results>/{model}/{dataset}/{method}/seed{seed}/validation_grades.parquet",
@@ -37,7 +40,4 @@ rule tune:
     params:
         code=code_version("tune"),
     shell:
-        f"python {SCRIPTS}/tune.py"
-        " --metrics {input:q}"
-        " --output {output:q}"
-        " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/tune.py" " --metrics {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"

@@ -17,8 +17,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--model-name", required=True)
-    parser.add_argument("--dataset", required=True)
     parser.add_argument("--variant", default="default", help="of the contrastive scores")
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--contrast", type=Path, required=True)
@@ -34,9 +32,9 @@ def main() -> None:
     contrast = records.read_by_problem(args.contrast, "contrast", "scores")
     base = records.read_by_problem(args.reference, "reference", "rejected_logps")
     row = agreement.agreement_row(critical, contrast, base)
-    records.write_csv(
-        args.output, pd.DataFrame([{"model": args.model_name, "dataset": args.dataset, "variant": args.variant, **row}])
-    )
+    cell = records.read_about(args.contrast, ("model", "dataset"))
+    named = {"model": cell["model"], "dataset": cell["dataset"], "variant": args.variant}
+    records.write_csv(args.output, pd.DataFrame([named | row]))
 
 
 if __name__ == "__main__":

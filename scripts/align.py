@@ -14,6 +14,7 @@ from critical_tokens.workflow import command_line, sampling_arguments, training_
 
 def main() -> None:
     parser = command_line.parser(__doc__)
+    command_line.add_about(parser)
     sampling_arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
@@ -21,16 +22,22 @@ def main() -> None:
     for name, constant in registry.all_constants().items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=constant.number_type, help=constant.description)
     parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--answers", type=Path, help="the positive set (objective nll)")
-    parser.add_argument("--pairs", type=Path, help="the preference pairs (other objectives)")
-    parser.add_argument("--reference", type=Path, help="stored log-probabilities of the starting model")
-    parser.add_argument("--contrast", type=Path, help="contrastive scores s_t")
-    parser.add_argument("--rollouts", type=Path, help="rollout scores of all rejected answers")
+    parser.add_argument("--answers", type=Path, nargs="?", help="the positive set (objective nll)")
+    parser.add_argument("--pairs", type=Path, nargs="?", help="the preference pairs (other objectives)")
+    parser.add_argument("--reference", type=Path, nargs="?", help="stored log-probabilities of the starting model")
+    parser.add_argument("--contrast", type=Path, nargs="?", help="contrastive scores s_t")
+    parser.add_argument("--rollouts", type=Path, nargs="?", help="rollout scores of all rejected answers")
     parser.add_argument(
-        "--weights", choices=token_weights.TOKEN_WEIGHTS, help="what rejected tokens weigh (contrast: 1 - s_t)"
+        "--weights",
+        choices=[*token_weights.TOKEN_WEIGHTS, None],
+        type=command_line.optional(str),
+        help="what rejected tokens weigh (contrast: 1 - s_t)",
     )
     parser.add_argument(
-        "--eos-weight", choices=token_weights.EOS_WEIGHTS, default="scored", help="what EOS of a rejected answer weighs"
+        "--eos-weight",
+        choices=[*token_weights.EOS_WEIGHTS, None],
+        type=command_line.optional(str),
+        help="what EOS of a rejected answer weighs",
     )
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
@@ -51,7 +58,7 @@ def main() -> None:
     if registry.entry_of(method.objective).data == "answers":
         answers = records.read_table(args.answers, "answers")
         examples = answer_examples(
-            tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained == "true", args.held_out
+            tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained, args.held_out
         )
     else:
         examples = pair_examples(
@@ -67,7 +74,7 @@ def main() -> None:
 
     import pandas as pd
 
-    records.write_csv(args.history, pd.DataFrame(history))
+    records.write_csv(args.history, pd.DataFrame(history).assign(**command_line.about(args)))
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
 
 

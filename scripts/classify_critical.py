@@ -16,8 +16,6 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--model-name", required=True)
-    parser.add_argument("--dataset", required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -36,7 +34,10 @@ def main() -> None:
             ids = rejected[row["problem_id"]]
             text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
             kinds[row["problem_id"]] = words.token_kind(text, ends, row["position"])
-    rows = [{"model": args.model_name, "dataset": args.dataset, **row} for row in agreement.kinds_rows(critical, kinds)]
+    cell = records.read_about(args.pairs, ("model", "dataset"))
+    rows = [
+        {"model": cell["model"], "dataset": cell["dataset"], **row} for row in agreement.kinds_rows(critical, kinds)
+    ]
     records.write_csv(args.output, pd.DataFrame(rows))
 
 

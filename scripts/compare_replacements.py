@@ -11,9 +11,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument(
-        "--runs", nargs="+", required=True, help="model:dataset:distribution:seed, in the order of the tables"
-    )
     parser.add_argument("--replacements", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -21,9 +18,9 @@ def main() -> None:
     import pandas as pd
 
     rows = []
-    for run, path in zip(args.runs, args.replacements, strict=True):
-        model, dataset, distribution, seed = run.split(":")
-        own = {"model": model, "dataset": dataset, "distribution": distribution, "seed": int(seed)}
+    for path in args.replacements:
+        about = records.read_about(path, ("model", "dataset", "distribution", "seed"))
+        own = {name: about[name] for name in ("model", "dataset", "distribution", "seed")}
         rows += [own | row for row in study_summaries.pass_at_k_rows(path) if row["arm"] == "replaced"]
     curves = pd.DataFrame(rows).groupby(["model", "dataset", "distribution", "k"], sort=False)["pass_at_k"]
     records.write_csv(args.output, curves.agg(seeds="count", mean="mean", deviation="std").reset_index())

@@ -14,12 +14,13 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
+    command_line.add_about(parser)
     sampling_arguments.add_model(parser, adapters=True)
     sampling_arguments.add_sampling(parser)
     sampling_arguments.add_engine(parser)
     sampling_arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, default=1, help="answers per problem")
     parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
@@ -46,7 +47,9 @@ def main() -> None:
     grades = answers.grade_rows(samples, problems, args.style, args.grader)
     n, correct = len(grades), sum(g["correct"] for g in grades)
     low, high = estimates.accuracy_interval([(g["problem_id"], g["correct"]) for g in grades])
+    about = command_line.about(args)
     metrics = {
+        **about,
         "n": n,
         "samples": args.samples,
         "correct": correct,
@@ -56,8 +59,8 @@ def main() -> None:
         **answers.counts(grades),
         "truncated": sum(not s["finished"] for s in samples),
     }
-    records.write_table(args.output, "trajectories", samples)
-    records.write_table(args.grades, "grades", grades)
+    records.write_table(args.output, "trajectories", samples, about)
+    records.write_table(args.grades, "grades", grades, about)
     records.write_json(args.metrics, metrics)
     run.describe(args.grades, grader=args.grader)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated, **metrics)

@@ -20,7 +20,7 @@ def main() -> None:
     sampling_arguments.add_grader(parser)
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
     parser.add_argument("--answers", type=Path, required=True, help="the base model's answers to them")
     parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
     parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
@@ -47,7 +47,7 @@ def main() -> None:
     lowest = [scored.lowest(len(r["token_ids"])) for scored, r in zip(contrasts, answers, strict=True)]
     sampler = Sampler(source, [], prompt, EngineSettings(args.max_batch_tokens), args.grader)
     rows = examination.exclusion_rows(sampler, answers, problems, lowest, args.max_new_tokens, args.seed)
-    records.write_table(args.output, "replacement", rows)
+    records.write_table(args.output, "replacement", rows, records.read_about(args.answers))
     run.describe(args.output, answers=len(answers), unanswered=len(problems) - len(answers))
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--rollouts", type=Path, required=True)
-    parser.add_argument("--annotations", type=Path, help="first errors that people found, CSV")
+    parser.add_argument("--annotations", type=Path, nargs="?", help="first errors that people found, CSV")
     parser.add_argument("--later-below", type=float, required=True, help="later scores stay below this share")
     parser.add_argument("--zero-up-to", type=float, required=True, help="scores up to this count as 0")
     parser.add_argument("--output", type=Path, required=True)
@@ -60,7 +60,7 @@ def main() -> None:
             "first_wrong": truth[0] if truth else None,
             "error_kind": truth[1] if truth else None,
         })  # fmt: skip
-    records.write_table(args.output, "critical", rows)
+    records.write_table(args.output, "critical", rows, records.read_about(args.rollouts))
     known = [r for r in rows if r["position"] is not None and r["first_wrong"] is not None]
     run.describe(
         args.output,

@@ -25,7 +25,10 @@ def main() -> None:
     problems = records.ByProblem(gold, args.problems)
     columns = ("problem_id", "sample_id", "text", "finished")
     counted = Counter(correct=0, truncated=0, **answers.counts([]))
-    with verify.Workers() as workers, batches.writing(args.output, "grades") as output:
+    with (
+        verify.Workers() as workers,
+        batches.writing(args.output, "grades", records.read_about(args.trajectories)) as output,
+    ):
         for batch in batches.read_batches(args.trajectories, "trajectories", columns, args.batch_rows):
             samples = batch.to_pylist()
             asked = [problems[name] for name in dict.fromkeys(sample["problem_id"] for sample in samples)]

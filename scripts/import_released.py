@@ -11,6 +11,7 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
+    command_line.add_about(parser)
     sampling_arguments.add_model(parser)
     parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
     parser.add_argument("--problems", type=Path, required=True)
@@ -40,7 +41,7 @@ def main() -> None:
     ]
     sources = {kind: provenance.checksum(path) for kind, path in files.items()}
     for path, kind, rows in tables:
-        records.write_table(path, kind, rows)
+        records.write_table(path, kind, rows, command_line.about(args))
         run.describe(path, rows=len(rows), released=sources, left_out=problems.left_out + paired.left_out)
     for name, count in sorted((problems.left_out + paired.left_out).items()):
         print(f"{args.folder / name}: {count} rows left out, without a train problem or the second of theirs")

@@ -32,7 +32,7 @@ def main() -> None:
     rows = authors_files.scores(
         path, pairs, problems, checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     )
-    records.write_table(args.output, "contrast", rows)
+    records.write_table(args.output, "contrast", rows, records.read_about(args.pairs))
     run.describe(
         args.output, answers=len(rows), released={"scores": provenance.checksum(path)}, left_out=problems.left_out
     )

@@ -11,7 +11,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of --replacements")
     parser.add_argument("--replacements", type=Path, nargs="+", required=True)
     parser.add_argument("--data", type=Path, required=True, help="the curves, CSV")
     parser.add_argument("--output", type=Path, required=True)
@@ -22,9 +21,10 @@ def main() -> None:
     from critical_tokens.reporting import canvas, figures
 
     rows = []
-    for cell, path in zip(args.cells, args.replacements, strict=True):
-        model, dataset = cell.split(":")
-        rows += [{"model": model, "dataset": dataset, **row} for row in study_summaries.pass_at_k_rows(path)]
+    for path in args.replacements:
+        cell = records.read_about(path, ("model", "dataset"))
+        named = {"model": cell["model"], "dataset": cell["dataset"]}
+        rows += [named | row for row in study_summaries.pass_at_k_rows(path)]
     curves = pd.DataFrame(rows)
     records.write_csv(args.data, curves)
     canvas.save(figures.pass_at_k_figure(curves), args.output)

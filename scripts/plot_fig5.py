@@ -5,6 +5,7 @@ finds, and of cDPO.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from critical_tokens.core import records
 from critical_tokens.reporting import estimates
@@ -13,10 +14,14 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the files")
     parser.add_argument("--excluded", type=Path, nargs="+", required=True)
-    parser.add_argument("--method", required=True, help="the method beside the baseline")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="its evaluations")
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="evaluations of the method beside the baseline, of the same cells",
+    )
     parser.add_argument("--data", type=Path, required=True, help="the bars, CSV")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -26,9 +31,10 @@ def main() -> None:
     from critical_tokens.reporting import canvas, figures
 
     rows = []
-    for cell, excluded, path in zip(args.cells, args.excluded, args.metrics, strict=True):
-        model, dataset = cell.split(":")
-        metrics = records.read_numbers(path, ["n", "correct"])
+    evaluations = {(run["model"], run["dataset"]): run for run in map(_evaluation, args.metrics)}
+    for excluded in args.excluded:
+        cell = records.read_about(excluded, ("model", "dataset"))
+        run = evaluations[cell["model"], cell["dataset"]]
         table = records.read_table(excluded, "replacement")
         # Answers without a token are wrong in both.
         right = {
@@ -38,17 +44,22 @@ def main() -> None:
         named = {
             "with critical tokens": (len(right["kept"]), None),
             "critical tokens excluded": (len(right["excluded"]), p),  # McNemar's, against those with them
-            args.method: (metrics["correct"], None),
+            run["method"]: (run["correct"], None),
         }
         for condition, (correct, p_value) in named.items():
-            low, high = estimates.wilson_interval(correct, metrics["n"])
+            low, high = estimates.wilson_interval(correct, run["n"])
             rows.append({
-                "model": model, "dataset": dataset, "condition": condition, "n": metrics["n"],
-                "accuracy": 100 * correct / metrics["n"], "low": 100 * low, "high": 100 * high, "p": p_value,
+                "model": run["model"], "dataset": run["dataset"], "condition": condition, "n": run["n"],
+                "accuracy": 100 * correct / run["n"], "low": 100 * low, "high": 100 * high, "p": p_value,
             })  # fmt: skip
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)
     canvas.save(figures.excluded_figure(table), args.output)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    """The names and the counts of an evaluation."""
+    return records.read_object(path, ("model", "dataset", "method")) | records.read_numbers(path, ["n", "correct"])
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument(
-        "--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --histories"
-    )
     parser.add_argument("--histories", type=Path, nargs="+", required=True)
     parser.add_argument("--window", type=int, required=True, help="updates averaged into a point")
     parser.add_argument("--data", type=Path, required=True, help="the curves, CSV")
@@ -23,12 +20,8 @@ def main() -> None:
 
     from critical_tokens.reporting import canvas, figures
 
-    frames = []
-    for run, path in zip(args.runs, args.histories, strict=True):
-        history = records.read_csv(path, ("step", "chosen_logps", "rejected_logps"))
-        model, dataset, method, seed = run.split(":")
-        frames.append(history.assign(model=model, dataset=dataset, method=method, seed=int(seed)))
-    table = pd.concat(frames, ignore_index=True)
+    columns = ("model", "dataset", "method", "seed", "step", "chosen_logps", "rejected_logps")
+    table = pd.concat([records.read_csv(path, columns) for path in args.histories], ignore_index=True)
     # A batch holds other pairs at every update, so single updates are noise: average windows of
     # them, and the seeds.
     table["step"] = (table["step"] - 1) // args.window * args.window + (args.window + 1) / 2

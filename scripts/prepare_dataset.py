@@ -11,6 +11,7 @@ from critical_tokens.core import provenance, records
 from critical_tokens.data import sources
 from critical_tokens.pocket import worlds
 from critical_tokens.workflow import command_line
+from critical_tokens.workflow.command_line import optional
 
 # MATH's own splits share one question of 5,000.
 MOST_SHARED = 0.01
@@ -18,34 +19,48 @@ MOST_SHARED = 0.01
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--world", choices=tuple(worlds.WORLDS), help="name of a pocket world")
-    source.add_argument("--path", type=Path, help="JSON-lines file, may be gzipped")
-    source.add_argument("--hub", help="hub id of a dataset")
-    parser.add_argument("--subset", help="configuration of the hub dataset")
-    parser.add_argument("--hub-split", help="split of the hub dataset")
-    parser.add_argument("--revision", help="revision of the hub dataset")
+    command_line.add_about(parser)
+    parser.add_argument("--world", type=optional(str), choices=[*worlds.WORLDS, None], help="name of a pocket world")
+    parser.add_argument("--path", type=optional(Path), help="JSON-lines file, may be gzipped")
+    parser.add_argument("--hub", type=optional(str), help="hub id of a dataset")
+    parser.add_argument("--subset", type=optional(str), help="configuration of the hub dataset")
+    parser.add_argument("--hub-split", type=optional(str), help="split of the hub dataset")
+    parser.add_argument("--revision", type=optional(str), help="revision of the hub dataset")
     parser.add_argument("--split", required=True, help="train, validation or test")
-    parser.add_argument("--problems", type=int, help="how many (generated), or at most how many (others)")
-    parser.add_argument("--rows", type=int, help="how many problems the source must have")
-    parser.add_argument("--question", nargs="+", default=["question"], help="column of the question, or of its parts")
-    parser.add_argument("--solution", default=None, help="column of the worked solution")
-    parser.add_argument("--answer", default=None, help="column of the gold answer, if it stands apart")
+    parser.add_argument("--problems", type=optional(int), help="how many (generated), or at most how many (others)")
+    parser.add_argument("--rows", type=optional(int), help="how many problems the source must have")
     parser.add_argument(
-        "--unanswered", choices=("error", "skip"), default="error", help="problems whose gold answer none can give"
+        "--question", type=optional(str), nargs="+", help="column of the question, or of its parts (question)"
+    )
+    parser.add_argument("--solution", type=optional(str), help="column of the worked solution")
+    parser.add_argument("--answer", type=optional(str), help="column of the gold answer, if it stands apart")
+    parser.add_argument(
+        "--unanswered",
+        type=optional(str),
+        choices=("error", "skip", None),
+        help="what to do with a problem whose gold answer nobody can give (error by default)",
     )
     parser.add_argument("--style", help="whose grader must find the gold answers right")
-    parser.add_argument("--against", type=Path, help="problems of the train split, which these must not repeat")
-    parser.add_argument("--seed", type=int, default=0, help="of generated problems")
+    parser.add_argument(
+        "--against", type=Path, nargs="?", help="problems of the train split, which these must not repeat"
+    )
+    parser.add_argument("--seed", type=optional(int), help="of generated problems (0 by default)")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
+    given = [args.world, args.path, args.hub]
+    if given.count(None) != 2:
+        parser.error("give one of --world, --path and --hub")
     run = provenance.Run("prepare_dataset", args)
 
     left_out: Counter[str] = Counter()
     if args.world:
-        rows = sources.generated(args.world, args.split, args.problems, args.seed)
+        rows = sources.generated(args.world, args.split, args.problems, args.seed or 0)
     else:
-        named = {"question": args.question, "solution": args.solution, "answer": args.answer}
+        named = {
+            "question": ["question"] if args.question in (None, [None]) else args.question,
+            "solution": args.solution,
+            "answer": args.answer,
+        }
         skip = args.unanswered == "skip"
         columns = {name: column for name, column in named.items() if column}
         if args.path:
@@ -67,7 +82,7 @@ def main() -> None:
         print(f"{args.path or args.hub}: {count} problems left out, {why}")
     if shared:
         print(f"{args.output}: {shared} of {len(rows)} questions are in {args.against}, too")
-    records.write_table(args.output, "problems", rows)
+    records.write_table(args.output, "problems", rows, command_line.about(args))
     run.describe(args.output, problems=len(rows), shared_with_train=shared, left_out=left_out)
 
 

@@ -22,10 +22,10 @@ def main() -> None:
     parser.add_argument("--critical", type=Path, required=True)
     parser.add_argument("--draws", type=int, required=True, help="continuations per arm")
     parser.add_argument(
-        "--replacement",
+        "--distribution",
         choices=distributions.DISTRIBUTIONS,
         required=True,
-        help="draw replacements from the full softmax at T=1 (released code) or from the sampling distribution",
+        help="; ".join(f"{name}: {entry.description}" for name, entry in distributions.DISTRIBUTIONS.items()),
     )
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True)
@@ -35,6 +35,8 @@ def main() -> None:
     from critical_tokens.rollouts import branching, examination
     from critical_tokens.rollouts.sampler import Sampler
 
+    own = {"distribution": args.distribution, "seed": str(args.seed)}
+    about = {**records.read_about(args.critical), **own}
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
     sampler = Sampler(
@@ -48,7 +50,7 @@ def main() -> None:
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
     sampling = sampling_arguments.distribution(args)
-    replacement = distributions.named(args.replacement, sampling)
+    replacement = distributions.named(args.distribution, sampling)
     generation = examination.generation_settings(sampler, sampling, args.max_new_tokens)
     examined = (sampler.engine, trajectories, where, args.draws, generation)
     arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
@@ -66,7 +68,7 @@ def main() -> None:
         for pair, branches in zip(pairs, results, strict=True)
         for draw, branch in enumerate(branches)
     ]
-    records.write_table(args.output, "replacement", rows)
+    records.write_table(args.output, "replacement", rows, about)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
 
 

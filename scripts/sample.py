@@ -10,11 +10,12 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
+    command_line.add_about(parser)
     sampling_arguments.add_model(parser, adapters=True)
     sampling_arguments.add_sampling(parser)
     sampling_arguments.add_engine(parser)
     parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="use the first so many problems")
+    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, required=True, help="samples per problem")
     sampling_arguments.add_shard(parser)
@@ -34,7 +35,7 @@ def main() -> None:
     rows = sampler.sample(
         problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
-    records.write_table(args.output, "trajectories", rows)
+    records.write_table(args.output, "trajectories", rows, command_line.about(args))
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
 
 

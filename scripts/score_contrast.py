@@ -45,7 +45,7 @@ def main() -> None:
         }
         for pair, item, scored in zip(pairs, items, contrasts, strict=True)
     ]
-    records.write_table(args.output, "contrast", rows)
+    records.write_table(args.output, "contrast", rows, records.read_about(args.pairs))
     run.describe(args.output, answers=len(rows))
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}
         for pair, chosen, rejected in zip(pairs, sides["chosen"], sides["rejected"], strict=True)
     ]
-    records.write_table(args.output, "reference", rows)
+    records.write_table(args.output, "reference", rows, records.read_about(args.pairs))
     run.describe(args.output, pairs=len(rows))
 
 

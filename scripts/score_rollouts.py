@@ -19,16 +19,25 @@ def main() -> None:
     sampling_arguments.add_grader(parser)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
-    parser.add_argument("--trajectories", type=int, help="how many of them, drawn at random (all by default)")
+    parser.add_argument(
+        "--trajectories", type=command_line.optional(int), help="how many of them, drawn at random (all by default)"
+    )
     sampling_arguments.add_shard(parser)
     parser.add_argument("--method", choices=("coupled", "independent", "stratified"), required=True)
-    parser.add_argument("--rollouts", type=int, help="continuations per token (coupled, independent)")
-    parser.add_argument("--branches", type=float, help="continuations per token that is certainly left (stratified)")
+    parser.add_argument(
+        "--rollouts", type=command_line.optional(int), help="continuations per token (coupled, independent)"
+    )
+    parser.add_argument(
+        "--branches",
+        type=command_line.optional(float),
+        help="continuations per token that is certainly left (stratified)",
+    )
     parser.add_argument(
         "--until-critical",
-        type=float,
-        nargs=2,
-        metavar=("LATER", "ZERO"),
+        type=command_line.optional(float),
+        nargs="+",
+        default=[None],
+        metavar=("LATER_BELOW", "ZERO_UP_TO"),
         help="score from the end backwards, only as far as the critical token by these thresholds needs",
     )
     sampling_arguments.add_prompt(parser)
@@ -40,6 +49,7 @@ def main() -> None:
     from critical_tokens.rollouts import critical, examination, scores
     from critical_tokens.rollouts.sampler import Sampler
 
+    about = {**records.read_about(args.pairs), "seed": str(args.seed)}
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     pairs = sampling_arguments.shard_of(args, pairs)
@@ -58,13 +68,13 @@ def main() -> None:
     }[args.method]()
     generation = examination.generation_settings(sampler, sampling_arguments.distribution(args), args.max_new_tokens)
     settled = None
-    if args.until_critical:
+    if args.until_critical != [None]:
         later_below, zero_up_to = args.until_critical
         settled = partial(critical.settled, later_below=later_below, zero_up_to=zero_up_to)
     progress = Progress(str(args.output), 0, "continuations")
     curves = scores.score(sampler.engine, trajectories, planner, generation, progress.update_of, settled)
     progress.close()
-    with batches.writing(args.output, "rollouts") as output:
+    with batches.writing(args.output, "rollouts", about) as output:
         output.write(
             {"problem_id": pair["problem_id"], "sample_id": pair["rejected_id"], **vars(score)}
             for pair, of_pair in zip(pairs, curves, strict=True)

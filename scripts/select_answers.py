@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--grades", type=Path, required=True)
     parser.add_argument("--coverage", type=float, required=True, help="share of wrong samples the negative set covers")
-    parser.add_argument("--repeated-only", choices=("true", "false"), required=True, help="no answers seen once")
+    parser.add_argument("--repeated-only", type=command_line.truth, required=True, help="no answers seen once")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--positive", type=Path, required=True)
     parser.add_argument("--negative", type=Path, required=True)
@@ -24,15 +24,15 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("select_answers", args)
 
-    repeated = args.repeated_only == "true"
+    about = records.read_about(args.trajectories)
     with (
-        batches.writing(args.positive, "answers") as positive,
-        batches.writing(args.negative, "answers") as negative,
-        batches.writing(args.pairs, "pairs") as pairs,
+        batches.writing(args.positive, "answers", about) as positive,
+        batches.writing(args.negative, "answers", about) as negative,
+        batches.writing(args.pairs, "pairs", about) as pairs,
     ):
         for problem in selection.graded_problems(args.trajectories, args.grades, args.batch_rows):
             rng = random.Random(f"{args.seed}/{problem.problem_id}")
-            chosen = selection.select(problem.samples, rng, args.coverage, repeated)
+            chosen = selection.select(problem.samples, rng, args.coverage, args.repeated_only)
             answers = problem.answers((*chosen.positive, *chosen.negative))
             positive.write(answers[i] for i in chosen.positive)
             negative.write(answers[i] for i in chosen.negative)

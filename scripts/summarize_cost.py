@@ -4,6 +4,7 @@ memory, generated tokens.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from critical_tokens.core import records
@@ -13,7 +14,6 @@ from critical_tokens.workflow import command_line
 def main() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
-    parser.add_argument("--models", nargs="+", required=True, help="names of models, to tell a cell's folder")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
 
@@ -21,16 +21,13 @@ def main() -> None:
 
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
-        names = path.relative_to(args.benchmarks).with_suffix("").parts
-        frame = records.read_csv(path, ("s", "cpu_time", "max_rss"), separator="\t")
+        frame = records.read_csv(path, ("s", "cpu_time", "max_rss", "rule_name", "wildcards"), separator="\t")
         if frame.empty:
             raise records.ArtifactError(f"{path}: has no row, unlike the benchmark files of Snakemake; remove it")
         last = frame.iloc[-1]
-        # RULE, RULE/DATASET…, RULE/MODEL or RULE/MODEL/DATASET…
-        model = names[1] if len(names) > 1 and names[1] in args.models else None
-        dataset = next(iter(names[2 if model else 1 :]), None)
+        names = json.loads(last["wildcards"])
         numbers = {"wall_seconds": last["s"], "cpu_seconds": last["cpu_time"], "peak_memory_mb": last["max_rss"]}
-        rows.append({"rule": names[0], "model": model, "dataset": dataset} | numbers)
+        rows.append({"rule": last["rule_name"], "model": names.get("model"), "dataset": names.get("dataset")} | numbers)
     table = pd.DataFrame(rows)
     for column in ("wall_seconds", "cpu_seconds", "peak_memory_mb"):
         table[column] = pd.to_numeric(

@@ -13,7 +13,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--runs", nargs="+", required=True, help="model:dataset:method:seed, in the order of --grades")
     parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
     parser.add_argument("--against", required=True, help="the method that gaps are to")
     parser.add_argument("--data", type=Path, required=True, help="a row per method and cell, CSV")
@@ -24,9 +23,7 @@ def main() -> None:
 
     from critical_tokens.reporting import canvas, study_figures
 
-    runs = [
-        study_summaries.read_evaluation(*run.split(":"), path) for run, path in zip(args.runs, args.grades, strict=True)
-    ]
+    runs = [study_summaries.read_evaluation(path) for path in args.grades]
     summary = pd.DataFrame(study_summaries.summary_rows(runs, args.against))
     records.write_csv(args.data, summary)
     seeds = pd.DataFrame([vars(run) | {"accuracy": run.accuracy} for run in runs])

@@ -13,9 +13,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument(
-        "--runs", nargs="+", required=True, help="model:dataset:method:seed:temperature, in the order of --grades"
-    )
     parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
     parser.add_argument("--data", type=Path, required=True, help="a row per method, cell and temperature, CSV")
     parser.add_argument("--output", type=Path, required=True)
@@ -26,9 +23,9 @@ def main() -> None:
     from critical_tokens.reporting import canvas, study_figures
 
     by_temperature: dict[float, list[study_summaries.Evaluation]] = {}
-    for run, path in zip(args.runs, args.grades, strict=True):
-        *names, temperature = run.split(":")
-        by_temperature.setdefault(float(temperature), []).append(study_summaries.read_evaluation(*names, path))
+    for path in args.grades:
+        temperature = float(records.read_about(path, ("temperature",))["temperature"])
+        by_temperature.setdefault(temperature, []).append(study_summaries.read_evaluation(path))
     rows = [
         {"temperature": temperature} | row
         for temperature, runs in sorted(by_temperature.items())

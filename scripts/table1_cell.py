@@ -10,9 +10,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--model-name", required=True)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--entries", nargs="+", required=True, help="method:start:seed, in the order of --metrics")
     parser.add_argument("--metrics", type=Path, nargs="+", required=True)
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers")
     parser.add_argument("--version", required=True, help="version of the paper to compare with")
@@ -25,12 +22,10 @@ def main() -> None:
 
     reported = table1.read_reported(args.published, args.version)
     rows = []
-    for entry, path in zip(args.entries, args.metrics, strict=True):
-        method, start, seed = entry.split(":")
+    for path in args.metrics:
+        run = records.read_object(path, ("model", "dataset", "method", "start", "seed"))
         metrics = records.read_numbers(path, ["n", "correct", "accuracy", "low", "high"])
-        rows.append(
-            table1.cell_row(args.model_name, args.dataset, method, start, int(seed), metrics, reported, args.version)
-        )
+        rows.append(table1.cell_row(run, metrics, reported, args.version))
     records.write_csv(args.output, pd.DataFrame(rows, columns=list(table1.COLUMNS)))
 
 

@@ -13,12 +13,15 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--task", choices=tuple(shots.TASKS), help="of lm-eval")
-    source.add_argument("--problems", type=Path, help="problems with worked solutions, Parquet")
+    parser.add_argument("--task", type=command_line.optional(str), choices=[*shots.TASKS, None], help="of lm-eval")
+    parser.add_argument(
+        "--problems", type=Path, nargs="?", help="instead of a task: problems with worked solutions, Parquet"
+    )
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
+    if (args.task is None) == (args.problems is None):
+        parser.error("give one of --task and --problems")
     run = provenance.Run("take_shots", args)
 
     if args.task:

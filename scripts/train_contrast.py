@@ -32,7 +32,7 @@ def main() -> None:
     answers = records.read_table(args.answers, "answers")
     problems = records.read_table(args.problems, "problems")
     examples = answer_examples(
-        tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained == "true", args.held_out
+        tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained, args.held_out
     )
     model = checkpoints.load_model(source)
     history = adapters.train(model, examples, alignment.Method("nll"), settings, lora, args.output)

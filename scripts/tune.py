@@ -10,9 +10,6 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument(
-        "--runs", nargs="+", required=True, help="model:dataset:method-lrRATE:seed, in the order of --metrics"
-    )
     parser.add_argument("--metrics", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -20,13 +17,16 @@ def main() -> None:
     import pandas as pd
 
     rows = []
-    for run, path in zip(args.runs, args.metrics, strict=True):
-        model, dataset, name, seed = run.split(":")
-        method, rate = name.rsplit("-lr", 1)
-        accuracy = 100 * records.read_numbers(path, ["accuracy"])["accuracy"]
-        cell = f"{model} {dataset}"
+    for path in args.metrics:
+        run = records.read_object(path, ("model", "dataset", "tuned", "learning_rate", "seed"))
         rows.append(
-            {"method": method, "learning_rate": float(rate), "cell": cell, "seed": int(seed), "accuracy": accuracy}
+            {
+                "method": run["tuned"],
+                "learning_rate": float(run["learning_rate"]),
+                "cell": f"{run['model']} {run['dataset']}",
+                "seed": int(run["seed"]),
+                "accuracy": 100 * records.read_numbers(path, ["accuracy"])["accuracy"],
+            }
         )
     table = pd.DataFrame(rows).pivot_table(
         index=["method", "learning_rate"], columns="cell", values="accuracy", sort=False

@@ -15,14 +15,13 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--cells", nargs="+", required=True, help="model:dataset, in the order of the tables")
     parser.add_argument("--rollouts", type=Path, nargs="+", required=True)
     parser.add_argument("--critical", type=Path, nargs="+", required=True)
     parser.add_argument(
         "--later-below", type=float, nargs="+", required=True, help="later scores stay below this share"
     )
     parser.add_argument("--samples", type=int, nargs="+", required=True, help="rollouts per token")
-    parser.add_argument("--draws", type=int, required=True, help="subsamples that numbers are the mean of")
+    parser.add_argument("--subsamples", type=int, required=True, help="subsamples that numbers are the mean of")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="a row per cell and rule, CSV")
     parser.add_argument("--output", type=Path, required=True)
@@ -33,8 +32,11 @@ def main() -> None:
     from critical_tokens.reporting import canvas, study_figures
 
     rows = []
-    for cell, rollouts, found in zip(args.cells, args.rollouts, args.critical, strict=True):
-        model, dataset = cell.split(":")
+    names = ("model", "dataset")
+    critical_of = {tuple(records.read_about(path, names)[name] for name in names): path for path in args.critical}
+    for rollouts in args.rollouts:
+        cell = records.read_about(rollouts, names)
+        found = critical_of[cell["model"], cell["dataset"]]
         truth = records.read_by_problem(found, "critical", "first_wrong")
         scored = batches.read_problems(rollouts, "rollouts")
         counts = {
@@ -44,8 +46,8 @@ def main() -> None:
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
             what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
             raise records.ArtifactError(f"{rollouts}: {what}")
-        for row in critical.rule_rows(counts, truth, args.later_below, args.samples, args.draws, args.seed):
-            rows.append({"model": model, "dataset": dataset, **row})
+        for row in critical.rule_rows(counts, truth, args.later_below, args.samples, args.subsamples, args.seed):
+            rows.append({"model": cell["model"], "dataset": cell["dataset"], **row})
     table = pd.DataFrame(rows)
     records.write_csv(args.data, table)
     canvas.save(study_figures.rule_figure(table), args.output)

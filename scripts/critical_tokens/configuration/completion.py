@@ -10,12 +10,15 @@ from typing import Any
 
 from critical_tokens.configuration import dataset_entries, method_entries, model_entries, names, schema, study_entries
 from critical_tokens.configuration.files import COMMAND_LINE, Layer
+from critical_tokens.objectives import registry
 from critical_tokens.workflow.refusals import collected
 
 _SCHEMA = Path("rules", "schemas", "config.schema.yaml")
 
 
-def complete(config: dict[str, Any], layers: Iterable[Layer], project: Path) -> dict[str, list[str]]:
+def complete(
+    config: dict[str, Any], layers: Iterable[Layer], project: Path
+) -> dict[str, dict[str, method_entries.Swept]]:
     """Check a merged config, and write out what it leaves to be understood, in place; the methods
     of each sweep, by name.
 
@@ -34,6 +37,7 @@ def complete(config: dict[str, Any], layers: Iterable[Layer], project: Path) -> 
         names.check_names(config, found)
         dataset_entries.check_sources(layers, found)
     names.locate_files(config, project)
+    _add_constants(config)
     _choose_example(config)
     registered = method_entries.register_sweeps(config)
     with collected() as found:
@@ -64,6 +68,12 @@ def _override(config: dict[str, Any], values: Mapping[str, Any]) -> None:
             _override(config[key], value)
         else:
             config[key] = value
+
+
+def _add_constants(config: dict[str, Any]) -> None:
+    """Constants of objectives that `alignment` does not state have their defaults."""
+    for name, constant in registry.all_constants().items():
+        config["alignment"].setdefault(name, constant.default)
 
 
 def _choose_example(config: dict[str, Any]) -> None:

@@ -5,10 +5,10 @@ theirs is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
-from critical_tokens.objectives.token_weights import NEEDS
+from critical_tokens.objectives.token_weights import TOKEN_WEIGHTS
 from critical_tokens.workflow.refusals import Refusals, collected, nearest
 
 Config = Mapping[str, Any]
@@ -85,7 +85,7 @@ def check_key(config: Config, entry: Config, key: str) -> Iterator[str]:
 def reads_scores(entry: Config) -> bool:
     """Whether a method weighs tokens by contrastive scores, which variants are other forms of."""
     known = REGISTRY.get(entry["objective"])
-    return bool(known and known.weighted) and "contrast" in NEEDS[entry.get("weights", "contrast")]
+    return bool(known and known.weighted) and "contrast" in TOKEN_WEIGHTS[entry.get("weights", "contrast")].tables
 
 
 def _check_layers(lora: Config, where: str, found: Refusals) -> None:
@@ -113,9 +113,18 @@ _SHORT = {"learning_rate": "lr"}
 TUNING = "tuning"
 
 
-def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
-    """Register a method for every value of the sweeps and of `tuning`; their names by sweep, the
-    latter's under "tuning".
+class Swept(TypedDict):
+    """A method that a sweep registered: the method that it varies, the key, and its value as text."""
+
+    method: str
+    key: str
+    value: str
+
+
+def register_sweeps(config: dict[str, Any]) -> dict[str, dict[str, Swept]]:
+    """Register a method for every value of the sweeps and of `tuning`; returns what they registered.
+
+    The result has the registered methods by sweep, then by name; those of `tuning` are under "tuning".
 
     A key of contrastive estimation makes a variant too. Raises ConfigError for a method that is not
     registered or does not read the key, for an unknown variant, and for a name that stands for
@@ -129,18 +138,18 @@ def register_sweeps(config: dict[str, Any]) -> dict[str, list[str]]:
             if found.require(method, config["method_registry"], where):
                 _check_swept(config, method, key, where, found)
     with collected() as found:
-        names: dict[str, list[str]] = {}
+        registered: dict[str, dict[str, Swept]] = {}
         for sweep, entries in _entries(config).items():
-            names[sweep] = []
+            own = registered[sweep] = {}
             for where, method, key, values in entries:
                 for value in values:
                     name = _register(config, method, key, value, where, found)
-                    if name in names[sweep]:
+                    if name in own:
                         found.add(
                             f"{where}: two values of {key} are called {name}; they differ behind the sixth digit only"
                         )
-                    names[sweep].append(name)
-    return names
+                    own[name] = {"method": method, "key": key, "value": f"{value:g}"}
+    return registered
 
 
 def _entries(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str, list[float]]]]:

@@ -100,21 +100,23 @@ _FOLDERS = (
 # Other names that are taken, by registry: of studies, of the search over learning rates, of the
 # scores without a variant.
 _TAKEN = {
-    "studies": ("agreement", "critical_rule", "replacement", "temperatures"),
+    "studies: comparisons": ("agreement", "critical_rule", "replacement", "temperatures"),
     "sweeps": ("tuning",),
     "variants": ("default",),
 }
-_REGISTRIES = ("model_registry", "dataset_registry", "method_registry", "variants", "sweeps", "studies")
+_REGISTRIES = ("model_registry", "dataset_registry", "method_registry", "variants", "sweeps")
 # Tables and figures lie beside the folders of models and methods.
 _ENDINGS = (".csv", ".json", ".log", ".md", ".parquet", ".pdf", ".png", ".safetensors", ".tar", ".tsv")
 
 
 def check_names(config: Mapping[str, Any], found: Refusals) -> None:
     """Every registered name is free, and different from the others of its registry on every disk."""
-    for registry in _REGISTRIES:
+    registries = {registry: config[registry] for registry in _REGISTRIES}
+    registries["studies: comparisons"] = config["studies"]["comparisons"]
+    for registry, entries in registries.items():
         taken = _TAKEN.get(registry, _FOLDERS)
         folded: dict[str, str] = {}
-        for name in config[registry]:
+        for name in entries:
             where = f"{registry}: {name!r}"
             if name.lower() in taken:
                 found.add(f"{where} is a name of the workflow's own; taken are {', '.join(taken)}")

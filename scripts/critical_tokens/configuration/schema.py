@@ -13,9 +13,32 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
+from critical_tokens.decoding import distributions
+from critical_tokens.engines import opening
+from critical_tokens.objectives import registry, token_weights
 from critical_tokens.workflow.refusals import collected, listed, nearest
 
 Schema = Mapping[str, Any]
+
+# Keys that have another name now.
+RENAMED = {
+    "temperatures": "studies: temperatures",
+    "agreement": "studies: agreement",
+    "replacement": "studies: replacement",
+    "critical_rule": "studies: critical_rule",
+    "studies: temperatures: temperatures": "studies: temperatures: values",
+    "rollouts: later": "rollouts: later_below",
+    "rollouts: stratified: later": "rollouts: stratified: later_below",
+    "rollouts: stratified: zero": "rollouts: stratified: zero_up_to",
+    "rollouts: replacements": "rollouts: replacement_draws",
+    "rollouts: replacement": "rollouts: replacement_distribution",
+    "studies: critical_rule: later": "studies: critical_rule: later_below",
+    "studies: critical_rule: draws": "studies: critical_rule: subsamples",
+    "figures: example": "figures: figure1_cell",
+    "figures: against_exclusion": "figures: figure5_method",
+    "figures: log_probabilities": "figures: figure6_methods",
+    "figures: window": "figures: figure6_window",
+}
 _DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?")
 _WORDS = {"true": True, "false": False, "null": None}
 _KINDS = {
@@ -43,8 +66,55 @@ _Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
 
 
 def read_schema(path: Path) -> dict[str, Any]:
-    """The schema of the config."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    """The schema of the config, with what the registries of the library have.
+
+    Objectives, their constants, kinds of token weights, engines and distributions are those of
+    their registries, so that the schema knows a new one as soon as it is registered.
+    """
+    schema = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    properties = schema["properties"]
+    method = properties["method_registry"]["additionalProperties"]["properties"]
+    constants = constant_schemas()
+    for holder in (method, properties["alignment"]["properties"]):
+        holder.update(constants)
+    method["objective"]["enum"] = ["none", *registry.REGISTRY]
+    method["weights"]["enum"] = list(token_weights.TOKEN_WEIGHTS)
+    properties["model_registry"]["additionalProperties"]["properties"]["engine"]["enum"] = list(opening.ENGINES)
+    named = list(distributions.DISTRIBUTIONS)
+    properties["rollouts"]["properties"]["replacement_distribution"]["enum"] = named
+    properties["studies"]["properties"]["replacement"]["properties"]["distributions"]["items"]["enum"] = named
+    _bound_sweeps(properties["sweeps"]["additionalProperties"], constants)
+    return schema
+
+
+def constant_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON schema of every constant that an objective declares."""
+    return {
+        name: {
+            "type": "integer" if constant.number_type is int else "number",
+            **_bounds(constant),
+            "description": constant.description,
+        }
+        for name, constant in registry.all_constants().items()
+    }
+
+
+def _bounds(constant: registry.Constant) -> dict[str, float]:
+    stated = {
+        "minimum": constant.minimum,
+        "exclusiveMinimum": constant.exclusive_minimum,
+        "maximum": constant.maximum,
+    }
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def _bound_sweeps(sweep: dict[str, Any], constants: Mapping[str, Any]) -> None:
+    """Let sweeps vary the constants of objectives, each within its bounds; whole numbers are no scale."""
+    swept = {name: schema for name, schema in constants.items() if schema["type"] == "number"}
+    sweep["properties"]["key"]["enum"] = ["beta", *swept, "epochs", "learning_rate"]
+    for name, schema in swept.items():
+        bounded = {"properties": {"values": {"items": schema}}}
+        sweep["allOf"].append({"if": {"properties": {"key": {"const": name}}}, "then": bounded})
 
 
 def validate(config: Mapping[str, Any], schema: Schema) -> None:
@@ -102,6 +172,9 @@ def _sentences(error: ValidationError) -> Iterable[str]:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in (key for key in error.instance if key not in known):
+            if new := _renamed(f"{where}{key}", error.instance[key]):
+                yield f"{where}{key}: this key is called {new} now"
+                continue
             allowed = f"; allowed are {listed(known)}" if where else "; config.yaml has all keys"
             yield f"{where}{key}: there is no such key{nearest(str(key), known)}{allowed}"
     elif error.validator == "required":
@@ -111,6 +184,13 @@ def _sentences(error: ValidationError) -> Iterable[str]:
         yield f"{where}{error.instance!r} cannot be a name; {error.schema.get('description', 'another pattern is allowed')}"
     else:
         yield f"{where.removesuffix(': ')} is {_shown(error.instance)}, {_demand(error)}"
+
+
+def _renamed(key: str, value: Any) -> str | None:
+    """The present name of a key that has another name now."""
+    if key.startswith("studies: ") and isinstance(value, Mapping) and "against" in value:
+        return f"studies: comparisons: {key.removeprefix('studies: ')}"
+    return RENAMED.get(key)
 
 
 def _names_a_key(error: ValidationError) -> bool:

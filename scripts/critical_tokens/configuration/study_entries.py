@@ -4,7 +4,7 @@ stands for two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from critical_tokens.objectives.registry import REGISTRY
@@ -16,7 +16,7 @@ Config = Mapping[str, Any]
 _REGISTRIES = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
 
 
-def check_selections(config: Config, sweeps: Mapping[str, list[str]], found: Refusals) -> None:
+def check_selections(config: Config, sweeps: Mapping[str, Collection[str]], found: Refusals) -> None:
     """Everything that selects from the registries names what they have, `sweeps` with the methods
     that they registered.
     """
@@ -46,9 +46,11 @@ def _require_selected(config: Config, entry: Config, where: str, found: Refusals
             found.require(name, config[registry], f"{where}{key}")
 
 
-def _check_comparison(config: Config, sweeps: Mapping[str, list[str]], entry: Config, where: str, found: Refusals) -> None:
+def _check_comparison(
+    config: Config, sweeps: Mapping[str, Collection[str]], entry: Config, where: str, found: Refusals
+) -> None:
     _require_selected(config, entry, where, found)
-    swept: Sequence[str] = ()
+    swept: Collection[str] = ()
     if "sweep" in entry and found.require(entry["sweep"], config["sweeps"], f"{where}sweep"):
         swept = sweeps[entry["sweep"]]
     for name in (name for name in swept if name in entry["methods"]):

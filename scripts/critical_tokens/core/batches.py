@@ -129,12 +129,15 @@ class TableWriter:
 
 
 @contextmanager
-def writing(path: Path, kind: str) -> Iterator[TableWriter]:
-    """Write a table piece by piece. It appears when the block ends well, or not at all."""
+def writing(path: Path, kind: str, about: records.About | None = None) -> Iterator[TableWriter]:
+    """Write a table piece by piece. It appears when the block ends well, or not at all.
+
+    `about` goes to its metadata, see `records.read_about`.
+    """
     with (
         records.replacing(path) as temporary,
         temporary.open("wb") as opened,
-        pq.ParquetWriter(opened, SCHEMAS[kind], compression="zstd") as file,
+        pq.ParquetWriter(opened, records.schema_of(kind, about), compression="zstd") as file,
     ):
         writer = TableWriter(file, kind)
         yield writer
@@ -143,7 +146,7 @@ def writing(path: Path, kind: str) -> Iterator[TableWriter]:
 
 def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
     """Write the rows of several tables behind one another; returns their number."""
-    with writing(path, kind) as table:
+    with writing(path, kind, records.read_about(parts[0])) as table:
         for part in parts:
             for batch in read_batches(part, kind):
                 table.add(batch)

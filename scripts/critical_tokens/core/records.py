@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """A row of a table, or a plain mapping with its columns."""
 
+About = Mapping[str, str]
+"""What an artifact belongs to, by name: model, dataset, method, seed and so on."""
+
+_ABOUT = b"critical_tokens"
+
 ROW_GROUP = 4096
 """Rows of a row group, of which readers hold at least one (see `batches`)."""
 
@@ -163,9 +168,25 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
-def write_table(path: Path, kind: str, rows: Sequence[Row]) -> None:
-    """Write rows (one mapping per row, all columns of the kind) as Parquet."""
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+def schema_of(kind: str, about: About | None = None) -> pa.Schema:
+    """The schema of a kind of table, with what its rows are about in its metadata."""
+    return SCHEMAS[kind].with_metadata({_ABOUT: json.dumps(about, sort_keys=True)} if about else None)
+
+
+def read_about(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
+    """What a table is about, from its metadata. Raises ArtifactError where one of `names` is missing."""
+    with opening(path) as file:
+        stated = (file.schema_arrow.metadata or {}).get(_ABOUT, b"{}")
+    about = {str(name): str(value) for name, value in json.loads(stated).items()}
+    missing = [name for name in names if name not in about]
+    if missing:
+        raise ArtifactError(f"{path}: does not say its {', '.join(missing)}; remove it, and it is made again")
+    return about
+
+
+def write_table(path: Path, kind: str, rows: Sequence[Row], about: About | None = None) -> None:
+    """Write rows (one mapping per row, all columns of the kind) as Parquet; `about` goes to its metadata."""
+    table = pa.Table.from_pylist(list(rows), schema=schema_of(kind, about))
     with replacing(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd")
 

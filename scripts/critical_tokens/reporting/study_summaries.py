@@ -31,14 +31,21 @@ class Evaluation:
         return 100 * sum(self.shares.values()) / len(self.shares)
 
 
-def read_evaluation(model: str, dataset: str, method: str, seed: str, path: Path) -> Evaluation:
+def read_evaluation(path: Path) -> Evaluation:
     """An evaluation from a table of grades, one or several answers per problem."""
+    about = records.read_about(path, ("model", "dataset", "method", "seed"))
     answers: dict[str, list[bool]] = {}
     for row in batches.read_rows(path, "grades", ("problem_id", "correct")):
         answers.setdefault(row["problem_id"], []).append(row["correct"])
     if not answers:
         raise records.ArtifactError(f"{path}: has no answers")
-    return Evaluation(model, dataset, method, int(seed), {name: sum(a) / len(a) for name, a in answers.items()})
+    return Evaluation(
+        about["model"],
+        about["dataset"],
+        about["method"],
+        int(about["seed"]),
+        {name: sum(a) / len(a) for name, a in answers.items()},
+    )
 
 
 def summary_rows(runs: Sequence[Evaluation], against: str | None = None) -> list[dict[str, Any]]:

@@ -29,25 +29,21 @@ BLOCKS = {"baseline": "", "sft": "from SFT", "base": "from base"}
 
 
 def cell_row(
-    model: str,
-    dataset: str,
-    method: str,
-    start: str,
-    seed: int,
-    metrics: Mapping[str, Any],
-    reported: Mapping[tuple, float],
-    version: str,
+    run: Mapping[str, Any], metrics: Mapping[str, Any], reported: Mapping[tuple[str, str, str], float], version: str
 ) -> dict[str, Any]:
-    """One row of Table 1; accuracies in percent. `reported` maps (model, dataset, method) to the
-    paper's number.
+    """One row of Table 1; accuracies in percent.
+
+    run: model, dataset, method, start and seed of an evaluation.
+    metrics: its n, correct, accuracy, low and high (shares).
+    reported: the paper's numbers by model, dataset and method; version: what they are from.
     """
-    value = reported.get((model, dataset, method))
+    value = reported.get((run["model"], run["dataset"], run["method"]))
     return {
-        "model": model,
-        "dataset": dataset,
-        "method": method,
-        "start": start,
-        "seed": seed,
+        "model": run["model"],
+        "dataset": run["dataset"],
+        "method": run["method"],
+        "start": run["start"],
+        "seed": int(run["seed"]),
         "n": metrics["n"],
         "correct": metrics["correct"],
         "accuracy": 100 * metrics["accuracy"],

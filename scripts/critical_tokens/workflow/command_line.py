@@ -9,8 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 from critical_tokens.core.records import Failure
+
+T = TypeVar("T")
 
 # What helps where the system refuses something.
 _HELP = {
@@ -33,6 +36,47 @@ _TORN = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser that shows a program's docstring and its defaults."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_about(p: argparse.ArgumentParser) -> None:
+    """--about."""
+    p.add_argument(
+        "--about",
+        nargs="+",
+        type=_named,
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the output belongs to: model, dataset, method, seed …; it is written into the output",
+    )
+
+
+def about(args: argparse.Namespace) -> dict[str, str]:
+    """What `add_about` was given."""
+    return dict(args.about)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form seed=1")
+    return name, value
+
+
+def optional(kind: Callable[[str], T]) -> Callable[[str], T | None]:
+    """The type of an argument that may be None, as the config writes null."""
+
+    def parse(text: str) -> T | None:
+        return None if text.lower() == "none" else kind(text)
+
+    parse.__name__ = getattr(kind, "__name__", "value")  # argparse names it in messages
+    return parse
+
+
+def truth(text: str) -> bool:
+    """The type of an argument that is true or false."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
 
 
 def run(main: Callable[[], None]) -> None:

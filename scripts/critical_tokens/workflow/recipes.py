@@ -6,7 +6,7 @@ is not in its mapping, so that a change of it reruns nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
@@ -286,7 +286,7 @@ class Recipes:
         files = [f"{side}/{name}" for side in models for name in ("adapter_model.safetensors", "adapter_config.json")]
         return [f"{table}.parquet" for table in (*tables, *sampled)] + files
 
-    def comparison(self, study: str, swept: Mapping[str, Sequence[str]]) -> list[Settings]:
+    def comparison(self, study: str, swept: Mapping[str, Iterable[str]]) -> list[Settings]:
         """The runs of a comparison: of the methods that it names, and of those of its sweep."""
         entry = self._config["studies"]["comparisons"][study]
         methods = [*entry["methods"], *swept.get(entry.get("sweep"), ())]

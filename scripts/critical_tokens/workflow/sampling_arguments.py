@@ -50,7 +50,7 @@ def add_sampling(p: argparse.ArgumentParser) -> None:
 def add_engine(p: argparse.ArgumentParser) -> None:
     """--engine and what is its own, --max-batch-tokens."""
     p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value buffer, in tokens")
-    p.add_argument("--engine", choices=opening.NAMES, default="transformers")
+    p.add_argument("--engine", choices=opening.ENGINES, default="transformers")
     p.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share the model (vllm)")
     p.add_argument(
         "--context", type=int, help="longest prompt with answer, in tokens (vllm; the model's own by default)"
@@ -72,7 +72,9 @@ def add_prompt(p: argparse.ArgumentParser) -> None:
     p.add_argument("--style", choices=STYLES, required=True, help="of prompts and answers")
     p.add_argument("--template", choices=tuple(TEMPLATES), default="usual", help="form of a question")
     p.add_argument("--blank", choices=BLANKS, default="answer", help="whose the blank between prompt and answer is")
-    p.add_argument("--shots", type=Path, help="worked examples in front of a question, JSON (none by default)")
+    p.add_argument(
+        "--shots", type=Path, nargs="?", help="worked examples in front of a question, JSON (none by default)"
+    )
 
 
 def prompt(args: argparse.Namespace) -> Prompt:

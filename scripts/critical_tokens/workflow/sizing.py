@@ -7,6 +7,8 @@ up. Sizes are in GB (1e9 bytes), times in hours of one GPU.
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,7 +148,9 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length),
         Work("grade", "none", sampling["shards"], 0),
         Work("score_rollouts", "sample", rolling["shards"], examined * continued),
-        Work("replace_critical", "sample", 1, examined * (rolling["samples"] + rolling["replacement_draws"]) * length / 2),
+        Work(
+            "replace_critical", "sample", 1, examined * (rolling["samples"] + rolling["replacement_draws"]) * length / 2
+        ),
         Work("train_contrast", "train", 2, 2 * problems * text * config["contrast"]["epochs"]),
         Work("score_contrast", "score", 1, 2 * problems * text),
         Work("score_base_reference", "score", 1, 2 * problems * text),
@@ -249,16 +253,15 @@ def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tupl
     rules with methods by method.
     """
     hours: dict[str, tuple[float, int]] = {}
-    for rule in sorted(p for p in benchmarks.iterdir() if p.is_dir()) if benchmarks.is_dir() else []:
-        cell = rule / model
-        files = [*cell.glob(f"{dataset}.tsv"), *(cell / dataset).rglob("*.tsv")]
-        for file in files:
-            parts = file.relative_to(cell).with_suffix("").parts
-            names = [p for p in parts[1:-1] if p != "shards" and "-of-" not in p]
-            name = " ".join([rule.name, *names[:1]])
-            lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
-            known, jobs = hours.get(name, (0.0, 0))
-            hours[name] = (known + float(lines[-1][lines[0].index("s")]) / 3600, jobs + 1)
+    for file in sorted(benchmarks.rglob("*.tsv")):
+        with file.open(encoding="utf-8", newline="") as opened:
+            job = [*csv.DictReader(opened, delimiter="\t")][-1:]
+        names = json.loads(job[0].get("wildcards") or "{}") if job else {}
+        if names.get("model") != model or names.get("dataset") != dataset:
+            continue
+        name = " ".join([job[0]["rule_name"], *([names["method"]] if "method" in names else [])])
+        known, jobs = hours.get(name, (0.0, 0))
+        hours[name] = (known + float(job[0]["s"]) / 3600, jobs + 1)
     return hours
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from critical_tokens.workflow.command_line import optional, truth
+
 if TYPE_CHECKING:
     from critical_tokens.training.alignment import Lora
     from critical_tokens.training.settings import TrainingSettings
@@ -19,9 +21,9 @@ def add_training(p: argparse.ArgumentParser) -> None:
     p.add_argument("--schedule", required=True, help="learning-rate schedule of transformers")
     p.add_argument("--warmup-share", type=float, required=True, help="share of the updates")
     p.add_argument("--weight-decay", type=float, required=True)
-    p.add_argument("--gradient-checkpointing", choices=("true", "false"), required=True)
-    p.add_argument("--packing", choices=("true", "false"), required=True, help="answers of a batch in one row (nll)")
-    p.add_argument("--checkpoint-updates", type=int, help="updates between two checkpoints (none by default)")
+    p.add_argument("--gradient-checkpointing", type=truth, required=True, help="compute activations twice")
+    p.add_argument("--packing", type=optional(truth), default=None, help="answers of a batch in one row (nll)")
+    p.add_argument("--checkpoint-updates", type=optional(int), help="updates between two checkpoints (none by default)")
     p.add_argument("--lora-rank", type=int, required=True)
     p.add_argument("--lora-alpha", type=int, required=True)
     p.add_argument("--lora-dropout", type=float, required=True)
@@ -31,10 +33,8 @@ def add_training(p: argparse.ArgumentParser) -> None:
 
 def add_answers(p: argparse.ArgumentParser) -> None:
     """What is trained of sets of answers (see examples.answer_examples)."""
-    p.add_argument(
-        "--eos-trained", choices=("true", "false"), default="true", help="whether finished answers end with EOS"
-    )
-    p.add_argument("--held-out", type=int, default=0, help="leave out the last so many answers")
+    p.add_argument("--eos-trained", type=optional(truth), default=True, help="whether finished answers end with EOS")
+    p.add_argument("--held-out", type=optional(int), default=0, help="leave out the last so many answers")
 
 
 def training_settings(args: argparse.Namespace) -> tuple[TrainingSettings, Lora]:
@@ -51,8 +51,8 @@ def training_settings(args: argparse.Namespace) -> tuple[TrainingSettings, Lora]
         warmup_share=args.warmup_share,
         weight_decay=args.weight_decay,
         bf16=args.dtype == "bfloat16",
-        gradient_checkpointing=args.gradient_checkpointing == "true",
-        packing=args.packing == "true",
+        gradient_checkpointing=args.gradient_checkpointing,
+        packing=bool(args.packing),
         checkpoint_updates=args.checkpoint_updates,
         seed=args.seed,
     )
