@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from critical_tokens.core import batches, provenance
+from critical_tokens.core import batches, provenance, records
 from critical_tokens.data import selection
 from critical_tokens.workflow import command_line
 
