@@ -4,11 +4,10 @@ memory, generated tokens.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from critical_tokens.core import records
-from critical_tokens.workflow import command_line
+from critical_tokens.workflow import command_line, sizing
 
 
 def main() -> None:
@@ -21,13 +20,9 @@ def main() -> None:
 
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
-        frame = records.read_csv(path, ("s", "cpu_time", "max_rss", "rule_name", "wildcards"), separator="\t")
-        if frame.empty:
-            raise records.ArtifactError(f"{path}: has no row, unlike the benchmark files of Snakemake; remove it")
-        last = frame.iloc[-1]
-        names = json.loads(last["wildcards"])
-        numbers = {"wall_seconds": last["s"], "cpu_seconds": last["cpu_time"], "peak_memory_mb": last["max_rss"]}
-        rows.append({"rule": last["rule_name"], "model": names.get("model"), "dataset": names.get("dataset")} | numbers)
+        job = vars(sizing.read_benchmark(path))
+        names = job.pop("wildcards")
+        rows.append({"rule": job.pop("rule"), "model": names.get("model"), "dataset": names.get("dataset"), **job})
     table = pd.DataFrame(rows)
     for column in ("wall_seconds", "cpu_seconds", "peak_memory_mb"):
         table[column] = pd.to_numeric(

@@ -7,15 +7,15 @@ up. Sizes are in GB (1e9 bytes), times in hours of one GPU.
 
 from __future__ import annotations
 
+import ast
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.core.records import ROW_GROUP
+from critical_tokens.core.records import ROW_GROUP, ArtifactError
 from critical_tokens.grading import limits
 from critical_tokens.models import model_files
 
@@ -248,20 +248,43 @@ def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
     return train, test
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What Snakemake measured of a job: its rule, its wildcards, seconds, and memory in MB ("NA" if it was too short)."""
+
+    rule: str
+    wildcards: Mapping[str, str]
+    wall_seconds: float
+    cpu_seconds: str
+    peak_memory_mb: str
+
+
+def read_benchmark(path: Path) -> Measured:
+    """The last run in a benchmark file. Raises ArtifactError where it is none of this workflow's."""
+    with path.open(encoding="utf-8", newline="") as opened:
+        runs = list(csv.DictReader(opened, delimiter="\t"))
+    try:
+        last = runs[-1]
+        # Snakemake writes the wildcards as Python spells a mapping of texts.
+        wildcards = ast.literal_eval(last["wildcards"])
+        return Measured(last["rule_name"], dict(wildcards), float(last["s"]), last["cpu_time"], last["max_rss"])
+    except (LookupError, ValueError, TypeError, SyntaxError) as error:
+        what = "is no benchmark file with a rule and its wildcards"
+        raise ArtifactError(f"{path}: {what}; remove it, and run its job again") from error
+
+
 def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tuple[float, int]]:
-    """Hours that a rule's jobs took in a cell, and of how many jobs, from its benchmark files;
-    rules with methods by method.
+    """Hours that a rule's jobs took in a cell, and of how many jobs, from its benchmark files.
+
+    Rules with methods are told apart by method.
     """
     hours: dict[str, tuple[float, int]] = {}
-    for file in sorted(benchmarks.rglob("*.tsv")):
-        with file.open(encoding="utf-8", newline="") as opened:
-            job = [*csv.DictReader(opened, delimiter="\t")][-1:]
-        names = json.loads(job[0].get("wildcards") or "{}") if job else {}
-        if names.get("model") != model or names.get("dataset") != dataset:
-            continue
-        name = " ".join([job[0]["rule_name"], *([names["method"]] if "method" in names else [])])
-        known, jobs = hours.get(name, (0.0, 0))
-        hours[name] = (known + float(job[0]["s"]) / 3600, jobs + 1)
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        job = read_benchmark(path)
+        if (job.wildcards.get("model"), job.wildcards.get("dataset")) == (model, dataset):
+            name = " ".join([job.rule, *([job.wildcards["method"]] if "method" in job.wildcards else [])])
+            known, jobs = hours.get(name, (0.0, 0))
+            hours[name] = (known + job.wall_seconds / 3600, jobs + 1)
     return hours
 
 
