@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens.core import packages, provenance
+from critical_tokens.data import packages, provenance
 from critical_tokens.workflow import command_line
 
 

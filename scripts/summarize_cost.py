@@ -4,6 +4,7 @@ memory, generated tokens.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from critical_tokens.core import records
@@ -20,7 +21,7 @@ def main() -> None:
 
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
-        job = vars(sizing.read_benchmark(path))
+        job = asdict(sizing.read_benchmark(path))
         names = job.pop("wildcards")
         rows.append({"rule": job.pop("rule"), "model": names.get("model"), "dataset": names.get("dataset"), **job})
     table = pd.DataFrame(rows)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critical_tokens.core import packages
+from critical_tokens.data import packages
 from critical_tokens.workflow import command_line
 
 

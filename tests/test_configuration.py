@@ -66,7 +66,7 @@ FROM_FILES = {
     # --- keys without effect, and what contradicts itself
     "model_registry: {pocket-s: {revision: abc}}": ["pocket-s: revision is 'abc'", "local folder"],
     "model_registry: {pocket-s: {context: 128}}": ["pocket-s: context is 128", "engine: vllm only"],
-    "figures: {against_exclusion: baseline}": ["against_exclusion is 'baseline'", "trains nothing"],
+    "figures: {figure5_method: baseline}": ["figure5_method is 'baseline'", "trains nothing"],
     "pathvars: {results: /}": ["pathvars: results is '/'", "a folder of its own"],
     "pathvars: {results: .}": ["pathvars: results is '.'", "a folder of its own"],
     "alignment: {lora: {layers: ['(a+)+$']}}": ["alignment: lora: layers", "(a+)+$"],
@@ -92,12 +92,14 @@ FROM_FILES = {
     "seeds: [1]\n---\nseeds: [2]": ["is not YAML", "document"],
     "__use_yte__: true": ["__use_yte__", "Python expressions"],
     # --- thresholds and temperatures at which nothing would happen, or no number would be left
-    "rollouts: {later: 0}": ["rollouts: later is 0, must be above 0"],
-    "rollouts: {stratified: {later: 0}}": ["rollouts: stratified: later is 0, must be above 0"],
-    "rollouts: {stratified: {zero: 0.05}}": ["rollouts: stratified: zero is 0.05, must be below later, which is 0.05"],
-    "critical_rule: {later: [0]}": ["critical_rule: later, entry 1 is 0, must be above 0"],
+    "rollouts: {later_below: 0}": ["rollouts: later_below is 0, must be above 0"],
+    "rollouts: {stratified: {later_below: 0}}": ["rollouts: stratified: later_below is 0, must be above 0"],
+    "rollouts: {stratified: {zero_up_to: 0.05}}": [
+        "rollouts: stratified: zero_up_to is 0.05, must be below later_below, which is 0.05"
+    ],
+    "studies: {critical_rule: {later_below: [0]}}": ["critical_rule: later_below, entry 1 is 0, must be above 0"],
     "evaluation: {temperature: 1.0e-300}": ["evaluation: temperature is 1e-300, must be 0 (greedy) or from 0.01 to 10"],
-    "temperatures: {temperatures: [11]}": ["temperatures: temperatures, entry 1 is 11, must be 0 (greedy) or from 0.01"],
+    "studies: {temperatures: {values: [11]}}": ["studies: temperatures: values, entry 1 is 11, must be 0 (greedy) or from 0.01"],
     "trajectories: {temperature: 1.0e-300}": ["trajectories: temperature is 1e-300, must be at least 0.01"],
     # --- keys and types
     "modls: [pocket-s]": ["modls: there is no such key", "'models'"],
@@ -172,7 +174,9 @@ FROM_FILES = {
     "dataset_registry: {shards: {style: math, max_new_tokens: 9}}": ["dataset_registry: 'shards' is a name"],
     "variants: {default: {seed: 9}}": ["variants: 'default' is a name of the workflow's own"],
     "sweeps: {tuning: {method: cdpo, key: gamma, values: [1]}}": ["sweeps: 'tuning' is a name of the workflow's own"],
-    "studies: {agreement: {}}": ["studies: agreement: "],
+    "studies: {comparisons: {agreement: {models: [pocket-s], datasets: [pocket-gsm], methods: [dpo], seeds: [1], against: dpo}}}": [
+        "studies: comparisons: 'agreement' is a name of the workflow's own"
+    ],
     "method_registry: {cdpo-gamma0: {objective: dpo, start: base}}\nsweeps: {z: {method: cdpo, key: rpo_alpha, values: [0]}}": [
         "rpo_alpha has no effect on the objective cdpo"
     ],
@@ -183,8 +187,8 @@ FROM_FILES = {
         "sweeps: z", "dpo-gamma0.123457", "sixth digit",
     ],
     "tuning: {learning_rates: [1.0e-4, 0.00010000001]}": ["tuning", "lr0.0001", "sixth digit"],
-    "temperatures: {temperatures: [0.5, 0.50000001]}": ["temperatures", "sixth digit"],
-    "temperatures: {temperatures: [0.00001]}": ["temperatures", "1e-05", "0 (greedy) or from 0.01"],
+    "studies: {temperatures: {values: [0.5, 0.50000001]}}": ["studies: temperatures: values", "sixth digit"],
+    "studies: {temperatures: {values: [0.00001]}}": ["studies: temperatures: values", "1e-05", "0 (greedy) or from 0.01"],
     # --- selections
     "models: [pocket-x]": ["models: 'pocket-x' is unknown (did you mean", "registered are pocket-m, pocket-s"],
     "datasets: [gsm]": ["datasets: 'gsm' is unknown", "gsm8k, math, math500, pocket-gsm, pocket-math"],
@@ -199,20 +203,20 @@ FROM_FILES = {
     "sweeps: {z: {method: dpo, key: rank, values: [1]}}": ["sweeps: z: key is 'rank', must be one of beta"],
     "tuning: {methods: [ppo]}": ["tuning: methods: 'ppo' is unknown"],
     "tuning: {methods: [baseline]}": ["tuning: methods has 'baseline', which trains nothing"],
-    "studies: {beta: {sweep: betas}}": ["studies: beta: sweep: 'betas' is unknown (did you mean 'beta'?)"],
-    "studies: {beta: {against: ppo}}": ["studies: beta: against is 'ppo', must be one of", "cdpo-beta0.5"],
-    "studies: {table1: {methods: [dpo]}}": ["studies: table1: against is 'cdpo', must be one of dpo"],
-    "studies: {beta: {models: [x]}}": ["studies: beta: models: 'x' is unknown"],
-    "studies: {switches: {methods: [cdpo, cdpo-gamma0.1]}}": ["studies: switches: methods has 'cdpo-gamma0.1'", "gamma"],
-    "temperatures: {methods: [ppo]}": ["temperatures: methods: 'ppo' is unknown"],
-    "agreement: {variants: [seed9]}": ["agreement: variants: 'seed9' is unknown"],
-    "figures: {example: {model: pocket-s}}\nmodels: [pocket-m]": [
-        "figures: example: model is 'pocket-s'", "not selected", "pocket-m",
+    "studies: {comparisons: {beta: {sweep: betas}}}": ["studies: comparisons: beta: sweep: 'betas' is unknown (did you mean 'beta'?)"],
+    "studies: {comparisons: {beta: {against: ppo}}}": ["studies: comparisons: beta: against is 'ppo', must be one of", "cdpo-beta0.5"],
+    "studies: {comparisons: {table1: {methods: [dpo]}}}": ["studies: comparisons: table1: against is 'cdpo', must be one of dpo"],
+    "studies: {comparisons: {beta: {models: [x]}}}": ["studies: comparisons: beta: models: 'x' is unknown"],
+    "studies: {comparisons: {switches: {methods: [cdpo, cdpo-gamma0.1]}}}": ["studies: comparisons: switches: methods has 'cdpo-gamma0.1'", "gamma"],
+    "studies: {temperatures: {methods: [ppo]}}": ["studies: temperatures: methods: 'ppo' is unknown"],
+    "studies: {agreement: {variants: [seed9]}}": ["studies: agreement: variants: 'seed9' is unknown"],
+    "figures: {figure1_cell: {model: pocket-s}}\nmodels: [pocket-m]": [
+        "figures: figure1_cell: model is 'pocket-s'", "not selected", "pocket-m",
     ],
-    "figures: {example: {dataset: gsm8k}}": ["figures: example: dataset is 'gsm8k'", "not selected"],
-    "figures: {log_probabilities: [sft]}": ["figures: log_probabilities has 'sft', which trains on no pairs"],
-    "figures: {log_probabilities: [baseline]}": ["figures: log_probabilities has 'baseline', which trains on no pairs"],
-    "figures: {against_exclusion: ppo}": ["figures: against_exclusion: 'ppo' is unknown"],
+    "figures: {figure1_cell: {dataset: gsm8k}}": ["figures: figure1_cell: dataset is 'gsm8k'", "not selected"],
+    "figures: {figure6_methods: [sft]}": ["figures: figure6_methods has 'sft', which trains on no pairs"],
+    "figures: {figure6_methods: [baseline]}": ["figures: figure6_methods has 'baseline', which trains on no pairs"],
+    "figures: {figure5_method: ppo}": ["figures: figure5_method: 'ppo' is unknown"],
     "pretraining: {shapes: {pocket-x: {layers: 1, width: 8, heads: 2, mlp: 8}}}": [
         "pretraining: documents has nothing for pocket-x",
     ],
@@ -394,7 +398,7 @@ def test_home_folders_are_written_out(here, monkeypatch):
 
 
 def test_figure_1_takes_its_answer_from_the_first_selected_cell(here):
-    assert read(here, "models: [pocket-m, pocket-s]\ndatasets: [pocket-math]")[0]["figures"]["example"] == {
+    assert read(here, "models: [pocket-m, pocket-s]\ndatasets: [pocket-math]")[0]["figures"]["figure1_cell"] == {
         "model": "pocket-m",
         "dataset": "pocket-math",
     }
@@ -402,7 +406,8 @@ def test_figure_1_takes_its_answer_from_the_first_selected_cell(here):
 
 def test_two_sweeps_may_register_the_same_method(here):
     config, swept = read(here, "sweeps: {z: {method: cdpo, key: gamma, values: [0.1, 3]}}")
-    assert swept["z"] == ["cdpo-gamma0.1", "cdpo-gamma3"]
+    assert list(swept["z"]) == ["cdpo-gamma0.1", "cdpo-gamma3"]
+    assert swept["z"]["cdpo-gamma3"] == {"method": "cdpo", "key": "gamma", "value": "3"}
     assert "cdpo-gamma0.1" in swept["gamma"]
     assert config["method_registry"]["cdpo-gamma3"] == {**config["method_registry"]["cdpo"], "gamma": 3}
 
@@ -426,9 +431,42 @@ def test_every_constant_of_an_objective_is_a_key_that_methods_may_carry(here, ob
     """
     known = schema.read_schema(ROOT / "rules" / "schemas" / "config.schema.yaml")["properties"]
     constants = REGISTRY[objective].constants
-    assert set(constants) <= set(known["alignment"]["required"])
+    assert set(constants) <= set(known["alignment"]["properties"])
     own = ", ".join(f"{key}: 2" for key in constants)
     read(here, MINE % (objective, own))
+
+
+@pytest.mark.parametrize(("old", "new"), schema.RENAMED.items())
+def test_a_key_that_was_renamed_is_refused_with_its_new_name(here, old, new):
+    text = "5"
+    for key in reversed(old.split(": ")):
+        text = f"{{{key}: {text}}}"
+    with pytest.raises(ConfigError, match=f"{old}: this key is called {new} now"):
+        read(here, text)
+
+
+def test_a_comparison_at_its_old_place_is_refused_with_its_new_one(here):
+    entry = "{models: [pocket-s], datasets: [pocket-gsm], methods: [dpo], seeds: [1], against: dpo}"
+    with pytest.raises(ConfigError, match="studies: mine: this key is called studies: comparisons: mine now"):
+        read(here, f"studies: {{mine: {entry}}}")
+
+
+def properties(part, where=""):
+    """Every key of a schema with its own schema, keys of entries included."""
+    for key, value in part.get("properties", {}).items():
+        yield f"{where}{key}", value
+        yield from properties(value, f"{where}{key}: ")
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from properties(part["additionalProperties"], f"{where}*: ")
+
+
+def test_every_key_of_the_schema_has_a_description():
+    known = schema.read_schema(ROOT / "rules" / "schemas" / "config.schema.yaml")
+    for name in ("prompt", "lora", "source"):
+        known["properties"][f"$defs {name}"] = known["$defs"][name] | {"description": "shared"}
+    found = dict(properties(known))
+    assert len(found) > 150
+    assert [key for key, value in found.items() if len(value.get("description", "")) < 5] == []
 
 
 # --- folders and files
@@ -607,7 +645,7 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
         "twice.yaml": "seeds: [1]\nseeds: [2]",
         "typo.yaml": "modls: [pocket-s]",
         "circle.yaml": "method_registry: {a: {objective: dpo, start: a}}",
-        "study.yaml": "studies: {beta: {against: ppo}}",
+        "study.yaml": "studies: {comparisons: {beta: {against: ppo}}}",
         "model.yaml": "model_registry: {pocket-s: {path: /nowhere}}",
         "path.yaml": 'pathvars: {results: "r{x}"}',
         "list.yaml": "[1, 2]",
@@ -625,7 +663,7 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
         "error: {}/twice.yaml, line 2: seeds stands in line 1, too; a key may stand once",
         "error: modls: there is no such key (did you mean 'models'?); config.yaml has all keys",
         "error: method_registry: a: start: a -> a never reaches base",
-        "error: studies: beta: against is 'ppo', must be one of dpo, rpo, ",
+        "error: studies: comparisons: beta: against is 'ppo', must be one of dpo, rpo, ",
         "error: model_registry: pocket-s: path is '/nowhere', which does not exist",
         "error: pathvars: results is 'r{{x}}'; a path must not have '{{' in it",
         "Config file must be given as JSON or YAML with keys at top level.",

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from critical_tokens.core import packages
+from critical_tokens.data import packages
 
 FILES = ("data/d/train.parquet", "m/d/pairs.parquet", "m/d/cdpo/seed1/adapter_model.safetensors")
 
