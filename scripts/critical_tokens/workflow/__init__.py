@@ -2,5 +2,5 @@
 how mistakes are told.
 
 It decides what a job asks for and what a program understands. It may import core, grading, data,
-models, decoding, engines and training.
+models, decoding, engines, objectives and training.
 """
