@@ -60,7 +60,7 @@ def test_the_preset_for_ones_own_model_has_the_papers_settings():
     clusters decide.
     """
     own, paper = loaded("presets/own.yaml"), loaded("presets/paper.yaml")
-    assert paper["figures"].pop("window") == own["figures"].pop("window")
+    assert paper["figures"].pop("figure6_window") == own["figures"].pop("figure6_window")
     paper["datasets"], paper["figures"] = own["datasets"], own["figures"]
     differences = [path for path, value in leaves(own) if (other := dig(paper, path)) is not None and other != value]
     assert differences == []

@@ -87,3 +87,48 @@ def test_names_are_taken_once_and_shadow_nothing():
         "peft",
         "math_verify",
     }
+
+
+# --- the rules
+
+
+RULES = sorted((ROOT / "rules").glob("*.smk"))
+HELPERS = {"common.smk", "cluster.smk"}
+
+
+def functions(path):
+    """Names and bodies of the functions that a file of rules defines, nested ones included."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for start, line in enumerate(lines):
+        if found := re.match(r"( *)def (\w+)\(", line):
+            end = start + 1
+            while end < len(lines) and (not lines[end] or lines[end].startswith(f"{found[1]} ") or lines[end] == "):"):
+                end += 1
+            yield found[2], "\n".join(lines[start + 1 : end]).strip()
+
+
+def test_helpers_of_rules_are_few_and_short():
+    found = {path.name: list(functions(path)) for path in RULES}
+    assert {name for name, own in found.items() if own} == HELPERS
+    assert 20 < sum(map(len, found.values())) <= 30
+    for name, body in (pair for own in found.values() for pair in own):
+        code = re.sub(r'^""".*?"""\n', "", body, flags=re.DOTALL)
+        assert len(code.splitlines()) < 10, name
+
+
+BUNDLES = {"{params.model}", "{params.engine}", "{params.objective[constants]}", "2>&1 | tee {log:q}"}
+
+
+def test_a_rule_shows_its_flags_one_a_line():
+    """Only a model, an engine and the constants of an objective are bundles."""
+    shown = 0
+    for path in RULES:
+        for block in re.findall(r"^ +shell:\n((?: +f?\".*\"\n)+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            program, *parts = re.findall(r'^ +f?"(.*)"$', block, re.MULTILINE)
+            assert re.fullmatch(r"(python|\{\{params\.launcher\}\}) \{SCRIPTS\}/\w+\.py", program), program
+            for part in map(str.strip, parts):
+                flag = re.fullmatch(r"--[a-z0-9-]+ (\{[^{}]+\}|<\(printf %s \{[^{}]+\}\)|(\w+=\{[^{}]+\} ?)+)", part)
+                named = re.fullmatch(r"(\w+=\{[^{}]+\} )+\{params\.about\}", part)  # the second line of --about
+                assert flag or named or part in BUNDLES, (path.name, part)
+                shown += bool(flag)
+    assert shown > 200

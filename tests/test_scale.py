@@ -35,8 +35,8 @@ def test_the_released_preset_follows_the_released_code(clone):
     text = snakemake("-n", "-p", "--configfile", "presets/released.yaml", cwd=clone).stdout
     assert text.count("--objective cdpo_released") == 4
     assert text.count("--eos-weight one") == 4
-    assert "--eos-trained true" not in text
-    assert text.count("--eos-trained false") == 4 + 8  # SFT and the contrastive models
+    assert "--eos-trained True" not in text
+    assert text.count("--eos-trained False") == 4 + 8  # SFT and the contrastive models
     assert text.count("--repeated-only true") == 4
     assert len(re.findall(r"--gamma 0\.1 ", text)) == 3 * 4
 
@@ -146,7 +146,9 @@ def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
     for shard, seconds in ((1, 3600.0), (2, 1800.0)):
         file = tmp_path / "sample" / "llama3-70b" / "gsm8k" / "shards" / f"{shard}-of-2.tsv"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"s\tmax_rss\n{seconds}\t100\n")
+        names = {"model": "llama3-70b", "dataset": "gsm8k", "shard": f"{shard}-of-2"}
+        header = "s\tmax_rss\tcpu_time\trule_name\twildcards"
+        file.write_text(f"{header}\n{seconds}\t100\t1\tsample\t{names}\n")
     measured = sizing.measured_hours(tmp_path, "llama3-70b", "gsm8k")
     assert measured == {"sample": (1.5, 2)}
     rows = {row["rule"]: row for row in sizing.cell_plan(config, "llama3-70b", "gsm8k", measured)}

@@ -52,6 +52,7 @@ def test_lint_and_formats():
     assert "good condition" in snakemake("--lint").stderr
     run(sys.executable, "-m", "ruff", "check")
     run(sys.executable, "-m", "ruff", "format", "--check")
+    run(sys.executable, "-m", "mypy")
     run(sys.executable, "-m", "snakefmt", "--check", "Snakefile", "rules")
 
 
@@ -115,9 +116,9 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
     prompts = {"sampling": few, "pairs": {"template": "startup"}, "evaluation": few}
     own = config_with(tmp_path, prompts=prompts, methods=["sft", "cdpo"])
     shown = snakemake("-n", "-p", *own, "--", "results/pocket-s/pocket-math/table1.csv", cwd=clone).stdout
-    shots = "--style math --blank prompt --shots results/data/pocket-math/shots.json"
+    shots = "--style math --template usual --blank prompt --shots results/data/pocket-math/shots.json"
     asked = {
-        "take_shots": "--problems results/data/pocket-math/validation.parquet --count 2",
+        "take_shots": "--task None --problems results/data/pocket-math/validation.parquet --count 2",
         "sample": shots,
         "evaluate_method": shots,
         "train_contrast": "--style math",
@@ -134,7 +135,7 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
         re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"
     }
     assert aligned == {"nll": False, "cdpo": True}
-    assert not any("--shots" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
+    assert not any("--shots results" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
 
 
 def test_a_sweep_keeps_its_methods_variant(clone, tmp_path):
@@ -143,7 +144,7 @@ def test_a_sweep_keeps_its_methods_variant(clone, tmp_path):
     target = "results/pocket-s/pocket-gsm/cdpo_no_eos-beta2/seed1/metrics.json"
     shown = snakemake("-n", "-p", *own, "--", target, cwd=clone).stdout
     assert re.search(r"score_contrast.py .*--beta 2.0 .*/contrast-no_eos-beta2.parquet", shown)
-    assert len(re.findall(r"train_contrast.py .*--eos-trained false", shown)) == 2
+    assert len(re.findall(r"train_contrast.py .*--eos-trained False", shown)) == 2
 
 
 def test_few_shot_prompts_reach_the_model(clone, tmp_path):
