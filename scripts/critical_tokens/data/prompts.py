@@ -112,7 +112,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
 
 
 def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], prompt: Prompt) -> list[list[int]]:
-    """Token ids of answers that no model here has sampled, as a model would write them.
+    """Token ids of answers from other sources, as a model would write them after this prompt.
 
     They include the blank before the answer if it belongs to the answer. Some tokenizers add a
     blank of their own in front of every text. To avoid it, an answer is encoded together with the
