@@ -181,7 +181,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def schema_of(kind: str, about: About | None = None) -> pa.Schema:
     """The schema of a kind of table, with `about` in its metadata."""
-    return SCHEMAS[kind].with_metadata({_ABOUT: json.dumps(about, sort_keys=True)} if about else None)
+    return SCHEMAS[kind].with_metadata({_ABOUT: json.dumps(about, sort_keys=True)}) if about else SCHEMAS[kind]
 
 
 def read_about(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
