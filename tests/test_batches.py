@@ -220,14 +220,14 @@ def test_workers_of_the_library_live_on_between_batches(tmp_path, monkeypatch):
     asked = [row | {"answer": "x+1"} for row in records.read_table(folder / "problems.parquet", "problems")]
     records.write_table(folder / "trajectories.parquet", "trajectories", answered)
     records.write_table(folder / "problems.parquet", "problems", asked)
-    put_to = verify.Workers._put_to
+    worker_for = verify.Workers._worker_for
 
     def counted(workers, share):
-        worker = put_to(workers, share)
+        worker = worker_for(workers, share)
         started.append(worker.process.pid)
         return worker
 
-    monkeypatch.setattr(verify.Workers, "_put_to", counted)
+    monkeypatch.setattr(verify.Workers, "_worker_for", counted)
     grade(monkeypatch, folder, 3, tmp_path)
     assert len(set(started)) <= verify.Workers().count < len(started)
     rows = records.read_table(tmp_path / "grades.parquet", "grades")

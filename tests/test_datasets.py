@@ -96,8 +96,8 @@ def test_gold_answers_of_public_sets_are_read(tmp_path, answer, columns, gold):
         (row("5", question=7), STATED, "has no question"),
         ('{"problem": "a", "answer": "5"}', STATED, "has no question in column 'question'; it has problem, answer"),
         (row("no answer here"), WORKED, "row 1: has no answer"),
-        ('{"question": "\\ud800", "answer": "5"}', STATED, "row 1: question has a character that is none"),
-        ('{"question": "a", "answer": "\\u0000"}', STATED, "row 1: answer has a character that is none"),
+        ('{"question": "\\ud800", "answer": "5"}', STATED, "row 1: question has an invalid character"),
+        ('{"question": "a", "answer": "\\u0000"}', STATED, "row 1: answer has an invalid character"),
         (
             '{"question": "a", "question": "b", "answer": "5"}',
             STATED,
@@ -185,9 +185,9 @@ def test_a_damaged_archive_is_named(tmp_path):
         problems(tmp_path, bytes(packed), name="a.jsonl.gz")
 
 
-def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
+def test_a_bomb_is_refused_before_it_unpacks(tmp_path):
     for content in (b" " * (1 << 20), b"\n" * (1 << 20)):
-        with pytest.raises(ArtifactError, match="unfolds to more than text does"):
+        with pytest.raises(ArtifactError, match="unpacks to more than text does"):
             problems(tmp_path, gzip.compress(content) * 64, name="a.jsonl.gz")
 
 

@@ -13,6 +13,7 @@ from hub_server import COMMIT, TOKEN, Hub
 from test_workflow import config_with, copy_repository, planned
 
 from critical_tokens.core import hub as library
+from critical_tokens.core import provenance
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_what_can_be_had_is_written_down(run, tmp_path):
         ({"revision": "f" * 40}, ["someone/pocket at ffff", "no such revision", "/commits/main"]),
         ({"gated": True}, ["someone/pocket", "is gated: ask for access at", "hf auth login", "HF_TOKEN"]),
         ({"pickled": True}, ["has no safetensors"]),
-        ({"down": True}, ["cannot be had from http://127.0.0.1", "HF_ENDPOINT", "local folder"]),
+        ({"down": True}, ["cannot be read from http://127.0.0.1", "HF_ENDPOINT", "local folder"]),
     ],
 )
 def test_what_cannot_be_had_is_an_error_with_its_remedy(hub, run, tmp_path, break_it, words):
@@ -136,7 +137,7 @@ def test_a_broken_transfer_is_resumed(hub, run, tmp_path):
     ranges = [r for method, path, r in hub.asked if method == "GET" and path.endswith("model.safetensors")]
     assert ranges == [None, f"bytes={20 << 20}-", f"bytes={30 << 20}-"]
     manifest = json.loads((tmp_path / "model.json").read_text())
-    checksum = library._sha256(folder / "model.safetensors")
+    checksum = provenance.sha256(folder / "model.safetensors")
     assert manifest["files"]["model.safetensors"] == {"size": 45 << 20, "sha256": checksum}
 
 
@@ -221,7 +222,8 @@ def test_a_full_cache_needs_no_hub(hub, run, tmp_path, revision):
     for path in (tmp_path / "cache").rglob("model.safetensors"):
         path.unlink()
     result = run(*asked(tmp_path, revision=revision), HF_HUB_OFFLINE="1", check=False)
-    assert "has no safetensors weights" in result.stderr and "fetch it again with the hub at hand" in result.stderr
+    assert "has no safetensors weights" in result.stderr
+    assert "fetch it again while the hub can be reached" in result.stderr
     result = run(*asked(tmp_path, models=("someone/other",)), HF_HUB_OFFLINE="1", check=False)
     assert "model someone/other" in result.stderr and "is not in the cache" in result.stderr
 

@@ -119,7 +119,7 @@ def test_a_folder_is_read_as_the_authors_pipeline_leaves_it(tmp_path, pocket_tok
     assert not problems.left_out
     shutil.copy(files["answers"], files["answers"].with_name("GSM8K.sft_pos_again.json"))
     for style in ("gsm8k", None):
-        with pytest.raises(ArtifactError, match=r"has \d files \*sft_pos\*.json \(GSM8K.*must have one of a dataset"):
+        with pytest.raises(ArtifactError, match=r"has \d files \*sft_pos\*.json \(GSM8K.*must have one per dataset"):
             authors_files.files(folder, style)
     content = json.loads(files["pairs"].read_text())
     for name in ("prompt", "chosen", "rejected"):
@@ -153,8 +153,8 @@ def test_files_that_are_something_else_are_named(folder, pocket_tokenizer):
     for changed, message in (
         ({"chosen": []}, "different lengths"),
         ({"chosen": "a"}, "no list chosen"),
-        ({"prompt": ["Question: Who?\nAnswer: "]}, "row 0: its question is none"),
-        ({"prompt": [7]}, "row 0: its question is none"),
+        ({"prompt": ["Question: Who?\nAnswer: "]}, "row 0: no train problem has its question"),
+        ({"prompt": [7]}, "row 0: no train problem has its question"),
         ({"rejected": [None]}, "row 0: rejected is no text"),
         ({"rejected": ["\ud800"]}, "row 0: rejected is no text"),
     ):

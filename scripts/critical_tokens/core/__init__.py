@@ -1,7 +1,6 @@
-"""What every other package stands on: how artifacts are written and read, and how they say what
-made them.
+"""Writing, reading and describing artifacts; every other package builds on this one.
 
-It decides the columns of every table, that a file is written whole or not at all, which hash stands
-for the code of a program, how progress is reported, and how a repository of the Hugging Face hub is
-asked and fetched. It imports no other package.
+It decides the columns of every table, that a file is written completely or not at all, which hash
+stands for the code of a program, how progress is reported, and how a repository of the Hugging Face
+hub is checked and downloaded. It imports no other package.
 """

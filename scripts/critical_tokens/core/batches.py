@@ -1,8 +1,8 @@
-"""Tables read and written a bounded number of rows at a time, so that memory does not grow with
-their length.
+"""Reading and writing of tables in batches of rows, so that memory does not grow with their length.
 
-`records` reads a table whole, which is simpler and right for what has a row per problem. Tables of
-sampled answers have many rows per problem, and tables of rollouts have a row per token.
+`records` reads a whole table at once. That is simpler, and enough for tables with one row per
+problem. But tables of sampled answers have many rows per problem, and tables of rollouts have one
+row per token.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from critical_tokens.core import records
 from critical_tokens.core.records import SCHEMAS, ArtifactError, Row
 
 ROWS = records.ROW_GROUP
-"""Rows read at a time where nothing else is asked for, and rows of each row group that is written."""
+"""Rows of a batch by default, and rows of each row group of a written table."""
 
 
 def add_batch_rows(p: argparse.ArgumentParser) -> None:
-    """--batch-rows."""
-    p.add_argument("--batch-rows", type=_count, default=ROWS, help="rows held at a time, which bounds the memory")
+    """Add the option --batch-rows to a parser."""
+    p.add_argument("--batch-rows", type=_count, default=ROWS, help="rows held in memory at a time")
 
 
 def _count(text: str) -> int:
@@ -36,18 +36,19 @@ def _count(text: str) -> int:
 
 
 def read_batches(path: Path, kind: str, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[pa.Table]:
-    """The rows of a table in their order, as tables of at most `rows` rows with those columns (all
-    of them by default).
+    """Yield the rows of a table in their order, as tables of at most `rows` rows.
 
-    Beside them, the columns of one row group are held as they are in the file, compressed. Raises
-    ArtifactError, as `records.read_table` does, where the file is truncated, foreign or of another
-    kind.
+    columns: the columns to read; None reads all columns of the kind.
+
+    Besides a batch, memory holds the columns of one row group, compressed as they are in the file.
+    Raises ArtifactError, naming the file, where it is not a complete Parquet file or is a table of
+    another kind.
     """
     names = list(columns or SCHEMAS[kind].names)
     with records.opening(path) as file:
         records.require_columns(file.schema_arrow.names, path, kind, names)
-        # One row group after another: a reader of several keeps what it has read of all of them
-        # until its end.
+        # One iterator per row group: an iterator over several row groups keeps the data of all of
+        # them in memory until it ends.
         for group in range(file.num_row_groups):
             batches = file.iter_batches(rows, [group], names)
             for batch in batches:
@@ -57,7 +58,7 @@ def read_batches(path: Path, kind: str, columns: Sequence[str] | None = None, ro
 def read_rows(
     path: Path, kind: str, columns: Sequence[str] | None = None, rows: int = ROWS
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a table one by one; errors as `read_batches`."""
+    """Yield the rows of a table one by one; raises the same errors as `read_batches`."""
     for batch in read_batches(path, kind, columns, rows):
         yield from batch.to_pylist()
 
@@ -65,10 +66,10 @@ def read_rows(
 def read_problems(
     path: Path, kind: str, columns: Sequence[str] | None = None, rows: int = ROWS
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Each problem's id and its rows, in the order of the table; `columns` has "problem_id". Errors
-    as `read_batches`.
+    """Yield the id and the rows of each problem, in the order of the table.
 
-    Raises ArtifactError, naming the problem, where its rows are not neighbours.
+    `columns` must include "problem_id". Raises the same errors as `read_batches`, and
+    ArtifactError, naming the problem, where the rows of a problem are not next to each other.
     """
     seen: set[str] = set()
     for problem, slices in groupby(_slices(read_batches(path, kind, columns, rows)), key=lambda found: found[0]):
@@ -81,7 +82,7 @@ def read_problems(
 
 
 def _slices(batches: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """Each run of rows of one problem within a batch."""
+    """Yield each run of consecutive rows of one problem within a batch, with the problem's id."""
     for batch in batches:
         start = 0
         for problem, run in groupby(batch["problem_id"].to_pylist()):
@@ -91,10 +92,10 @@ def _slices(batches: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
 
 
 class TableWriter:
-    """A table that is being written, in row groups of ROWS rows however they come. `rows` counts
-    what it was given so far.
+    """A table that is being written, in row groups of ROWS rows; `rows` counts the rows so far.
 
-    Rows wait as Arrow's, where a token takes 4 bytes and not the 40 of a Python number.
+    Rows that wait for their row group to fill are kept in Arrow's format, in which a token id takes
+    4 bytes and not the 40 bytes of a Python integer.
     """
 
     def __init__(self, file: pq.ParquetWriter, kind: str) -> None:
@@ -121,18 +122,19 @@ class TableWriter:
             self._waiting.append(table)
 
     def flush(self) -> None:
-        """Write what waits, as a row group of its own."""
+        """Write the waiting rows as one row group."""
         if self._waiting:
-            # In one piece, since the pages of a file would otherwise depend on the pieces.
+            # The rows are joined first, because the bytes of the file would otherwise depend on how
+            # the rows were divided when they arrived.
             self._file.write_table(pa.concat_tables(self._waiting).combine_chunks())
             self._waiting.clear()
 
 
 @contextmanager
 def writing(path: Path, kind: str, about: records.About | None = None) -> Iterator[TableWriter]:
-    """Write a table piece by piece. It appears when the block ends well, or not at all.
+    """Write a table batch by batch; the file appears only if the block ends without an error.
 
-    `about` goes to its metadata, see `records.read_about`.
+    `about` says what the table belongs to; it goes to the metadata (see `records.read_about`).
     """
     with (
         records.replacing(path) as temporary,
@@ -145,7 +147,7 @@ def writing(path: Path, kind: str, about: records.About | None = None) -> Iterat
 
 
 def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
-    """Write the rows of several tables behind one another; returns their number."""
+    """Write the rows of several tables one after the other; returns the number of rows."""
     with writing(path, kind, records.read_about(parts[0])) as table:
         for part in parts:
             for batch in read_batches(part, kind):

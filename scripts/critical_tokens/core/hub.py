@@ -1,13 +1,16 @@
-"""Models and datasets of the hub, at pinned revisions: asked for before anything runs, fetched
-once, checked byte by byte.
+"""Models and datasets of the Hugging Face hub, at pinned revisions.
 
-Everything behind the fetch reads the local snapshot and needs no network. `HF_ENDPOINT` names a
-mirror, `HF_HOME` where snapshots lie, `HF_TOKEN` (or `hf auth login`) who asks.
+Access to a repository is checked before anything runs. Its files are downloaded once and compared
+with their checksums. Later steps read the local snapshot and need no network. Environment
+variables:
+
+HF_ENDPOINT: the address of a mirror of the hub.
+HF_HOME: the folder with the local snapshots.
+HF_TOKEN: the access token of the user; `hf auth login` stores one, too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,24 +19,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from critical_tokens.core.provenance import sha256
 from critical_tokens.core.records import Failure, read_json
 
-# What a model needs to run here: no pickled weights, no code.
+# The files of a model that are needed: no pickled weights, which may run code, and no code.
 _MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
-# The same weights once more: in the format of their makers, in the folders of other runtimes, or as
-# somebody's adapter.
-_TWICE = ("consolidated*.safetensors", "*/*.safetensors")
+# Weights that are not needed: a second copy in the format of the model's authors, and everything in
+# subfolders (copies for other runtimes, adapters).
+_NOT_NEEDED = ("consolidated*.safetensors", "*/*.safetensors")
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _DATASET_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "README.md")
 
 
 class HubError(Failure):
-    """A repository that cannot be had, and what to do about it."""
+    """A repository cannot be read; the message says what to do about it."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub: kind is model or dataset."""
+    """A repository of the hub.
+
+    kind: "model" or "dataset".
+    id: "owner/name".
+    revision: a commit, a tag or a branch; None stands for the newest state of the main branch.
+    """
 
     kind: str
     id: str
@@ -44,14 +53,16 @@ class Repository:
 
 
 def parse(kind: str, text: str) -> Repository:
-    """The repository that "owner/name@revision" names; without a revision its newest."""
+    """The repository that "owner/name@revision" names; the revision may be missing."""
     name, _, revision = text.partition("@")
     return Repository(kind, name, revision or None)
 
 
 def check(repositories: Sequence[Repository]) -> list[dict[str, Any]]:
-    """Ask the hub for every repository; what it said, a row each. Raises HubError with the remedies
-    of all that failed.
+    """Check that every repository can be read; returns what the hub says about each of them.
+
+    The keys are kind, id, revision, commit, and files (the name, size and SHA-256 of each).
+    Raises HubError, with a remedy for every repository that cannot be read.
     """
     rows, failures = [], []
     for repository in repositories:
@@ -65,10 +76,10 @@ def check(repositories: Sequence[Repository]) -> list[dict[str, Any]]:
 
 
 def fetch(repository: Repository) -> dict[str, Any]:
-    """Download the files of a repository, or what is still missing of them; their sizes and
-    checksums.
+    """Download the missing files of a repository; returns the repository and its files.
 
-    Raises HubError where a file does not have the checksum that the hub states for it.
+    The keys are kind, id, revision, commit, and files (size and SHA-256 by name).
+    Raises HubError where a file does not have the size or checksum that the hub states for it.
     """
     facts = _facts(repository)
     stated = {f["name"]: f for f in facts.pop("files")}
@@ -78,7 +89,7 @@ def fetch(repository: Repository) -> dict[str, Any]:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        checksum = _sha256(path)
+        checksum = sha256(path)
         wanted = stated.get(name, {})
         if wanted.get("sha256") not in (None, checksum) or wanted.get("size") not in (None, path.stat().st_size):
             path.resolve().unlink()
@@ -89,25 +100,22 @@ def fetch(repository: Repository) -> dict[str, Any]:
 
 
 def _download(repository: Repository, names: Sequence[str]) -> None:
-    """Fetch what is needed of the files of a repository, each by its own address.
+    """Download the needed files of a repository, each by its own address.
 
-    The client's `snapshot_download` asks for a list of its own, which proxies of companies do not
-    pass on.
+    The client's `snapshot_download` would request the list of files again, from an address that
+    company proxies do not pass on.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import filter_repo_objects
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined] # has no __all__
 
-    what = _what(repository)
-    needed = set(
-        filter_repo_objects(
-            names, allow_patterns=what.pop("allow_patterns"), ignore_patterns=what.pop("ignore_patterns")
-        )
-    )
+    arguments = _client_arguments(repository)
+    allowed, ignored = arguments.pop("allow_patterns"), arguments.pop("ignore_patterns")
+    needed = set(filter_repo_objects(names, allow_patterns=allowed, ignore_patterns=ignored))
 
     def download(name: str) -> Path:
-        return Path(hf_hub_download(**what, filename=name))
+        return Path(hf_hub_download(**arguments, filename=name))
 
-    with _explained(repository), ThreadPoolExecutor(8) as pool:
+    with _with_remedies(repository), ThreadPoolExecutor(8) as pool:
         if repository.kind == "model":
             weights = _weights(repository, names, download)
             needed = {name for name in needed if not name.endswith(".safetensors")} | weights
@@ -115,9 +123,9 @@ def _download(repository: Repository, names: Sequence[str]) -> None:
 
 
 def _weights(repository: Repository, names: Collection[str], path_of: Callable[[str], Path]) -> set[str]:
-    """The files of weights that transformers loads: one, or else the parts that the index names.
+    """The weight files that transformers loads: a single file, or else the parts in the index.
 
-    Raises HubError where there are none, and where the index names one that is not there.
+    Raises HubError where there are no weights, or where a file that the index names is missing.
     """
     if _WEIGHTS in names:
         return {_WEIGHTS}
@@ -128,7 +136,7 @@ def _weights(repository: Repository, names: Collection[str], path_of: Callable[[
     found = {str(part) for part in parts.values()} if isinstance(parts, dict) else set()
     if not found or not found <= set(names):
         lacks = f"{min(found - set(names))}, which is not there" if found else "no weights"
-        raise HubError(f"{repository}: {_INDEX} names {lacks}; fetch the model again, or ask its makers")
+        raise HubError(f"{repository}: {_INDEX} names {lacks}; fetch the model again, or ask its authors")
     return found
 
 
@@ -138,61 +146,66 @@ def _no_weights(repository: Repository) -> HubError:
 
 
 def snapshot(repository: Repository) -> Path:
-    """The folder of a fetched repository; no network is asked. Raises HubError where it was not
-    fetched, or not whole.
+    """The local folder of a downloaded repository; this needs no network.
+
+    Raises HubError where the repository was not downloaded, or only in part.
     """
     from huggingface_hub import snapshot_download
 
-    what = _what(repository)
+    arguments = _client_arguments(repository)
     if repository.kind == "model":
-        # Of weights that lie there twice only one set is needed, which no pattern says.
-        what["ignore_patterns"] = ["*.safetensors"]
+        # The client's patterns cannot express which weight files are needed where a repository has
+        # two sets of weights. So the client ignores the weights, and `_weights` checks them below.
+        arguments["ignore_patterns"] = ["*.safetensors"]
     try:
-        found = Path(snapshot_download(**what, local_files_only=True))
+        found = Path(snapshot_download(**arguments, local_files_only=True))
     except (OSError, ValueError) as error:
-        lacks = "is no local folder and is not in the cache (HF_HOME); `snakemake fetched` downloads what the selection needs"
-        raise HubError(f"{repository} {lacks}") from error
+        raise HubError(
+            f"{repository} is no local folder and is not in the cache (HF_HOME); "
+            "`snakemake fetched` downloads what the selection needs"
+        ) from error
     if repository.kind == "model":
         names = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
         try:
             _weights(repository, names, lambda name: found / name)
         except HubError as error:
-            raise HubError(f"{error}; if {found} was fetched in part, fetch it again with the hub at hand") from error
+            raise HubError(f"{error}; if {found} is incomplete, fetch it again while the hub can be reached") from error
     return found
 
 
-def _what(repository: Repository) -> dict[str, Any]:
-    """What is fetched of a repository, and looked for in the cache."""
+def _client_arguments(repository: Repository) -> dict[str, Any]:
+    """The arguments of the hub's client that select the needed files of a repository."""
     patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
     identity = {"repo_id": repository.id, "repo_type": repository.kind, "revision": repository.revision}
-    twice = _TWICE if repository.kind == "model" else ()
-    return {**identity, "allow_patterns": list(patterns), "ignore_patterns": list(twice)}
+    ignored = _NOT_NEEDED if repository.kind == "model" else ()
+    return {**identity, "allow_patterns": list(patterns), "ignore_patterns": list(ignored)}
 
 
 def _facts(repository: Repository) -> dict[str, Any]:
     from huggingface_hub import HfApi, constants
 
     if constants.is_offline_mode():
-        # The hub is switched off (HF_HUB_OFFLINE): what lies in the cache is all that is known.
+        # The hub is switched off (HF_HUB_OFFLINE), so only the cache can be checked.
         return {**asdict(repository), "commit": snapshot(repository).name, "files": []}
 
-    with _explained(repository):
-        info = HfApi().repo_info(
-            repository.id, repo_type=repository.kind, revision=repository.revision, files_metadata=True, timeout=30
-        )
-        names = [f.rfilename for f in info.siblings]
+    with _with_remedies(repository):
+        info_of = HfApi().model_info if repository.kind == "model" else HfApi().dataset_info
+        info = info_of(repository.id, revision=repository.revision, files_metadata=True, timeout=30)
+        listed = info.siblings or []
+        names = [f.rfilename for f in listed]
         if names:
-            _ask_for(repository, names[0])
+            _check_access(repository, names[0])
     if repository.kind == "model" and not {_WEIGHTS, _INDEX} & set(names):
         raise _no_weights(repository)
-    files = [{"name": f.rfilename, "size": f.size, "sha256": f.lfs.sha256 if f.lfs else None} for f in info.siblings]
+    files = [{"name": f.rfilename, "size": f.size, "sha256": f.lfs.sha256 if f.lfs else None} for f in listed]
     return {**asdict(repository), "commit": info.sha, "files": files}
 
 
-def _ask_for(repository: Repository, name: str) -> None:
-    """Whether a file may be read: a gated repository shows its list of files to everyone.
+def _check_access(repository: Repository, name: str) -> None:
+    """Raise the client's error where the user may not read this file of a repository.
 
-    Proxies of companies know the addresses of files, but not that of the hub's own check of rights.
+    The list of files is no proof, because a gated repository shows it to everyone. The hub also has
+    an address that checks access rights, but company proxies pass on only the addresses of files.
     """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
@@ -201,16 +214,24 @@ def _ask_for(repository: Repository, name: str) -> None:
         get_hf_file_metadata(url, timeout=30)
     except (errors.GatedRepoError, errors.RepositoryNotFoundError):
         raise
-    except errors.HTTPError:
-        # A proxy that answers no questions about files; whether they can be had shows when they are
-        # fetched.
+    except _http_error():
+        # Some proxies do not answer requests about a file. The download will show whether the file
+        # can be read.
         return
 
 
-@contextmanager
-def _explained(repository: Repository) -> Iterator[None]:
-    """Turns the errors of the hub's client into what to do about them."""
+def _http_error() -> type[Exception]:
+    """The base class of the errors of the HTTP library that the hub's client uses."""
+    from huggingface_hub import errors
 
+    # The client's module re-exports this class without marking it as exported. The version of the
+    # client decides which HTTP library the class belongs to.
+    return errors.HTTPError  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _with_remedies(repository: Repository) -> Iterator[None]:
+    """Turn errors of the hub's client into a HubError that says what to do about them."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{'datasets/' if repository.kind == 'dataset' else ''}{repository.id}"
@@ -226,18 +247,13 @@ def _explained(repository: Repository) -> Iterator[None]:
             f"does not exist, or is private: look at {page}, and `hf auth login` (or set HF_TOKEN) if you may read it"
         )
         raise HubError(f"{repository} {what}") from error
-    except (errors.HTTPError, OSError) as error:
-        what = f"cannot be had from {constants.ENDPOINT} ({type(error).__name__}: {error})"
+    except (_http_error(), OSError) as error:
+        what = f"cannot be read from {constants.ENDPOINT} ({type(error).__name__}: {error})"
         raise HubError(
             f"{repository} {what}; try again, name a mirror with HF_ENDPOINT, or give a local folder"
         ) from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def on_hub(path: str) -> bool:
-    """Whether a model's path names a hub repository: owner/name, and no folder of that name."""
+    """Whether a model's path is the id of a hub repository (owner/name) and no local folder."""
     return bool(re.fullmatch(r"[\w.-]*\w/[\w.-]+", path)) and not Path(path).is_dir()

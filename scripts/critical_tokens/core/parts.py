@@ -1,6 +1,4 @@
-"""Parts of a table that several jobs wrote: each must be the part that it is taken for, made as the
-others were.
-"""
+"""Parts of one table that several jobs wrote, and the checks that these parts belong together."""
 
 from __future__ import annotations
 
@@ -11,17 +9,22 @@ from typing import Any
 from critical_tokens.core import provenance
 from critical_tokens.core.records import ArtifactError, read_json
 
-# Settings in which parts of one table may differ: where they lie, which part they are, which part
-# they were made from, and how many rows were held at a time, which no row depends on.
+# The settings in which the parts of one table may differ:
+# output: where the part lies,
+# shard: which part it is,
+# trajectories: the part of the earlier table that it was made from,
+# batch_rows: how many rows were held in memory at a time; no row depends on it.
 _OWN = ("output", "shard", "trajectories", "batch_rows")
 
 
 def read_metas(parts: Sequence[Path]) -> list[dict[str, Any]]:
-    """What lies beside the parts of one table, given in their order.
+    """The contents of the meta files of a table's parts, in the order of the parts.
 
-    Raises ArtifactError, naming the part, where its meta file is missing or of another type, where
-    the part is not the file that was written (a copy of another part, say), and where it was made
-    with other settings or from other inputs.
+    Raises ArtifactError, naming the part, where
+    - its meta file is missing or has another form,
+    - the part is not the file that was written (but a copy of another part, say),
+    - the part stands in the place of another part,
+    - the part was made with other settings or from other inputs than the first part.
     """
     metas = [_meta(part) for part in parts]
     for number, (part, meta) in enumerate(zip(parts, metas, strict=True), 1):
@@ -39,7 +42,8 @@ def read_metas(parts: Sequence[Path]) -> list[dict[str, Any]]:
         ]
         if other:
             raise ArtifactError(
-                f"{part}: was made with another {', '.join(other)} than {parts[0]}; delete the older of them and run again"
+                f"{part}: was made with another {', '.join(other)} than {parts[0]}; "
+                "delete the older of them and run again"
             )
         if inputs != first_inputs:
             raise ArtifactError(
@@ -49,7 +53,7 @@ def read_metas(parts: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _meta(part: Path) -> dict[str, Any]:
-    """The meta file of a part, which must describe the file as it is and where it lies."""
+    """The content of a part's meta file; ArtifactError where it describes another file or place."""
     path = provenance.meta_path(part)
     if not path.is_file():
         raise ArtifactError(f"{part}: has no {path.name} beside it; delete the part and run again")
@@ -66,7 +70,7 @@ def _meta(part: Path) -> dict[str, Any]:
 
 
 def _shared(meta: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings and inputs that all parts of a table have in common."""
+    """The settings and inputs in which all parts of a table must agree."""
     settings = {name: value for name, value in meta["settings"].items() if name not in _OWN}
     inputs = {name: value for name, value in meta["inputs"].items() if name != meta["settings"].get("trajectories")}
     return {"program": meta["program"], **settings}, inputs

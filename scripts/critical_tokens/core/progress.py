@@ -1,4 +1,4 @@
-"""A progress line with an estimate of the time left, on standard error."""
+"""Progress lines on standard error, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import time
 
 
 class Progress:
-    """Says at most every `interval` seconds how far a piece of work is and how long it will still
-    take.
+    """Prints how much of a piece of work is done, and how long the rest will take.
+
+    what: the name of the work.
+    total: the number of units of the work.
+    unit: the name of a unit, in the plural.
+    interval: the shortest time between two lines (seconds).
     """
 
     def __init__(self, what: str, total: int, unit: str, interval: float = 10.0) -> None:
@@ -16,7 +20,7 @@ class Progress:
         self._start = self._said = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
-        """Report that `done` of the total are finished; `note` is said along."""
+        """Report that `done` units of the total are finished; `note` ends the line."""
         now = time.monotonic()
         if now - self._said < self._interval or done <= 0:
             return
@@ -30,12 +34,12 @@ class Progress:
         )
 
     def update_of(self, done: int, total: int) -> None:
-        """Report that `done` are finished of a total that was not known before."""
+        """Report that `done` of `total` units are finished; `total` may change at every call."""
         self._total = total
         self.update(done)
 
     def close(self) -> None:
-        """Report the total and the time it took."""
+        """Report the total and the time that the work took."""
         took = _duration(time.monotonic() - self._start)
         print(f"{self._what}: {self._total} {self._unit} in {took}", file=sys.stderr, flush=True)
 

@@ -1,5 +1,7 @@
-"""The small `*.meta.json` beside every artifact: what made it, from what, with what, and what it
-took.
+"""The small `*.meta.json` file beside every artifact, which says how the artifact was made.
+
+It names the program, its settings, the checksums of its inputs and of the artifact, the versions of
+the libraries, the machine's architecture and the run time (wall time in seconds).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _LIBRARIES = ("torch", "transformers", "peft", "vllm", "datasets", "pyarrow", "n
 
 
 class Run:
-    """One run of a program. Made at its start, it writes a meta file for each artifact."""
+    """One run of a program, created at its start; it writes the meta file of each artifact."""
 
     def __init__(self, program: str, args: argparse.Namespace) -> None:
         self._program = program
@@ -28,8 +30,9 @@ class Run:
         self._start = time.monotonic()
 
     def describe(self, artifact: Path, **facts: Any) -> None:
-        """Write the meta file of an artifact; `facts` are what only the program knows (tokens
-        generated, device …).
+        """Write the meta file of an artifact.
+
+        facts: what only the program knows, for example the device or the number of tokens.
         """
         meta = {
             "program": self._program,
@@ -45,22 +48,24 @@ class Run:
 
 
 def meta_path(artifact: Path) -> Path:
-    """Where the meta file of an artifact lies: trajectories.parquet has trajectories.meta.json."""
+    """The path of an artifact's meta file: trajectories.meta.json for trajectories.parquet."""
     return artifact.with_name(artifact.stem + ".meta.json")
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file as meta files hold it: "sha256:" and the hexadecimal digits."""
+    return f"sha256:{sha256(path)}"
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        # Under a locale that is not UTF-8 names hold surrogates in the place of bytes.
+        # Where the locale is not UTF-8, a path holds surrogates in place of some bytes.
         return os.fsencode(value).decode("utf-8", "backslashreplace")
     if isinstance(value, list):
         return [_plain(v) for v in value]

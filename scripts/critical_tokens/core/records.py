@@ -1,8 +1,13 @@
 """Reading and writing of artifacts: atomic, typed, and with errors that name the file and the row.
 
-Tables are Parquet with zstd. Their columns are listed here, one schema per kind of artifact; ids
-are stable: `problem_id` names a problem of a dataset, `sample_id` one of its samples, `position`
-the index of an answer token.
+Tables are Parquet files, compressed with zstd. SCHEMAS lists the columns of each kind of table.
+Ids have the same meaning in all tables:
+problem_id: a problem of a dataset.
+sample_id: one of the sampled answers to a problem.
+position: the index of a token in an answer.
+
+All functions that read raise ArtifactError, naming the file, where it is missing, damaged or of
+another kind. The docstrings below mention further errors only.
 """
 
 from __future__ import annotations
@@ -29,16 +34,14 @@ Row = Mapping[str, Any]
 About = Mapping[str, str]
 """What an artifact belongs to, by name: model, dataset, method, seed and so on."""
 
-_ABOUT = b"critical_tokens"
-
 ROW_GROUP = 4096
-"""Rows of a row group, of which readers hold at least one (see `batches`)."""
+"""Rows of a row group; readers hold at least one row group in memory (see `batches`)."""
 
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
+_ABOUT = b"critical_tokens"  # the metadata key under which a table says what it belongs to
 
-
-# What no row of any table lacks.
+# Columns that are never null, in whichever table they occur.
 _REQUIRED = frozenset((
     "problem_id", "sample_id", "question", "text", "token_ids", "finished", "score", "scores",
     "chosen_id", "rejected_id", "chosen", "rejected", "chosen_finished", "rejected_finished",
@@ -50,56 +53,70 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 SCHEMAS: dict[str, pa.Schema] = {
-    # `language`, `world`, `trap`: what the step checker needs, for generated problems only (see
-    # pocket.language).
+    # answer, solution: the gold answer; a worked solution, or null.
+    # The other columns are null unless the problem was generated:
+    # world, signature: the pocket world, and a name of the content (see pocket.problems).
+    # language: the correct solutions as JSON (see pocket.language).
+    # trap, trap_rate: the phrasing that is often misread, and how often (0..1).
     "problems": _schema(
         problem_id=pa.string(), question=pa.string(), answer=pa.string(), solution=pa.string(),
         world=pa.string(), signature=pa.string(), language=pa.string(), trap=pa.string(), trap_rate=pa.float32(),
     ),
-    # `finished`: the model ended the answer itself (EOS); EOS is not among the token ids.
+    # finished: the model ended the answer itself (EOS). EOS is not among the token ids.
     "trajectories": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, text=pa.string(), finished=pa.bool_(),
     ),
-    # `correct`: the verdict of the grader that labels data. `math_verify`: null where the library
-    # reached a limit.
+    # answer: the answer that was extracted from the text; null where none was found.
+    # correct: the verdict of the grader that labels the data.
+    # released, math_verify: the verdicts of the two graders; math_verify is null at a limit.
     "grades": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), answer=pa.string(), correct=pa.bool_(), released=pa.bool_(),
         math_verify=pa.bool_(),
     ),
+    # As in "trajectories", for the positive or the negative set.
     "answers": _schema(problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS, finished=pa.bool_()),
+    # chosen_id, rejected_id: the sample ids of the two answers; chosen, rejected: their token ids.
+    # chosen_finished, rejected_finished: as `finished` in "trajectories".
     "pairs": _schema(
         problem_id=pa.string(), chosen_id=pa.int32(), rejected_id=pa.int32(),
         chosen=_IDS, rejected=_IDS, chosen_finished=pa.bool_(), rejected_finished=pa.bool_(),
     ),
-    # `position` -1 is the bare prompt; t is the prefix that ends with answer token t.
-    # `n`, `correct`: the continuations behind a score, see rollouts.Score.
+    # position: t stands for the prefix that ends with answer token t, -1 for the bare prompt.
+    # n, correct: how many continuations were counted, and how many of them are correct.
+    # score, standard_error: the success rate of the prefix (0..1), see rollouts.scores.Score.
     "rollouts": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), n=pa.int32(), correct=pa.int32(),
         score=pa.float32(), standard_error=pa.float32(),
     ),
-    # `first_wrong`, `error_kind`: the step checker's truth; null for real data. `zero_only`: see
-    # critical.Critical.
+    # position, token_id: the critical token; null where the answer has none.
+    # length: the number of tokens of the answer, without EOS.
+    # zero_only: only the first condition of a critical token is met (see rollouts.critical).
+    # first_wrong, error_kind: position and kind of the first error, or null where it is not known.
     "critical": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), position=pa.int32(), token_id=pa.int32(), length=pa.int32(),
         zero_only=pa.bool_(), first_wrong=pa.int32(), error_kind=pa.string(),
     ),
-    # `arm`: kept (the critical token stays) or replaced; `token_id`: the token at the critical
-    # position; `answer`: the whole answer that came of it, the trajectory's own tokens up to there
-    # included.
+    # arm: the token is "kept", "replaced" (another one is sampled) or "excluded" (from decoding).
+    # draw: the number of the continuation within its arm.
+    # token_id: the token at the critical position.
+    # answer: the token ids of the whole answer, with those before the critical position.
     "replacement": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), arm=pa.string(), draw=pa.int32(), token_id=pa.int32(),
         answer=_IDS, correct=pa.bool_(),
     ),
-    # Aligned with `token_ids` of the answer (EOS last where it was finished).
+    # token_ids: the answer, with EOS at its end if it was finished.
+    # positive_logps, negative_logps: log-probability of each token under the two models (nats).
+    # scores: the contrastive score of each token.
     "contrast": _schema(
         problem_id=pa.string(), sample_id=pa.int32(), token_ids=_IDS,
         positive_logps=_NUMBERS, negative_logps=_NUMBERS, scores=_NUMBERS,
     ),
+    # Log-probability of each token of a pair's answers under the reference model (nats).
     "reference": _schema(problem_id=pa.string(), chosen_logps=_NUMBERS, rejected_logps=_NUMBERS),
 }  # fmt: skip
 
 _SAMPLE = ("problem_id", "sample_id")
-# What names a row of a table: no two rows have the same.
+# The columns that identify a row: no two rows of a table have the same values in all of them.
 _KEYS = {
     "trajectories": _SAMPLE, "grades": _SAMPLE, "answers": _SAMPLE, "rollouts": (*_SAMPLE, "position"),
     "replacement": (*_SAMPLE, "arm", "draw"),
@@ -108,9 +125,7 @@ _KEYS = {
 
 
 def expanded(path: str | Path) -> Path:
-    """A path that a user wrote, with the home folder in the place of "~". The "~" of an unknown
-    user stays as it is.
-    """
+    """A user's path with "~" expanded to a home folder; the "~" of an unknown user stays."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -118,18 +133,16 @@ def expanded(path: str | Path) -> Path:
 
 
 class Failure(Exception):
-    """Something that the user can mend: programs end with its message instead of a traceback."""
+    """An error that the user can mend: programs print its message instead of a traceback."""
 
 
 class ArtifactError(Failure):
-    """A file that is not what it should be."""
+    """A file is missing, damaged, or not of the kind that it should be."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name when the block ends well, and vanishes
-    when it does not.
-    """
+    """A temporary path that becomes `path` if the block ends without an error, else is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -142,9 +155,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Like `replacing`, for a folder: its files are moved into `path` one by one when the block
-    ends well.
-    """
+    """Like `replacing`, for a folder: at the end, its files are moved into `path` one by one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
@@ -159,7 +170,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Gives the system's errors a path: a full disk does not say which file it had no room for."""
+    """Add `path` to errors of the system: the error of a full disk does not name the file."""
     try:
         yield
     except OSError as error:
@@ -169,12 +180,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def schema_of(kind: str, about: About | None = None) -> pa.Schema:
-    """The schema of a kind of table, with what its rows are about in its metadata."""
-    return SCHEMAS[kind].with_metadata({_ABOUT: json.dumps(about, sort_keys=True)} if about else None)
+    """The schema of a kind of table, with `about` in its metadata."""
+    return SCHEMAS[kind].with_metadata({_ABOUT: json.dumps(about, sort_keys=True)}) if about else SCHEMAS[kind]
 
 
 def read_about(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
-    """What a table is about, from its metadata. Raises ArtifactError where one of `names` is missing."""
+    """What a table belongs to, from its metadata; ArtifactError where one of `names` is missing."""
     with opening(path) as file:
         stated = (file.schema_arrow.metadata or {}).get(_ABOUT, b"{}")
     about = {str(name): str(value) for name, value in json.loads(stated).items()}
@@ -185,27 +196,27 @@ def read_about(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
 
 
 def write_table(path: Path, kind: str, rows: Sequence[Row], about: About | None = None) -> None:
-    """Write rows (one mapping per row, all columns of the kind) as Parquet; `about` goes to its metadata."""
+    """Write rows, which have all columns of the kind, as Parquet; `about` goes to its metadata."""
     table = pa.Table.from_pylist(list(rows), schema=schema_of(kind, about))
     with replacing(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd")
 
 
 def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Rows of a table. Raises ArtifactError naming the file where it is truncated, foreign or of
-    another kind, or where two rows have the same ids."""
+    """The rows of a table; ArtifactError also where two rows have the same ids."""
     return _read(path, kind, SCHEMAS[kind].names).to_pylist()
 
 
 def read_by_problem(path: Path, kind: str, column: str | None = None) -> ByProblem:
-    """Rows of a table, or their values in one column, by problem id; errors as `read_table`."""
+    """The rows of a table, or the values of one column, by problem id."""
     return ByProblem(read_table(path, kind), path, column)
 
 
 class ByProblem(dict[str, Any]):
     """Rows, or their values in one column, by problem id.
 
-    Raises ArtifactError, naming where they are from, for an id that they lack or have twice.
+    Raises ArtifactError, naming `where` the rows are from, for an id that has two different values,
+    and for access to an unknown id.
     """
 
     def __init__(self, rows: Iterable[Row], where: object, column: str | None = None) -> None:
@@ -221,7 +232,7 @@ class ByProblem(dict[str, Any]):
 
 
 def read_frame(path: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns of a table as a data frame, for summaries and figures; errors as `read_table`."""
+    """Columns of a table as a data frame, for summaries and figures."""
     return _read(path, kind, columns).to_pandas()
 
 
@@ -236,12 +247,9 @@ def _read(path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
 
 @contextmanager
 def opening(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file, open. Raises ArtifactError naming it where it is missing, or is found not to
-    be whole in the block.
-
-    Arrow is given the bytes of its name: it knows no text that the locale cannot encode, and takes
-    "x=1/" for a column.
-    """
+    """An open Parquet file; the block that reads it may find out that it is incomplete."""
+    # Arrow is given the path as bytes. It could not open a text that the locale cannot encode, and
+    # it would take a folder "x=1" in a text for a column x.
     try:
         with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file) as parquet:
             yield parquet
@@ -252,20 +260,18 @@ def opening(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def require_columns(found: Sequence[str], path: Path, kind: str, needed: Sequence[str]) -> None:
-    """Raise ArtifactError where a file lacks a column of its kind."""
+    """Raise ArtifactError where a file lacks one of the needed columns."""
     missing = [name for name in needed if name not in found]
     if missing:
         raise ArtifactError(f"{path}: is not a table of {kind}: no column {', '.join(missing)}")
 
 
 def conform(table: pa.Table, path: Path, kind: str, columns: Sequence[str]) -> pa.Table:
-    """Those columns of what was read, with the types of the kind. Raises ArtifactError where they
-    have others.
-    """
+    """The given columns of a table, cast to the kind's types; ArtifactError if they do not fit."""
     schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     try:
         found = table.select(schema.names).cast(schema)
-        found.validate(full=True)  # texts are UTF-8
+        found.validate(full=True)  # checks, among others, that texts are UTF-8
         return found
     except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ArtifactError(f"{path}: is not a table of {kind}: {error}") from error
@@ -282,19 +288,15 @@ def _check_keys(table: pa.Table, path: Path, keys: Sequence[str]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline.
-
-    Bytes of a path that are no text (lone surrogates in Python) are escaped as JSON does.
-    """
+    """Write JSON with sorted keys and a final newline."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    # Bytes of a path that cannot be decoded (lone surrogates in Python) are written as escapes.
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON in UTF-8. Raises ArtifactError naming the file, and the line where it does not
-    parse.
-    """
+    """The content of a JSON file in UTF-8; an error also names the line that is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -306,9 +308,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """A JSON object that has at least those keys. Raises ArtifactError naming the file and what it
-    lacks.
-    """
+    """A JSON object with at least these keys; ArtifactError also where one is missing."""
     found = read_json(path)
     if not isinstance(found, dict):
         raise ArtifactError(f"{path}: is no JSON object")
@@ -319,7 +319,7 @@ def read_object(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """A JSON object whose values under those keys are finite numbers; errors as `read_object`."""
+    """A JSON object with finite numbers under these keys; ArtifactError also where one is not."""
     found = read_object(path, keys)
     for key in keys:
         value = found[key]
@@ -329,9 +329,7 @@ def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def read_csv(path: Path, columns: Iterable[str] = (), separator: str = ",") -> pd.DataFrame:
-    """A CSV file in UTF-8. Raises ArtifactError naming the file where it is none or lacks one of
-    those columns.
-    """
+    """A CSV file in UTF-8 as a data frame; ArtifactError also where a column is missing."""
     import pandas as pd
 
     try:
@@ -347,6 +345,6 @@ def read_csv(path: Path, columns: Iterable[str] = (), separator: str = ",") -> p
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a tidy table of numbers as CSV, floats with six significant digits."""
+    """Write a data frame as CSV, floats with six significant digits."""
     with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")

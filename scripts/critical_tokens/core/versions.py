@@ -1,4 +1,4 @@
-"""Versions of programs: hashes that change when an answer can."""
+"""Versions of programs: hashes of their code, which change when a result can change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PACKAGE = "critical_tokens"
 def code_version(program: str) -> str:
     """A hash of scripts/`program`.py and of all library modules that it imports, transitively.
 
-    Comments, docstrings and layout do not count, so a cosmetic edit or a fresh clone reruns
-    nothing, and an edit that can change an answer reruns the programs that import it. As a
-    `params:` entry it makes Snakemake see such edits.
+    Comments, docstrings and layout do not count. So a cosmetic edit or a fresh clone reruns
+    nothing, and an edit that can change a result reruns the programs that import the module.
+    Snakemake sees such an edit, because rules have the hash as an entry of `params:`.
     """
     pending, seen = [_SCRIPTS / f"{program}.py"], set()
     while pending:
@@ -33,7 +33,7 @@ def code_version(program: str) -> str:
 
 @lru_cache
 def _essence(path: Path) -> str:
-    """The syntax tree of a module without docstrings."""
+    """The syntax tree of a module without docstrings, as text."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(
@@ -50,7 +50,7 @@ def _has_docstring(body: list[ast.stmt]) -> bool:
 
 @lru_cache
 def _imports(path: Path) -> frozenset[Path]:
-    """Library modules that a module imports anywhere, those in function bodies included."""
+    """The library modules that a module imports, also those imported inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
         if isinstance(node, ast.Import):
@@ -58,7 +58,7 @@ def _imports(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    found = set()
+    found: set[Path] = set()
     for name in names:
         if name.split(".")[0] == _PACKAGE:
             base = _SCRIPTS.joinpath(*name.split("."))

@@ -1,4 +1,4 @@
-"""First errors that people found: a CSV file that stands in for the step checker on real data."""
+"""Human annotations of first errors, in a CSV file; they replace the step checker on real data."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ COLUMNS = ("problem_id", "answer", "offset", "error_kind")
 
 
 class Annotation(NamedTuple):
-    """The first wrong character of an answer, and the kind of error (the paper's, or the
-    annotators' own).
+    """The first error of an answer.
+
+    offset: the index of the first wrong character.
+    error_kind: the kind of the error, in the paper's or in the annotators' own terms.
     """
 
     offset: int
@@ -22,12 +24,17 @@ class Annotation(NamedTuple):
 
 
 def read(path: Path) -> dict[tuple[str, str], Annotation]:
-    """Annotations by problem and answer text. Raises ArtifactError naming file and row for anything
-    else.
+    """Read the annotations of a CSV file, by problem id and text of the answer.
 
-    Columns: problem_id; answer, the text that was annotated, so that no annotation is taken for
-    another answer's; offset of the first wrong character in it (its length: something is missing at
-    the end); error_kind. An answer may be annotated several times, but not in two ways.
+    Columns of the file:
+    problem_id: the problem of the answer.
+    answer: the text that was annotated. An annotation applies to an answer with this text only.
+    offset: the index of the first wrong character in the text; the length of the text where
+        something is missing at its end.
+    error_kind: the kind of the error.
+
+    An answer may be annotated several times, but always in the same way. Raises ArtifactError,
+    naming the file and the row, for anything else.
     """
     found: dict[tuple[str, str], Annotation] = {}
     try:
@@ -52,9 +59,7 @@ def read(path: Path) -> dict[tuple[str, str], Annotation]:
 
 
 def of_answer(annotated: Mapping[tuple[str, str], Annotation], problem_id: str, text: str) -> Annotation | None:
-    """The annotation of an answer, which may have been annotated without the blank that it begins
-    with.
-    """
+    """The annotation of an answer; the annotated text may lack the answer's leading blank."""
     blank = len(text) - len(text.removeprefix(" "))
     found = annotated.get((problem_id, text))
     if found is None and blank and (found := annotated.get((problem_id, text[blank:]))):
@@ -72,7 +77,7 @@ def _annotation(row: dict[str, str | None], where: str) -> tuple[tuple[str, str]
     for name, value in (("problem_id", problem), ("error_kind", kind)):
         if not value:
             raise ArtifactError(f"{where}: has no {name}")
-    # Python refuses to read numbers of thousands of digits.
+    # The length is limited because Python refuses to convert numbers of thousands of digits.
     if not offset.isdecimal() or len(offset) > 9 or int(offset) > len(answer):
         raise ArtifactError(f"{where}: offset is {offset[:20]!r}, must be a number from 0 to {len(answer)}")
     return (problem, answer), Annotation(int(offset), kind)

@@ -1,11 +1,13 @@
-"""The authors' own data files: SFT answers, preference pairs and scored pairs, as their pipeline
-writes them.
+"""The authors' own data files: SFT answers, preference pairs and scored pairs.
 
-Formats (released code, pipeline.py): SFT is {config, pos: {id: {question, response, answer}}, neg:
-{id_k: {…}}}; preference is {config, prompt, chosen, rejected, answer}, lists side by side; scored
-is {prompt, chosen, rejected, prob_result}, where a prob_result has `pos` and `neg` (chosen and
-rejected) with `ce_prob`, the scores of tokens 1 to L-1 of prompt and response tokenised together,
-and `response_start_idx`. Everything in them is text to be checked, never trusted.
+Formats that their pipeline writes (pipeline.py of the released code):
+SFT: {config, pos: {id: {question, response, answer}}, neg: {id_k: {…}}}.
+preference: {config, prompt, chosen, rejected, answer}; the last four are lists, one row per pair.
+scored: {prompt, chosen, rejected, prob_result}, also lists. A prob_result has `pos` (chosen) and
+    `neg` (rejected), each with `response_start_idx` and `ce_prob`: the scores of tokens 1 to L-1
+    of prompt and response, which were tokenised together.
+
+The contents are not trusted: all of them are checked.
 """
 
 from __future__ import annotations
@@ -23,25 +25,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PATTERNS = {"answers": "*sft_pos*.json", "pairs": "*dpo_top*.json", "scores": "*CE_scored*.json"}
-"""Names of the files; scored files carry the name of the preference file, too, and an unfinished
-one lies beside them.
+"""File name patterns by content.
+
+The name of a scored file contains that of its preference file, and an unfinished copy of the scored
+file may lie beside it.
 """
 NAMES = {"gsm8k": "GSM8K", "math": "MATH"}
-"""The authors' name of each style's dataset, which the names of its files begin with
-(pipeline.py:58-62).
-"""
-
+"""The authors' name of each style's dataset; its file names begin with it (pipeline.py:58-62)."""
 
 Given = Path | tuple[Path, ...]
-"""A file, or that of each dataset, of which the style of the problems chooses."""
+"""A file, or one file per dataset, from which the style of the problems selects one."""
 
 
 def files(folder: Path, style: str | None = None) -> dict[str, Given]:
-    """The files of a folder by what they hold: answers, pairs and, unless they are missing, scores.
+    """The files of a folder by content: answers, pairs and, unless they are missing, scores.
 
-    A folder may hold the files of both datasets. `style` (gsm8k or math) says whose are meant;
-    without it, both are given. Unfinished files are passed over. Raises ArtifactError where one is
-    missing or there are several of a dataset.
+    style: gsm8k or math selects the files of this dataset where a folder has the files of both;
+        None returns both.
+
+    Unfinished files are ignored. Raises ArtifactError where answers or pairs are missing, or where
+    there are several files of the same dataset.
     """
     found = {}
     for kind, pattern in PATTERNS.items():
@@ -53,7 +56,7 @@ def files(folder: Path, style: str | None = None) -> dict[str, Given]:
         if several or len(paths) > len(NAMES) or (not paths and kind != "scores"):
             listed = f" ({', '.join(p.name for p in paths)})" if paths else ""
             raise records.ArtifactError(
-                f"{folder}: has {len(paths)} files {pattern}{listed}, must have one of a dataset"
+                f"{folder}: has {len(paths)} files {pattern}{listed}, must have one per dataset"
             )
         if paths:
             found[kind] = paths[0] if len(paths) == 1 else tuple(paths)
@@ -70,12 +73,11 @@ def _of_style(given: Given, problems: Problems) -> Path:
 
 
 class Problems:
-    """Train problems by question, to name the released rows, and how many rows were left out of
-    each file.
+    """Finds the train problem of a row in the authors' files, by its question.
 
-    Rows are left out where their question is none of the train problems: a problem without a gold
-    answer has been left out of those. MATH has one question twice; both rows are those of its first
-    problem.
+    A row is left out where no train problem has its question; problems without a gold answer are
+    not among the train problems. `left_out` counts these rows by file. MATH has one question twice;
+    the rows of both problems are assigned to the first one.
     """
 
     def __init__(self, problems: Sequence[records.Row], style: str, prompt: prompts.Prompt | None = None) -> None:
@@ -87,23 +89,22 @@ class Problems:
             self._ids.setdefault(_plain(problem["question"]), problem["problem_id"])
 
     def of_prompt(self, text: Any) -> str | None:
-        """The problem that a zero-shot prompt asks; None for none of them."""
+        """The id of the problem that a zero-shot prompt asks; None where there is none."""
         question = prompts.question_of(text, self.style) if isinstance(text, str) else None
         return self.of_question(text if question is None else question)
 
     def of_question(self, question: Any) -> str | None:
-        """The problem with that question; None for none of them."""
+        """The id of the problem with this question; None where there is none."""
         return self._ids.get(_plain(question)) if isinstance(question, str) else None
 
-    def known(self, names: Sequence[str | None], path: Path) -> list[int]:
-        """The rows of a file that have a problem; the others are counted. Raises ArtifactError
-        where none has one.
+    def known(self, names: Sequence[str | None], path: Path) -> list[tuple[int, str]]:
+        """The index and problem id of the rows that have a problem; the other rows are counted.
+
+        Raises ArtifactError where no row has a problem.
         """
-        rows = [i for i, name in enumerate(names) if name is not None]
+        rows = [(i, name) for i, name in enumerate(names) if name is not None]
         if names and not rows:
-            raise records.ArtifactError(
-                f"{path}, row 0: its question is none of the train problems, nor is any other row's"
-            )
+            raise records.ArtifactError(f"{path}, row 0: no train problem has its question, nor that of any other row")
         if len(rows) < len(names):
             self.left_out[path.name] += len(names) - len(rows)
         return rows
@@ -114,7 +115,7 @@ def _plain(text: str) -> str:
 
 
 def answers(given: Given, side: str, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """The positive (`pos`) or negative (`neg`) set, as rows of the table "answers"."""
+    """The positive set (side "pos") or negative set ("neg"), as rows of the table "answers"."""
     path = _of_style(given, problems)
     content = _mapping(path).get(side)
     if not isinstance(content, Mapping):
@@ -122,21 +123,20 @@ def answers(given: Given, side: str, problems: Problems, tokenizer: PreTrainedTo
     rows = list(content.items())
     names = [problems.of_question(row.get("question") if isinstance(row, Mapping) else None) for _, row in rows]
     kept = problems.known(names, path)
-    texts = [_text(rows[i][1].get("response"), f"{path}, {side}, {rows[i][0]}", "response") for i in kept]
+    texts = [_text(rows[i][1].get("response"), f"{path}, {side}, {rows[i][0]}", "response") for i, _ in kept]
     numbers: Counter[str] = Counter()
     found = []
-    for i, ids in zip(kept, prompts.encode_answers(tokenizer, texts, problems.prompt), strict=True):
-        name = names[i]
+    for (_, name), ids in zip(kept, prompts.encode_answers(tokenizer, texts, problems.prompt), strict=True):
         found.append({"problem_id": name, "sample_id": numbers[name], "token_ids": ids, "finished": True})
         numbers[name] += 1
     return found
 
 
 def pairs(given: Given, problems: Problems, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """The preference pairs, as rows of the table "pairs"; chosen is sample 0 of its problem,
-    rejected sample 1.
+    """The preference pairs, as rows of the table "pairs".
 
-    Of several pairs of a problem the first is taken.
+    The chosen answer is sample 0 of its problem, the rejected answer sample 1. Where a problem has
+    several pairs, the first one is used.
     """
     path = _of_style(given, problems)
     columns = _columns(path, ("prompt", "chosen", "rejected"))
@@ -145,36 +145,37 @@ def pairs(given: Given, problems: Problems, tokenizer: PreTrainedTokenizerBase) 
     kept = problems.known([name if first[name] == i else None for i, name in enumerate(names)], path)
     sides = {}
     for side in ("chosen", "rejected"):
-        texts = [_text(columns[side][i], f"{path}, row {i}", side) for i in kept]
+        texts = [_text(columns[side][i], f"{path}, row {i}", side) for i, _ in kept]
         sides[side] = prompts.encode_answers(tokenizer, texts, problems.prompt)
     return [
         {
-            "problem_id": names[i], "chosen_id": 0, "rejected_id": 1, "chosen": chosen, "rejected": rejected,
+            "problem_id": name, "chosen_id": 0, "rejected_id": 1, "chosen": chosen, "rejected": rejected,
             "chosen_finished": True, "rejected_finished": True,
         }
-        for i, chosen, rejected in zip(kept, sides["chosen"], sides["rejected"], strict=True)
+        for (_, name), chosen, rejected in zip(kept, sides["chosen"], sides["rejected"], strict=True)
     ]  # fmt: skip
 
 
 def scores(
     given: Given, rows: Sequence[records.Row], problems: Problems, tokenizer: PreTrainedTokenizerBase
 ) -> list[dict[str, Any]]:
-    """Contrastive scores of the pairs' rejected answers, as rows of the table "contrast" without
-    log-probabilities.
+    """Contrastive scores of the pairs' rejected answers, as rows of the table "contrast".
 
-    The authors tokenise prompt and response together, we apart. Each of our tokens takes the score
-    of the authors' token that contains its first character. EOS was not scored. It has 0, which is
-    the weight 1 that the released cDPO gives it (train_cdpo.py:138).
-    Raises ArtifactError where the scores are those of another tokenizer or of other pairs.
+    The log-probabilities of these rows are null. The authors tokenise prompt and response together;
+    here they are tokenised separately. Each of our tokens takes the score of the authors' token
+    that contains its first character. EOS was not scored, and gets the score 0. This is the weight
+    1 that the released cDPO gives it (train_cdpo.py:138).
+    Raises ArtifactError where the scores belong to another tokenizer or to other pairs.
     """
     path = _of_style(given, problems)
     columns = _columns(path, ("prompt", "rejected", "prob_result"))
     asked = [problems.of_prompt(prompt) for prompt in columns["prompt"]]
     found: dict[str, _Scored] = {}
-    for i in problems.known(asked, path):
+    for i, name in problems.known(asked, path):
         where = f"{path}, row {i}"
-        rejected, given = (_text(columns["rejected"][i], where, "rejected"), _given(columns["prob_result"][i], where))
-        found.setdefault(asked[i], _Scored(where, columns["prompt"][i], rejected, given))
+        rejected = _text(columns["rejected"][i], where, "rejected")
+        stated = _rejected_scores(columns["prob_result"][i], where)
+        found.setdefault(name, _Scored(where, columns["prompt"][i], rejected, stated))
     out = []
     for row in rows:
         if row["problem_id"] not in found:
@@ -187,7 +188,7 @@ def scores(
             "problem_id": row["problem_id"], "sample_id": row["rejected_id"],
             "token_ids": [*row["rejected"], tokenizer.eos_token_id],
             "positive_logps": None, "negative_logps": None,
-            "scores": [*_moved(scored, row["rejected"], len(problems.prompt.lead), tokenizer), 0.0],
+            "scores": [*_own_scores(scored, row["rejected"], len(problems.prompt.lead), tokenizer), 0.0],
         })  # fmt: skip
     return out
 
@@ -199,32 +200,36 @@ class _Scored(NamedTuple):
     scores: list[float]
 
 
-def _moved(scored: _Scored, own: Sequence[int], lead: int, tokenizer: PreTrainedTokenizerBase) -> list[float]:
-    """The scores of our tokens of an answer, whose text begins with a blank of `lead` characters."""
+def _own_scores(scored: _Scored, own: Sequence[int], lead: int, tokenizer: PreTrainedTokenizerBase) -> list[float]:
+    """The scores of our tokens of an answer.
+
+    own: our token ids of the answer.
+    lead: the length of the blank with which our text of the answer begins (0 or 1).
+    """
     joint = tokenizer(scored.prompt + scored.rejected, return_offsets_mapping=True)
     ids, spans = joint["input_ids"], joint["offset_mapping"]
     if len(scored.scores) not in (len(ids) - 1, len(ids)):
         what = f"{len(scored.scores)} scores for {len(ids)} tokens: another tokenizer?"
         raise records.ArtifactError(f"{scored.where}: {what}")
-    # Scores begin with the second token; some of their tokenizers have no BOS, and a score in front
-    # (train_cdpo.py:134).
+    # The scores begin with the second token. For some tokenizers without BOS there is one more,
+    # that of the first token (train_cdpo.py:134).
     of_char: dict[int, float] = {}
     for (start, end), score in zip(spans[len(ids) - len(scored.scores) :], scored.scores, strict=True):
         of_char.update(dict.fromkeys(range(start, end), min(float(score), 1.0)))
-    # Where our text begins in theirs: the blank in front may be missing there.
+    # Our text begins here in the authors' text, which may lack the leading blank.
     first = len(scored.prompt) + len(scored.rejected) - len(scored.rejected.lstrip())
     found, last = [], of_char.get(first - 1, 0.0)
     for start, end in pairwise([0, *prompts.token_ends(tokenizer, own)]):
-        # Some tokenizers count no blanks: then the token's first character that is counted.
-        # One of several tokens of a character has that character's.
+        # Some tokenizers leave blanks out of spans; then the first character with a score counts.
+        # Where several tokens form one character, each of them takes the score of this character.
         span = range(first - lead + max(start, lead), first - lead + max(end, start + 1))
         last = next((of_char[c] for c in span if c in of_char), last)
         found.append(last)
     return found
 
 
-def _given(result: Any, where: str) -> list[float]:
-    """The rejected answer's scores in a prob_result."""
+def _rejected_scores(result: Any, where: str) -> list[float]:
+    """The scores of the rejected answer in a prob_result."""
     side = result.get("neg") if isinstance(result, Mapping) else None
     scored = side.get("ce_prob") if isinstance(side, Mapping) else None
     if not isinstance(scored, list) or not all(isinstance(s, (int, float)) and 0 <= s <= 1.001 for s in scored):
@@ -240,7 +245,7 @@ def _mapping(path: Path) -> Mapping[str, Any]:
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Lists side by side. Raises ArtifactError where one is missing or their lengths differ."""
+    """The lists of a file by name; ArtifactError where one is missing or their lengths differ."""
     content = _mapping(path)
     missing = [name for name in names if not isinstance(content.get(name), list)]
     if missing:

@@ -1,8 +1,7 @@
-"""JSON lines as people have them: gzipped or not, with the marks of their editors, and with bounds
-on what is read.
+"""Reading of users' JSON lines, gzipped or not, with limits on the size of what is read.
 
-A file is UTF-8 whatever the locale is. Its lines end with LF, CRLF or CR, and with nothing else: a
-line separator (U+2028) may stand inside a text.
+A file is UTF-8, whatever the locale is, and may begin with a byte order mark. Its lines end with
+LF, CRLF or CR, and with nothing else: a line separator (U+2028) may be part of a text.
 """
 
 from __future__ import annotations
@@ -11,14 +10,16 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from critical_tokens.core.records import ArtifactError
 
-# A file that unfolds to more than this is no set of problems: text compresses five- to tenfold, a
-# gzip bomb a thousandfold.
+# The largest size of an unpacked file: _MOST_UNFOLDED times its packed size, plus _ALWAYS bytes.
+# Text compresses five- to tenfold, a gzip bomb a thousandfold.
 _MOST_UNFOLDED, _ALWAYS = 100, 1 << 24
+# The longest line (bytes), and the largest number of lines.
 _LONGEST_LINE, _MOST_LINES = 1 << 24, 5_000_000
 _READ = "problems come from JSON lines in UTF-8 (.jsonl, one object a line), which may be gzipped"
 _SUFFIXES = {".csv": "CSV", ".tsv": "a table with tabs", ".arrow": "an Arrow file"}
@@ -36,12 +37,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file with the numbers of their lines, from 0 on; empty lines are passed
-    over.
+    """Yield the number (from 0 on) and the JSON object of each line that is not empty.
 
-    Raises ArtifactError naming the file, and the row where it is known, for a file that is missing,
-    in another format, cut short or damaged, or that unfolds to more than text does, and for a line
-    that is no JSON object.
+    Raises ArtifactError, naming the file and, if it is known, the row, where
+    - the file is missing, in another format, cut short or damaged,
+    - the unpacked file, or a line of it, is too large,
+    - a line is no JSON object.
     """
     if path.is_dir():
         raise ArtifactError(f"{path}: is a folder; {_READ}")
@@ -60,9 +61,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 read += len(chunk)
                 if len(chunk) > _LONGEST_LINE or read > most or number > _MOST_LINES:
                     raise ArtifactError(
-                        f"{path}, row {number + 1}: is too long, or the file unfolds to more than text does"
+                        f"{path}, row {number + 1}: is too long, or the file unpacks to more than text does"
                     )
-                for line in chunk.splitlines():  # at CR, too; of bytes, nothing else ends a line
+                for line in chunk.splitlines():  # also splits at CR; bytes have no other line ends
                     if number == 0:
                         line = line.removeprefix(_BYTE_ORDER_MARK)
                     if line.strip():
@@ -72,9 +73,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise ArtifactError(f"{path}: cannot be read to its end ({error})") from error
 
 
-def _opened(path: Path) -> BinaryIO:
-    """The file, unpacked. Raises ArtifactError where its name or its first bytes say that it is
-    something else.
+def _opened(path: Path) -> BufferedIOBase:
+    """The opened file, unpacked if it is gzipped.
+
+    Raises ArtifactError where the name or the first bytes show that the file has another format.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -101,6 +103,7 @@ def _parsed(line: bytes, where: str, first: bool) -> dict[str, Any]:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its keys and values; ValueError where it has a key twice."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -1,9 +1,8 @@
-"""How a question becomes token ids: the one place that decides it, for sampling, scoring, training
-and evaluation alike.
+"""How a question becomes token ids, for sampling, scoring, training and evaluation alike.
 
-Prompt and answer are tokenised apart, so that their boundary is a token boundary, and token ids,
-not text, travel between the stages. A prompt starts with exactly one BOS where the tokenizer has
-one; an answer ends with EOS where it is complete.
+Prompt and answer are tokenised separately, so that their boundary is a token boundary. Programs
+pass token ids, not text, to each other. A prompt starts with exactly one BOS if the tokenizer has
+one; a complete answer ends with EOS.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = {
-    # The released code's SFT and evaluation (train_sft.py:24-25, pipeline.py:301), and its few-shot
-    # block (prompt.py:28-57).
+    # For SFT and evaluation in the released code (train_sft.py:24-25, pipeline.py:301), and for its
+    # few-shot block (prompt.py:28-57).
     "usual": {"gsm8k": "Question: {question}\nAnswer: ", "math": "Problem: {question}\nSolution: "},
-    # Its sampled answers and pairs (pipeline.py:154-158): another form for MATH.
+    # For sampled answers and pairs in the released code (pipeline.py:154-158); MATH's differs.
     "startup": {"gsm8k": "Question: {question}\nAnswer: ", "math": "Problem:\n{question}\n\nSolution:\n"},
 }
 STYLES = tuple(TEMPLATES["usual"])
 BLANKS = ("answer", "prompt")
-"""Which side the blank between "Answer:" and the answer belongs to.
+"""Whether the blank between "Answer:" and the answer belongs to the answer or to the prompt.
 
-answer: The tokenizers of the paper's models (Llama 3, Qwen2.5) join a blank to the word behind it.
+answer: The tokenizers of the paper's models (Llama 3, Qwen2.5) join a blank to the word after it.
     A prompt that ended with the blank would end in a token that these models hardly ever saw there.
-    The released code strips its prompts, too (sampling.py:79).
+    The released code also strips its prompts (sampling.py:79).
 prompt: The pocket models were trained on prompts that end with the blank.
 """
 
@@ -45,8 +44,12 @@ class Shot(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """How questions are asked: the style (gsm8k or math), one of TEMPLATES, the shots in front, and
-    one of BLANKS.
+    """How questions are asked.
+
+    style: gsm8k or math.
+    template: one of TEMPLATES.
+    shots: the worked examples in front of a question.
+    blank: one of BLANKS.
     """
 
     style: str
@@ -55,10 +58,10 @@ class Prompt:
     blank: str = "answer"
 
     def text(self, question: str) -> str:
-        """The prompt of a question: the shots and it, a blank line between them.
+        """The prompt of a question: the shots and the question, separated by blank lines.
 
-        Shots have the usual form before any question: so has the released code's block
-        (prompt.py:28-57).
+        Shots always have the usual template, whichever template the question has. The few-shot
+        block of the released code has it, too (prompt.py:28-57).
         """
         usual = TEMPLATES["usual"][self.style]
         worked = [usual.format(question=shot.question.strip()) + shot.answer.strip() for shot in self.shots]
@@ -67,20 +70,22 @@ class Prompt:
 
     @property
     def form(self) -> str:
-        """The template of a question, with the blank that parts it from the answer."""
+        """The template of a question, including the blank between it and the answer."""
         return TEMPLATES[self.template][self.style]
 
     @property
     def lead(self) -> str:
-        """The blank that an answer begins with, where it belongs to the answer and the template has
-        one.
+        """The blank with which an answer begins, or "".
+
+        It is "" if the blank belongs to the prompt, or if the template ends with another character.
         """
         return " " if self.blank == "answer" and self.form.endswith(" ") else ""
 
     @property
     def stop(self) -> str:
-        """What opens another question: an answer that goes on with it is over. Base models do,
-        after few-shot prompts.
+        """The text that opens another question; an answer is over where it begins.
+
+        After few-shot prompts, base models go on with another question.
         """
         return "\n" + self.form.split(":")[0] + ":"
 
@@ -89,29 +94,29 @@ def question_of(text: str, style: str) -> str | None:
     """The question of a zero-shot prompt in any template of a style; None for other texts."""
     for template in TEMPLATES.values():
         before, behind = template[style].split("{question}")
-        # The released files may have lost the blank at the end.
+        # The prompts in the authors' files may lack the blank at the end.
         if text.startswith(before) and text.rstrip().endswith(behind.rstrip()):
             return text.rstrip()[len(before) :].removesuffix(behind.rstrip()).strip()
     return None
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], prompt: Prompt) -> list[list[int]]:
-    """Token ids of the questions' prompts, one BOS first where the tokenizer has one."""
+    """Token ids of the questions' prompts, each with one BOS first if the tokenizer has one."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [start + ids for ids in encode_texts(tokenizer, [prompt.text(question) for question in questions])]
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts without any special token."""
+    """Token ids of texts, without special tokens."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], prompt: Prompt) -> list[list[int]]:
-    """Token ids of answers from elsewhere, as a model would write them behind this prompt.
+    """Token ids of answers from other sources, as a model would write them after this prompt.
 
-    They include the blank in front of the answer where it belongs to the answer. Some tokenizers
-    put a blank of their own in front of every text. So an answer is encoded together with the end
-    of the prompt, unless that changes the tokens of the prompt.
+    They include the blank before the answer if it belongs to the answer. Some tokenizers add a
+    blank of their own in front of every text. To avoid it, an answer is encoded together with the
+    end of the prompt, unless this changes the tokens of the prompt.
     """
     anchor = prompt.form.split("{question}")[1].removesuffix(prompt.lead)
     before = encode_texts(tokenizer, [anchor])[0]
@@ -125,19 +130,21 @@ def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], p
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Text of token ids, special tokens left out, spaces untouched."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    """Text of token ids, without special tokens, and with all its spaces."""
+    # str(): the declared type is also that of a batch, for which the tokenizer returns a list.
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def token_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """ends[t]: how many characters of the whole text are complete with token t.
+    """The number of characters of the whole text that are complete after each token.
 
-    A character of several tokens is complete with the last of them. Until then the text of the
-    beginning ends with replacement characters, and some tokenizers put them in the place of all
-    multi-byte characters in a row. So the characters count that a beginning has in common with the
-    whole text, and later beginnings take none of them back.
+    A character of several tokens is complete after its last token. Before that, the decoded prefix
+    ends with replacement characters, and some tokenizers put these in place of all adjacent
+    multi-byte characters. So the number for a token counts the characters that the decoded prefix
+    has in common with the whole text, and it never decreases from one token to the next.
     """
-    whole, ends = decode(tokenizer, ids), []
+    whole = decode(tokenizer, ids)
+    ends: list[int] = []
     for t in range(len(ids)):
         text = decode(tokenizer, ids[: t + 1])
         same = takewhile(lambda pair: pair[0] == pair[1], zip(text, whole, strict=False))
@@ -149,8 +156,9 @@ def token_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[i
 def prompts_by_problem(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], problems: Sequence[Row], prompt: Prompt
 ) -> dict[str, list[int]]:
-    """Prompt token ids of the problems that rows refer to. Raises ArtifactError where one is not
-    among the problems.
+    """Prompt token ids, by problem id, of the problems that `rows` refer to.
+
+    Raises ArtifactError where such a problem is not among `problems`.
     """
     wanted = {r["problem_id"] for r in rows}
     asked = [p for p in problems if p["problem_id"] in wanted]
@@ -164,12 +172,14 @@ def prompts_by_problem(
 
 
 def with_eos(ids: Sequence[int], finished: bool, eos_token_id: int | None) -> list[int]:
-    """Answer token ids as they are trained on and scored: EOS at the end of a finished answer.
+    """Answer token ids for training and scoring: a finished answer ends with EOS.
 
-    Raises Failure where a finished answer needs an EOS and there is none.
+    Raises Failure where a finished answer needs an EOS token and there is none.
     """
-    if finished and eos_token_id is None:
+    if not finished:
+        return list(ids)
+    if eos_token_id is None:
         raise Failure(
             "the tokenizer has no EOS token, so a finished answer cannot end: set eos_token in tokenizer_config.json"
         )
-    return [*ids, eos_token_id] if finished else list(ids)
+    return [*ids, eos_token_id]

@@ -1,6 +1,4 @@
-"""Which trajectories train what: the positive set, the negative set and the preference pairs
-(paper, section 3.2 and 4.1).
-"""
+"""Selection of trajectories for training: positive and negative set and pairs (paper, 3.2, 4.1)."""
 
 from __future__ import annotations
 
@@ -15,14 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from critical_tokens.core import batches
-from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.records import SCHEMAS, ArtifactError
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A graded sample of a problem: its number, its answer (None: none found) and whether it is
-    correct.
-    """
+    """A graded sample of a problem; `answer` is None where no answer was extracted."""
 
     sample_id: int
     answer: str | None
@@ -31,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Selection:
-    """Sample ids chosen from one problem; `pair` is (chosen, rejected)."""
+    """The sample ids that were selected from one problem; `pair` is (chosen, rejected)."""
 
     positive: tuple[int, ...]
     negative: tuple[int, ...]
@@ -41,14 +37,18 @@ class Selection:
 def select(
     samples: Sequence[Sample], rng: random.Random, coverage: float = 0.5, repeated_only: bool = False
 ) -> Selection:
-    """What one problem contributes.
+    """Select samples of one problem.
 
-    Positive: one random correct sample. Negative: one random sample of each of the most frequent
-    wrong answers, until the answers taken cover `coverage` of the wrong samples (counts 3, 2, 1, 1,
-    1, 1, 1 give two). Pair: the positive sample and a random one of the most frequent wrong answer;
-    None where a problem has no right or no wrong sample. Samples without an answer count as one
-    wrong answer of their own. `repeated_only`: behind the most frequent wrong answer only those
-    that were seen more than once are taken, as in the released code (pipeline.py:102).
+    positive: one random correct sample.
+    negative: one random sample of each of the most frequent wrong answers, until these answers
+        cover the share `coverage` of the wrong samples. With a coverage of 0.5, wrong answers that
+        occur 3, 2, 1, 1, 1, 1 and 1 times give two samples.
+    pair: the positive sample, and the negative sample of the most frequent wrong answer. None where
+        a problem has no correct or no wrong sample.
+
+    All samples without an answer count as having the same wrong answer. With `repeated_only`, every
+    wrong answer but the most frequent one must occur more than once to be taken, as in the released
+    code (pipeline.py:102).
     """
     right = [s for s in samples if s.correct]
     wrong: dict[str | None, list[Sample]] = {}
@@ -57,7 +57,8 @@ def select(
             wrong.setdefault(sample.answer, []).append(sample)
     positive = (rng.choice(right).sample_id,) if right else ()
     counts = Counter({answer: len(group) for answer, group in wrong.items()})
-    total, covered, negative = sum(counts.values()), 0, []
+    total, covered = sum(counts.values()), 0
+    negative: list[int] = []
     for answer, count in counts.most_common():
         if covered >= coverage * total or (repeated_only and negative and count == 1):
             break
@@ -69,8 +70,9 @@ def select(
 
 @dataclass(frozen=True)
 class GradedProblem:
-    """A problem's samples in the order of the tables; `table` has their rows of the table
-    "answers", still in Arrow.
+    """The samples of a problem, in the order of the tables.
+
+    table: the same samples as rows of the table "answers", in Arrow's format.
     """
 
     problem_id: str
@@ -78,22 +80,25 @@ class GradedProblem:
     table: pa.Table
 
     def answers(self, sample_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """The rows of some samples by sample id, as those of the table "answers"."""
+        """Rows of the table "answers" for some samples, by sample id."""
         places = {sample.sample_id: place for place, sample in enumerate(self.samples)}
         wanted = pa.array([places[i] for i in sample_ids], pa.int64())
         return dict(zip(sample_ids, self.table.take(wanted).to_pylist(), strict=True))
 
 
 def graded_problems(trajectories: Path, grades: Path, batch_rows: int) -> Iterator[GradedProblem]:
-    """Problems with their samples, from the tables "trajectories" and "grades", of which
-    `batch_rows` rows are held at a time.
+    """Yield each problem with its samples, from the tables "trajectories" and "grades".
 
-    Raises ArtifactError, naming the problem, where the two tables do not have the same samples in
-    the same order, where a sample stands twice, and where the rows of a problem are not neighbours.
+    `batch_rows` rows of each table are held in memory at a time. Raises ArtifactError, naming the
+    problem, where
+    - the two tables do not have the same samples in the same order,
+    - a table has a sample twice,
+    - the rows of a problem are not next to each other.
     """
-    answered = batches.read_problems(trajectories, "trajectories", batches.SCHEMAS["answers"].names, batch_rows)
+    answered = batches.read_problems(trajectories, "trajectories", SCHEMAS["answers"].names, batch_rows)
     graded = batches.read_problems(grades, "grades", ("problem_id", "sample_id", "answer", "correct"), batch_rows)
-    for (problem, table), (same, verdicts) in zip_longest(answered, graded, fillvalue=(None, None)):
+    missing: tuple[str, pa.Table] = ("", SCHEMAS["answers"].empty_table())
+    for (problem, table), (same, verdicts) in zip_longest(answered, graded, fillvalue=missing):
         if problem != same or table["sample_id"] != verdicts["sample_id"]:
             what = f"its samples are not those of {trajectories} from problem {problem or same} on"
             raise ArtifactError(f"{grades}: {what}; delete {grades} and run again")

@@ -1,9 +1,8 @@
-"""Worked examples for few-shot prompts: from a dataset of our own, or from the task definitions
-that lm-eval ships.
+"""Worked examples for few-shot prompts, from a dataset or from the task definitions of lm-eval.
 
-The texts of the paper's prompts (8 for GSM8K, Wei et al. 2022; 4 for MATH, Lewkowycz et al. 2022)
-belong to others. They are read out of the installed package at run time, without importing or
-running anything of it.
+The examples in the paper's prompts (8 for GSM8K, Wei et al. 2022; 4 for MATH, Lewkowycz et al.
+2022) are the work of others, so this repository has no copy of them. They are read from the
+installed package lm-eval at run time, without importing or running any of its code.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from typing import Any
 from critical_tokens.core import records
 from critical_tokens.data.prompts import Shot
 
-# Task: the file of the package that holds its examples.
+# The file of the package that holds the examples of each task.
 TASKS = {"gsm8k_cot": "lm_eval/tasks/gsm8k/gsm8k-cot.yaml", "minerva_math": "lm_eval/tasks/minerva_math/utils.py"}
 
 
 class ShotsError(records.Failure):
-    """Examples that are not there, or not as many as asked for."""
+    """Worked examples are missing, or fewer than were asked for."""
 
 
 def from_task(task: str) -> list[Shot]:
-    """The worked examples of a task of lm-eval, in its order. Raises ShotsError where it is not
-    installed or has none.
+    """The worked examples of a task of lm-eval, in the order of its file.
+
+    Raises ShotsError where lm-eval is not installed, or where the task has no worked examples.
     """
     import yaml
 
@@ -44,7 +44,7 @@ def from_task(task: str) -> list[Shot]:
 
 
 def _samples(path: Path) -> list[tuple[Any, Any]]:
-    """Questions and answers in a task's file."""
+    """The questions and answers in the file of a task."""
     import yaml
 
     text = path.read_text(encoding="utf-8")
@@ -68,25 +68,24 @@ def _package_file(name: str) -> Path:
 
 
 def _plain_loader(yaml: Any) -> type:
-    """YAML of plain values; lm-eval's own tags, which name functions, read as None."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-    return Loader
+    """A YAML loader for plain values; lm-eval's own tags, which name functions, become None."""
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    return loader
 
 
 def _returned_list(source: str, function: str, path: Path) -> list[dict[str, Any]]:
-    """The list of literals that a function of a Python file returns, without running it."""
+    """The list of literals that a function in a Python file returns, read without running it."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.name == function and isinstance(node.body[-1], ast.Return):
-            return ast.literal_eval(node.body[-1].value)
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            last = node.body[-1]
+            if isinstance(last, ast.Return) and last.value is not None:
+                return ast.literal_eval(last.value)
     raise ShotsError(f"{path}: has no {function} that returns a list")
 
 
 def from_problems(problems: Iterable[records.Row], path: Path) -> list[Shot]:
-    """Problems with their worked solutions. Raises ShotsError naming `path` for one without."""
+    """The problems as worked examples; ShotsError, naming `path`, for one without a solution."""
     found = []
     for problem in problems:
         if not problem["solution"]:
@@ -96,7 +95,7 @@ def from_problems(problems: Iterable[records.Row], path: Path) -> list[Shot]:
 
 
 def write(path: Path, found: Iterable[Shot], count: int) -> None:
-    """Write the first `count` examples as JSON. Raises ShotsError where there are fewer."""
+    """Write the first `count` examples as JSON; ShotsError where there are fewer."""
     found = list(found)[:count]
     if len(found) < count:
         raise ShotsError(f"{path}: {count} shots are asked for, there are {len(found)}")
@@ -104,7 +103,7 @@ def write(path: Path, found: Iterable[Shot], count: int) -> None:
 
 
 def read(path: Path) -> tuple[Shot, ...]:
-    """What `write` wrote. Raises ArtifactError for anything else."""
+    """The examples in a file that `write` wrote; ArtifactError for any other file."""
     try:
         return tuple(Shot(row["question"], row["answer"]) for row in records.read_json(path))
     except (KeyError, TypeError) as error:

@@ -1,6 +1,4 @@
-"""Problems from three sources: generated (the pocket worlds), local JSON lines, and the hub through
-`datasets`.
-"""
+"""Problems from three sources: the pocket worlds, local JSON lines, and datasets of the hub."""
 
 from __future__ import annotations
 
@@ -17,13 +15,14 @@ from critical_tokens.pocket import worlds
 from critical_tokens.pocket.problems import distinct_problems
 
 Columns = Mapping[str, str | Sequence[str]]
-"""The source's column, or several that are read behind one another, by what they hold: question,
-solution, answer.
+"""The column of a source that holds the question, the solution and the answer of a problem.
+
+Where several columns are given for one of them, their texts are joined in this order.
 """
 
 
 def generated(world: str, split: str, n: int, seed: int) -> list[dict[str, Any]]:
-    """`n` different problems of a pocket world, as rows of the table "problems"."""
+    """Draw `n` different problems of a pocket world, as rows of the table "problems"."""
     rows = []
     for index, problem in enumerate(distinct_problems(worlds.WORLDS[world].draw, split, seed, n)):
         solution = "".join(segment.wordings[0] for segment in problem.solution.segments())
@@ -49,13 +48,18 @@ def from_json_lines(
     style: str | None = None,
     left_out: Counter[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Problems of a (gzipped) file of JSON lines, encoded in UTF-8.
+    """Problems of a (gzipped) file of JSON lines in UTF-8, as rows of the table "problems".
 
-    skip_unanswered: leave out problems that have no gold answer, or none that its grader can find
-    right (MATH's train split has two with an empty box), and count them in `left_out`. They are
-    refused otherwise. style: whose grader must find the gold answers right where they are stated;
-    None for that of their form. Raises ArtifactError naming file and row for a row that is no
-    problem, and for a file without any.
+    split: the first part of the problem ids.
+    columns: the columns of the file, see `Columns`.
+    skip_unanswered: leave out problems that have no gold answer, or one that its grader could never
+        find correct (MATH's train split has two with an empty box); False raises an error for them.
+    style: the style whose grader must find the gold answers correct; None lets the form of each
+        gold answer decide (see `golds.is_gradable`).
+    left_out: is increased by the number of problems that were left out, by reason.
+
+    Raises ArtifactError, naming the file and the row, for a row that is no problem, and for a file
+    without problems.
     """
     path = expanded(path)
     rows = (_problem(row, split, i, columns, style, f"{path}, row {i + 1}") for i, row in json_lines.read(path))
@@ -73,11 +77,13 @@ def from_hub(
     style: str | None = None,
     left_out: Counter[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Problems of a fetched hub dataset at a pinned revision; arguments and errors as of
-    `from_json_lines`.
+    """Problems of a downloaded hub dataset, as rows of the table "problems".
 
-    Raises HubError where it was not fetched, and ArtifactError where its files are broken or lack
-    the subset or the split. A loading script in the repository is not fetched and would not be run.
+    hub_id, subset, hub_split, revision: where the problems lie on the hub.
+    The other arguments and the errors are those of `from_json_lines`.
+
+    Also raises HubError where the dataset was not downloaded, and ArtifactError where its files are
+    broken or lack the subset or the split. Loading scripts are neither downloaded nor run.
     """
     from datasets import load_dataset
 
@@ -85,14 +91,14 @@ def from_hub(
     folder = hub.snapshot(hub.Repository("dataset", hub_id, revision))
     try:
         source = load_dataset(str(folder), subset, split=hub_split)
-    except Exception as error:  # of what is wrong with a repository, the library tells in exceptions of every kind
+    except Exception as error:  # broken files make the library raise exceptions of every kind
         raise ArtifactError(f"{where}: cannot be read from {folder} ({error.__cause__ or error!r})") from error
     rows = (_problem(row, split, i, columns, style, f"{where}, row {i + 1}") for i, row in enumerate(source))
     return _answered(rows, where, skip_unanswered, left_out)
 
 
 def shared_questions(first: Sequence[Row], second: Sequence[Row]) -> int:
-    """How many of the second problems ask a question of the first ones, but for blanks."""
+    """How many of the second problems have a question of the first ones, ignoring white space."""
     known = {_plain(row["question"]) for row in first}
     return sum(_plain(row["question"]) in known for row in second)
 
@@ -104,13 +110,16 @@ def _plain(text: str) -> str:
 def _answered(
     rows: Iterable[tuple[dict[str, Any], str | None]], where: str, skip: bool, left_out: Counter[str] | None
 ) -> list[dict[str, Any]]:
-    """The problems whose gold answer can be given; each comes with what is wrong with its answer,
-    if anything is.
+    """The problems whose gold answers have no fault.
 
-    Raises ArtifactError for the first with a fault, unless they may be skipped, and where no
-    problem is left.
+    rows: problems, each with the fault of its gold answer, or None.
+    skip: whether problems with a fault are left out; otherwise the first one is an ArtifactError.
+    left_out: is increased by the number of problems that were left out, by reason.
+
+    Raises ArtifactError also where no problem is left.
     """
-    found, skipped = [], Counter()
+    found = []
+    skipped: Counter[str] = Counter()
     for row, fault in rows:
         if fault and not skip:
             raise ArtifactError(fault)
@@ -130,8 +139,7 @@ def _answered(
 def _problem(
     row: Row, split: str, index: int, columns: Columns, style: str | None, where: str
 ) -> tuple[dict[str, Any], str | None]:
-    """A source row as a problem, and what is wrong with its gold answer: None where an answer can
-    be right.
+    """A row of a source as a problem, with the fault of its gold answer (None if it has no fault).
 
     Raises ArtifactError for a row that is no problem.
     """
@@ -148,7 +156,7 @@ def _problem(
     }
     if answer is None:
         return problem, f"{where}: has no answer {_lacking(row, several)}"
-    # Behind "####" stand answers of GSM8K.
+    # "####" in a solution marks an answer of GSM8K's style.
     worked = "answer" not in columns and "####" in (solution or "")
     if golds.is_gradable(answer, style or ("gsm8k" if worked else None)):
         return problem, None
@@ -163,9 +171,11 @@ def _lacking(row: Row, columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def _cell(row: Row, name: str, columns: Sequence[str], where: str) -> str | None:
-    """What a row holds under a name: the texts of its columns, one behind the other.
+    """The joined texts of some columns of a row; None for an empty answer.
 
-    Raises ArtifactError where one is missing or holds no text. Only an answer may be empty: None.
+    name: what the columns hold (question, solution or answer).
+
+    Raises ArtifactError where a column is missing or holds no text.
     """
     texts = []
     for column in columns:
@@ -178,6 +188,6 @@ def _cell(row: Row, name: str, columns: Sequence[str], where: str) -> str | None
         if not isinstance(text, str) or not text.strip():
             raise ArtifactError(f"{where}: has no {name} in column {column!r}; its value is {str(value)[:60]!r}")
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
-            raise ArtifactError(f"{where}: {name} has a character that is none (NUL, or half of a pair)")
+            raise ArtifactError(f"{where}: {name} has an invalid character (NUL, or half of a surrogate pair)")
         texts.append(text)
     return " ".join(texts)

@@ -1,6 +1,5 @@
-"""Whether an answer is right: the rules of the released code, the library math_verify, and how gold
-answers are read.
+"""Whether an answer is correct, by the released code's rules and by the library math_verify.
 
-It decides what the answer in a completion is, when two answers are equal, and which limits a
-comparison has. It may import core.
+It decides what the answer in a completion is, when two answers are equal, how gold answers are
+read, and which limits a comparison has. It may import core.
 """

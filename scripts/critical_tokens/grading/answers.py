@@ -1,8 +1,10 @@
-"""What the answer of a completion is, and whether it is right, by two graders behind one interface.
+"""What the answer of a completion is, and whether it is correct, by two graders.
 
-`released` follows the released code's rules, made safe (`grading.released`); `math_verify` is the
-library (`grading.verify`). Both verdicts of a sample are kept; the config says which of them labels
-data. Completions are hostile input: nothing of them is evaluated. A completion without a
+released: the rules of the released code, made safe (`grading.released_rules`).
+math_verify: the library of that name (`grading.verify`).
+
+Every sample has the verdicts of both graders; the config says which grader labels the data.
+Completions are hostile input, so nothing in them is ever executed. A completion without a
 recognisable answer is wrong and counts as unanswered.
 """
 
@@ -22,24 +24,24 @@ _BOXED = re.compile(r"\\boxed(?: *\{| +([^\s{}\\$]))")
 
 @dataclass(frozen=True)
 class Grade:
-    """The extracted answer (None: none found) and whether it equals the gold answer."""
+    """The extracted answer (None if none was found), and whether it equals the gold answer."""
 
     answer: str | None
     correct: bool
 
 
 def grade(completion: str, gold: str, style: str) -> Grade:
-    """Grade a completion of a prompt style (see `prompts.STYLES`) by the released code's rules."""
+    """Grade a completion by the released code's rules for a prompt style (see `prompts.STYLES`)."""
     answer = released_rules.extract(completion, style)
     gold = gold if style == "gsm8k" else released_rules.strip(gold)
     return Grade(answer, answer is not None and released_rules.equal(answer, gold))
 
 
 def gold_is_gradable(gold: str, style: str) -> bool:
-    """Whether a completion that states a gold answer is right by the released rules.
+    """Whether a completion that states the gold answer is correct by the released rules.
 
-    Where it is not (a unit behind a number, say), no answer could ever be right. A gold answer that
-    goes over several lines is stated on one.
+    If it is not (because of a unit after a number, say), no answer could ever be correct. The
+    completion states a gold answer of several lines on one line.
     """
     forms = (
         ("The answer is {}.",)
@@ -52,8 +54,13 @@ def gold_is_gradable(gold: str, style: str) -> bool:
 def grade_rows(
     samples: Sequence[Row], problems: Sequence[Row], style: str, grader: str, workers: verify.Workers | None = None
 ) -> list[dict[str, Any]]:
-    """Grades of samples as rows of the table "grades"; `grader` decides what is correct, `workers`
-    as in `verify.verdicts`.
+    """The grades of samples, as rows of the table "grades".
+
+    samples: rows of the table "trajectories".
+    problems: rows of the table "problems"; all problems of the samples are among them.
+    style: the prompt style.
+    grader: the grader whose verdict becomes the column `correct`, one of GRADERS.
+    workers: see `verify.verdicts`.
     """
     asked = ByProblem(problems, "the table of problems")
     pairs = [(sample["text"], asked[sample["problem_id"]]["answer"]) for sample in samples]
@@ -72,7 +79,12 @@ def grade_rows(
 
 
 def counts(grades: Sequence[Row]) -> dict[str, int]:
-    """How many samples each grader finds correct, had no answer, and reached the library's limits."""
+    """The number of samples by outcome.
+
+    released, math_verify: correct by that grader.
+    unanswered: no answer was extracted.
+    timed_out: math_verify reached a limit.
+    """
     return {
         "released": sum(g["released"] for g in grades),
         "math_verify": sum(bool(g["math_verify"]) for g in grades),
@@ -82,15 +94,16 @@ def counts(grades: Sequence[Row]) -> dict[str, int]:
 
 
 def label(completion: str, gold: str, style: str, grader: str, workers: verify.Workers | None = None) -> bool:
-    """Whether one completion is correct by a grader; what reached a limit is not."""
+    """Whether one completion is correct by a grader; False where the grader reached a limit."""
     if grader == "released":
         return grade(completion, gold, style).correct
     return bool(verify.verdicts([(completion, gold)], workers)[0])
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Content of the last \boxed{...} with balanced braces, or the one character of a later
-    "\boxed 5"; None without any.
+    r"""The content of the last box in a text; None where there is none.
+
+    A box is \boxed{...} with balanced braces, or \boxed with a single character, as in "\boxed 5".
     """
     closed_at: dict[int, int] = {}
     opened: list[int] = []

@@ -1,10 +1,11 @@
-"""Whether two texts are the same arithmetic expression, without executing anything.
+"""Whether two texts are equal arithmetic expressions, without executing either of them.
 
-Model output is hostile, so no interpreter and no symbolic engine sees it. A small grammar reads a
-text as sympy reads Python-like text: numbers, names, + - * / ** ^ !, brackets and a few functions.
-The tree has a bounded size. Two trees that agree at several random points are equal but for an
-unlikely accident, as polynomials are (Schwartz, Zippel). Whatever the grammar does not know is no
-expression: LaTeX, tuples, and products without a sign (2x), which are not Python either.
+Model output is hostile, so neither an interpreter nor a symbolic engine may see it. A small grammar
+parses a text as sympy parses Python-like text: numbers, names, + - * / ** ^ !, brackets and a few
+functions. The size of an expression is bounded. Two expressions count as equal if they agree at
+several random points. They may agree there by accident, but this is unlikely, as it is for
+polynomials (Schwartz-Zippel lemma). All other texts are no expressions: LaTeX, tuples, and products
+without a sign (2x), which are not valid Python either.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-# Longer expressions are none, and so are deeper ones.
+# Texts with more tokens or deeper nesting are no expressions.
 _MOST_TOKENS, _MOST_DEPTH = 300, 40
 # Numbers stay exact up to this size, in bits.
 _MOST_BITS = 10_000
-# Larger factorials are not exact.
+# Factorials are exact up to this argument.
 _MOST_FACTORIAL = 500
+# The number of random points at which two expressions are compared.
 _POINTS = 3
-# Of the larger value, for what is not exact; and of two constants, as in the released grader
-# (grader.py:96).
+# Relative tolerances: for values that are not exact; and for two constants, as in the released
+# grader (grader.py:96).
 _TOLERANCE, _CLOSE = 1e-11, 1e-3
 
 _TOKEN = re.compile(
@@ -43,16 +45,18 @@ _CONSTANTS = {"pi": cmath.pi, "E": cmath.e, "I": 1j}
 
 Number = Fraction | complex
 Node = Callable[[int], Number]
-"""The value of an expression at the point of that number."""
+"""A function from the number of a random point to the value of the expression at that point."""
 
 
 class NotAnExpressionError(ValueError):
-    """Text that the grammar does not know, or more of it than is read."""
+    """The text is not in the grammar, or it exceeds a limit."""
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two texts are expressions of equal value: at random points of their names, or nearly
-    so for two constants.
+    """Whether two texts are expressions of equal value.
+
+    Two constants are equal within the relative tolerance `_CLOSE`. Expressions with names are
+    compared at random values of the names.
     """
     try:
         first, second = _read(left), _read(right)
@@ -80,7 +84,12 @@ def _close(a: Number, b: Number) -> bool:
 
 
 class _Expression:
-    """A text read: its value, whether it has names, and whether its ^ had to be read as powers."""
+    """A parsed text.
+
+    value: the value of the expression at a random point.
+    names: whether the expression has names.
+    powers: whether ^ was parsed as a power.
+    """
 
     def __init__(self, text: str, powers: bool) -> None:
         parser = _Parser(_tokens(text), powers)
@@ -89,8 +98,9 @@ class _Expression:
 
 
 def _read(text: str) -> _Expression:
-    """sympy reads ^ as Python does, bit by bit, which only whole numbers allow; and as a power
-    where that fails.
+    """Parse a text, with ^ as bitwise exclusive or, or as a power where that is not possible.
+
+    This is what sympy does. Exclusive or is possible for whole numbers only.
     """
     if "^" not in text:
         return _Expression(text, False)
@@ -103,7 +113,8 @@ def _read(text: str) -> _Expression:
 
 
 def _tokens(text: str) -> list[re.Match[str]]:
-    tokens, at = [], 0
+    tokens: list[re.Match[str]] = []
+    at = 0
     text = text.rstrip()
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -115,7 +126,7 @@ def _tokens(text: str) -> list[re.Match[str]]:
 
 
 class _Parser:
-    """Recursive descent over the tokens of an expression, with Python's precedence."""
+    """A recursive-descent parser for the tokens of an expression, with Python's precedence."""
 
     def __init__(self, tokens: list[re.Match[str]], powers: bool) -> None:
         self._tokens, self._powers = tokens, powers
@@ -125,7 +136,7 @@ class _Parser:
     def whole(self) -> Node:
         node = self._xor(0)
         if self._at != len(self._tokens):
-            raise NotAnExpressionError("goes on")
+            raise NotAnExpressionError("text after the end of the expression")
         return node
 
     def _symbol(self) -> str | None:
@@ -212,7 +223,7 @@ class _Parser:
         if name in _FUNCTIONS:
             function = _FUNCTIONS[name]
             return lambda point: function(complex(argument(point)))
-        # Of an unknown function nothing is known but that equal arguments have equal values.
+        # Nothing is known about the function, except that equal arguments give equal values.
         self.names = True
         return lambda point: _letter(f"{name}({argument(point)})", point)
 
@@ -226,7 +237,7 @@ class _Parser:
 
 
 def _letter(name: str, point: int) -> Fraction:
-    """A number between 1 and 2 for every name, the same in every process."""
+    """The value of a name at a random point: between 1 and 2, and the same in every process."""
     digest = hashlib.sha256(f"{point}/{name}".encode()).digest()
     return 1 + Fraction(int.from_bytes(digest[:3], "big"), 1 << 24)
 
@@ -242,7 +253,7 @@ def _bounded(value: Number) -> Number:
 
 
 def _alike(a: Number, b: Number) -> tuple[Number, Number]:
-    """Two numbers of one kind: exact where both are."""
+    """The two numbers as fractions if both are exact, else as complex numbers."""
     return (a, b) if isinstance(a, Fraction) and isinstance(b, Fraction) else (complex(a), complex(b))
 
 
@@ -278,7 +289,7 @@ def _raise(a: Number, b: Number) -> Number:
 def _exclusive_or(a: Number, b: Number) -> Number:
     if isinstance(a, Fraction) and isinstance(b, Fraction) and a.denominator == b.denominator == 1:
         return Fraction(a.numerator ^ b.numerator)
-    raise NotAnExpressionError("^ of what is no whole number")
+    raise NotAnExpressionError("^ of a number that is not whole")
 
 
 def _factorial(argument: Node) -> Node:
@@ -287,7 +298,7 @@ def _factorial(argument: Node) -> Node:
         if isinstance(found, Fraction) and found.denominator == 1 and 0 <= found <= _MOST_FACTORIAL:
             return Fraction(math.factorial(found.numerator))
         if complex(found).imag:
-            raise NotAnExpressionError("factorial of what is not real")
+            raise NotAnExpressionError("factorial of a number that is not real")
         return complex(math.gamma(complex(found).real + 1))
 
     return value

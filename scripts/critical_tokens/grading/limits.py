@@ -1,15 +1,16 @@
-"""Limits of the worker processes that run math_verify, for `verify`, and for `sizing`, which must
-do without the library.
+"""Limits of the worker processes that run math_verify.
+
+They have their own module so that `sizing`, which plans resources, need not import the grader.
 """
 
 SECONDS = 5.0
-"""Processor time of an answer."""
+"""Processor time per answer, in seconds."""
 
 MEMORY_GB = 2.0
-"""Memory of a worker."""
+"""Memory limit of a worker, in GiB."""
 
 IDLE_GB = 0.15
-"""Memory that a worker takes once it has loaded the library (0.12 GB measured)."""
+"""Memory of a worker after it has loaded the library (0.12 GB were measured)."""
 
 WORKERS = 8
-"""Workers of a program at most; fewer where it has fewer cores."""
+"""Largest number of workers of a program; it starts fewer where it has fewer cores."""

@@ -1,12 +1,11 @@
-r"""The released code's grader without its unsafe part: what it extracts, and what it takes for
-equal.
+r"""The released code's grader without its unsafe part.
 
-The rules are those of the released parser.py and grader.py, in their order, faults included
-(docs/grading.md lists them). One part is replaced: the released grader hands model output to
-sympy's `parse_expr`, which executes it, and gives up after a second of wall time, so its verdicts
-depend on the machine's load. Here `expressions.same` reads the same texts without executing
-anything. LaTeX is compared as text, because the versions that the released code pins cannot read
-it.
+The rules are those of the released parser.py and grader.py, in the same order and with the same
+faults (docs/grading.md lists them). One part is replaced. The released grader passes model output
+to sympy's `parse_expr`, which executes it. It also gives up after one second of wall time, so that
+its verdicts depend on the load of the machine. Here, `expressions.same` compares the same texts
+without executing them. LaTeX is compared as text, because the library versions that the released
+code pins cannot parse it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import re
 
 from critical_tokens.grading import expressions
 
-# No gold answer is nearly as long, so a longer answer counts as none.
+# A longer answer counts as no answer; all gold answers are much shorter.
 _LONGEST_ANSWER = 1_000
 _NUMBER = re.compile(r"-?\d*\.?\d+")
 _MBOX = re.compile(r"\\mbox\{([^}]*)\}")
@@ -26,10 +25,16 @@ _NEXT_QUESTION = ("\n\nQuestion:", "\n\nProblem:")
 def extract(completion: str, style: str) -> str | None:
     r"""The answer that the released code finds in a completion; None where it finds none.
 
-    gsm8k (parser.py:218-234): the first number behind the first "he answer is ", or the last number
-    of a completion without those words. math (parser.py:126-170): the text in dollars behind the
-    last "Final Answer:", else the last \boxed, else the line behind the last "he answer is", else
-    the last number. A completion ends where it goes on to another question (utils.py:64).
+    A completion ends where it goes on to another question (utils.py:64).
+
+    Style gsm8k (parser.py:218-234): the first number after the first "he answer is "; without these
+    words, the last number.
+
+    Style math (parser.py:126-170): the first of these that exists:
+    - the text between dollar signs after the last "Final Answer:",
+    - the content of the last \boxed,
+    - the line after the last "he answer is",
+    - the last number.
     """
     for heading in _NEXT_QUESTION:
         completion = completion.split(heading, 1)[0]
@@ -42,7 +47,7 @@ def _number(completion: str) -> str | None:
     if not stated:
         found = _NUMBER.findall(_without(completion, "$€£,"))
         return found[-1] if found else None
-    # Behind a second statement nothing is read.
+    # Nothing is read after a second "he answer is ".
     first = _NUMBER.search(_without(rest.split("he answer is ", 1)[0], "$€£,"))
     return first[0] if first else None
 
@@ -64,21 +69,20 @@ def _expression(completion: str) -> str | None:
 
 
 def _in_dollars(completion: str) -> str | None:
-    """What stands between the first and the last dollar sign behind the last "Final Answer:"; None
-    where nothing does.
-    """
+    """The text between the first and last dollar sign after the last "Final Answer:"; or None."""
     if "Final Answer:" not in completion:
         return None
-    # A completion that hopes before it answers loses the heading, and all that is left of it is
-    # searched.
+    # Where "I hope it is correct" stands before "Final Answer:", the heading is cut off, and all of
+    # the text before "I hope it is correct" is searched.
     tail = completion.split("I hope it is correct", 1)[0].rsplit("Final Answer:", 1)[-1]
     first, last = tail.find("$"), tail.rfind("$")
     return tail[first + 1 : last] if first < last else None
 
 
 def _boxed(tail: str) -> str:
-    """The content of a box whose opening stands in front of `tail`: up to the brace that closes it,
-    or the dollar sign.
+    r"""The content of a box; `tail` is the text after "boxed".
+
+    It ends at the brace that closes the box or, without an opening brace, at the next dollar sign.
     """
     if not tail.startswith("{"):
         return tail.split("$", 1)[0].strip()
@@ -97,11 +101,10 @@ def _without(text: str, characters: str) -> str:
 
 
 def strip(text: str) -> str:
-    r"""An answer without what the released code takes for typography, units and words
-    (parser.py:58-123).
+    r"""An answer without typography, units and words, as the released code strips it.
 
-    A unit goes only where \text{…} ends the answer or \mbox{…} marks it. A left side goes only
-    where it has at most two characters.
+    A unit is removed only where \text{…} ends the answer or \mbox{…} marks it. The left side of an
+    equation is removed only where it has at most two characters (parser.py:58-123).
     """
     text = text.strip().replace("\n", "").rstrip(".")
     text = text.replace("\\!", "").replace("\\ ", "").replace("\\\\", "\\").replace("\\\\", "\\")
@@ -127,9 +130,7 @@ def strip(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    r"""Without the words from the first \text{ to the end, where they end the answer and something
-    stands in front of them.
-    """
+    r"""The part before the first \text{, if a brace ends the text and that part is not empty."""
     start = text.find("\\text{")
     if start < 0 or not text.endswith("}"):
         return text
@@ -137,16 +138,15 @@ def _without_unit(text: str) -> str:
 
 
 def _without_boxes(text: str) -> str:
-    r"""Without each \mbox{…}; with their words where nothing else would be left."""
-    # Behind the last brace no box is closed. To look for one there would take the square of its
-    # length.
+    r"""The text without each \mbox{…}, or with the contents of these if nothing else is left."""
+    # No box is closed after the last brace, and a search there could take quadratic time.
     closed = text[: text.rfind("}") + 1]
     rest = text[len(closed) :]
     return (_MBOX.sub("", closed) + rest) or _MBOX.sub(r"\1", closed)
 
 
 def _braced(text: str) -> str:
-    r"""\frac12 and \frac1{2} as \frac{1}{2}; as it is where a \frac ends too early."""
+    r"""The text with \frac12 and \frac1{2} as \frac{1}{2}; unchanged if a \frac ends too early."""
     head, *tails = text.split("\\frac")
     for tail in tails:
         if tail.startswith("{"):
@@ -160,7 +160,7 @@ def _braced(text: str) -> str:
 
 
 def _slash(text: str) -> str:
-    r"""A quotient of whole numbers as \frac{…}{…}; a root may stand above or below."""
+    r"""A quotient a/b as \frac{a}{b}, if each of a and b is a whole number or has a root."""
     parts = text.split("/")
     if len(parts) != 2:
         return text
@@ -169,7 +169,7 @@ def _slash(text: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool:
-    """Whether the released code takes an extracted answer for a gold answer (grader.py:28-78)."""
+    """Whether an extracted answer equals a gold answer by the released code (grader.py:28-78)."""
     if answer == gold:
         return True
     if len(answer) > _LONGEST_ANSWER or len(gold) > _LONGEST_ANSWER:

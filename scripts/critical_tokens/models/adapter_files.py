@@ -1,10 +1,13 @@
-"""Adapters as files, which may come from anywhere: what they hold is checked before PEFT reads
-them.
+"""Checks of adapter files, which may come from anywhere, before PEFT reads them.
 
-PEFT matches patterns of a config as regular expressions, imports modules that it names, makes
-tensors of any rank that it asks for, and leaves layers without tensors as they are. Only what this
-project writes is accepted: plain LoRA on a list of layers, a tensor for each of them, all numbers
-finite.
+PEFT trusts the config of an adapter:
+- it matches texts of the config as regular expressions,
+- it imports modules that the config names,
+- it allocates tensors of any rank that the config names,
+- it leaves layers unchanged that have no tensors in the file.
+
+So only adapters as this project writes them are accepted: plain LoRA on a list of layers, with
+tensors for each of these layers, and with finite numbers.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _LARGEST_CONFIG = 1 << 20  # bytes
-_MANY = 1 << 16  # layers and ranks beyond this are no real adapter's
+_MANY = 1 << 16  # no real adapter has more layers or a larger rank
 
 
 def check(adapter: Path, config: PreTrainedConfig) -> None:
-    """Check an adapter (its adapter_model.safetensors) for a base model of this config.
+    """Check whether an adapter fits a base model with this config.
+
+    adapter: the path of its adapter_model.safetensors; adapter_config.json lies beside it.
 
     Raises ArtifactError, naming the file, where the two files are not a complete LoRA adapter for
     that model.
@@ -55,8 +60,10 @@ def check(adapter: Path, config: PreTrainedConfig) -> None:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The LoRA settings of an adapter_config.json. Whatever may differ from PEFT's defaults is
-    looked at; nothing else may.
+    """The LoRA settings of an adapter_config.json.
+
+    Raises ArtifactError where a setting in `_allowed` has a value that is not allowed, or where
+    another setting differs from PEFT's default.
     """
     from peft import LoraConfig
 
@@ -69,7 +76,7 @@ def _settings(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise records.ArtifactError(f"{path}: is nested too deeply") from error
     if not isinstance(found, dict):
-        raise records.ArtifactError(f"{path}: must hold settings by name")
+        raise records.ArtifactError(f"{path}: is no JSON object of settings")
     for name, allowed in _allowed().items():
         if name not in found or not allowed(found[name]):
             raise records.ArtifactError(
@@ -77,7 +84,7 @@ def _settings(path: Path) -> dict[str, Any]:
             )
     usual = json.loads(json.dumps(LoraConfig().to_dict()))
     for name in found.keys() - _allowed().keys():
-        # What a later version of PEFT has added is refused only where it is used.
+        # A setting that this version of PEFT does not know is refused only if it is in use.
         if found[name] != usual.get(name) and (name in usual or found[name]):
             raise records.ArtifactError(
                 f"{path}: {name} is {_shown(found[name])}, which is not supported; plain LoRA is"
@@ -86,8 +93,9 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _allowed() -> dict[str, Any]:
-    """The settings in which adapters differ, and what they may be. No text of a file is ever
-    matched as a pattern.
+    """The settings in which adapters may differ, each with a check of its value.
+
+    No allowed value makes PEFT match a text of the file as a regular expression.
     """
 
     def text(value: Any) -> bool:
@@ -101,8 +109,8 @@ def _allowed() -> dict[str, Any]:
         return value == ALL_LINEAR or (listed and all(isinstance(name, str) and name for name in value))
 
     def patterns(value: Any) -> bool:
-        # What PEFT itself writes for the experts of a mixture, which are one tensor: any prefix,
-        # and a plain name.
+        # PEFT itself writes patterns for mixtures of experts, where one tensor holds all experts.
+        # These patterns are harmless: they allow any prefix before a plain name.
         return isinstance(value, dict) and all(
             key[:4] == ".*\\." and key[4:].isidentifier() and number(size) and 0 < size <= _MANY
             for key, size in value.items()
@@ -134,7 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _expected(path: Path, settings: dict[str, Any], config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that PEFT would read, from a model without weights."""
+    """Names and shapes of the tensors that PEFT would read, found with a model without weights."""
     from peft import get_peft_model, get_peft_model_state_dict
     from transformers import AutoModelForCausalLM
 
@@ -149,7 +157,7 @@ def _expected(path: Path, settings: dict[str, Any], config: PreTrainedConfig) ->
 
 
 def lora_config(settings: dict[str, Any]) -> LoraConfig:
-    """PEFT's config of checked settings, made of these alone."""
+    """PEFT's config with the checked settings and nothing else."""
     from peft import LoraConfig
 
     own = {name: settings[name] for name in _allowed() if name not in ("peft_type", "peft_version", "revision")}
@@ -157,7 +165,7 @@ def lora_config(settings: dict[str, Any]) -> LoraConfig:
 
 
 def _tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an adapter's tensors, from the head of its file."""
+    """Names and shapes of an adapter's tensors, from the header of its file."""
     with _opened(adapter) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 

@@ -1,6 +1,4 @@
-"""Loading of base models, tokenizers and stacks of adapters. Remote code stays off, and weights are
-safetensors only.
-"""
+"""Loading of base models, tokenizers and adapters: only safetensors weights, and no remote code."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from critical_tokens.core import hub
 from critical_tokens.core.records import ArtifactError, Failure, expanded, read_object
@@ -17,15 +15,18 @@ from critical_tokens.models.model_files import CONTEXT_KEYS
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# How far log-probabilities before and after merging an adapter may be apart on average (nats):
-# rounding, and no more.
+# The largest mean difference between log-probabilities before and after merging an adapter (nats).
+# It allows for rounding errors only.
 _MERGED_APART = {"float32": 0.01, "bfloat16": 0.5, "float16": 0.5}
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a base model comes from: a local folder or a hub id with a pinned revision, and the
-    dtype to compute in.
+    """Where a base model comes from.
+
+    path: a local folder or a hub id.
+    revision: the pinned revision of a hub id.
+    dtype: the type of the numbers to compute with.
     """
 
     path: str
@@ -34,8 +35,7 @@ class ModelSource:
 
 
 def folder_of(source: ModelSource) -> Path:
-    """Where the files of a base model lie: its folder, or the fetched snapshot of its hub
-    repository.
+    """The folder of a base model: the local folder, or the snapshot of its hub repository.
 
     Raises HubError where there is neither.
     """
@@ -51,11 +51,11 @@ def device() -> str:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model, with an EOS token: the one that finished answers are trained
-    and scored with.
+    """The tokenizer of a base model, which always has an EOS token.
 
-    A tokenizer without one takes the model's first end, see `end_ids`. Raises Failure where there
-    is none, and ArtifactError, naming the folder, where the tokenizer cannot be read.
+    Finished answers are trained and scored with this token. If the tokenizer has none, it is the
+    first token of `end_ids`. Raises Failure where no token ends an answer, and ArtifactError,
+    naming the folder, where the tokenizer cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -71,12 +71,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The ids of all tokens that end an answer: the tokenizer's EOS, then those of the generation
-    config and of the config.
+    """The ids of all tokens that end an answer.
 
-    Configs have the EOS of their class where nobody set one (2 for Llama's), and generation configs
-    may be copies of them. So such an id counts only if it is a special token of the tokenizer.
-    Raises Failure where none is left.
+    The EOS of the tokenizer comes first, then those of the generation config and of the config.
+    If nobody set an EOS in a config, it has the default of its class (2 for Llama's), and the
+    generation config may be a copy of it. So such a default counts only if it is a special token of
+    the tokenizer. Raises Failure where no id is left.
     """
     config = load_config(source)
     text = config.get_text_config(decoder=True)
@@ -101,16 +101,14 @@ def _no_end(source: ModelSource) -> Failure:
 
 
 def _ids(stated: object) -> list[int]:
-    """Token ids of a config's entry: a number, a list of numbers, or nothing."""
+    """The token ids in an entry of a config: a number, a list of numbers, or nothing."""
     return [
         i for i in (stated if isinstance(stated, list) else [stated]) if isinstance(i, int) and not isinstance(i, bool)
     ]
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
-    """The architecture of a base model. Raises ArtifactError, naming the folder, where it cannot be
-    read.
-    """
+    """The config of a base model; ArtifactError, naming the folder, where it cannot be read."""
     from transformers import AutoConfig
 
     folder = folder_of(source)
@@ -120,9 +118,7 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
 
 @contextmanager
 def _reading(folder: Path, what: str) -> Iterator[None]:
-    """Turn what transformers raises of files that it cannot read into an ArtifactError that names
-    the folder.
-    """
+    """Turn errors of transformers about unreadable files into an ArtifactError with the folder."""
     import torch
     from safetensors import SafetensorError
 
@@ -135,20 +131,21 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
-    """The longest sequence of an architecture, in tokens; None where its config states none."""
+    """The longest sequence of a model, in tokens; None where its config does not state it."""
     text = config.get_text_config(decoder=True)
     stated = (getattr(text, key, None) for key in CONTEXT_KEYS)
     return next((length for length in stated if isinstance(length, int) and length > 0), None)
 
 
 def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrainedModel:
-    """A base model with adapters merged into it one after the other (the first is nearest to the
-    base).
+    """A base model with adapters merged into it, one after the other.
 
-    One process spreads the model over the GPUs that it sees, layer by layer; of several processes,
-    each leaves it to the Trainer where the model goes. An adapter is named by its
-    adapter_model.safetensors; its configuration lies beside it. Raises ArtifactError, naming the
-    file, where weights or adapters are missing, incomplete, not finite or another model's.
+    adapters: the paths of their adapter_model.safetensors, each with its adapter_config.json beside
+        it. The first one is merged first.
+
+    A single process distributes the layers over the GPUs that it sees. With several processes, the
+    Trainer places the model. Raises ArtifactError, naming the file, where weights or adapters are
+    missing, incomplete, not finite, or made for another model.
     """
     import os
 
@@ -161,7 +158,8 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     spread = torch.cuda.device_count() > 1 and not shared
     folder = folder_of(source)
     with _reading(folder, "its model"):
-        model, found = AutoModelForCausalLM.from_pretrained(
+        # The declared return type is a model, but with output_loading_info a pair is returned.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, source.dtype),
             trust_remote_code=False,
@@ -169,7 +167,8 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
             device_map="auto" if spread else None,
             output_loading_info=True,
         )
-    # Of processes that share a model one loads the weights.
+    model, found = loaded
+    # Where several processes share a model, only the first of them has loaded the weights.
     if not (shared and os.environ.get("LOCAL_RANK", "0") != "0"):
         _check_weights(model, folder, found["missing_keys"])
     if not (spread or shared):
@@ -180,9 +179,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
 
 
 def _check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str]) -> None:
-    """Raise ArtifactError where weights are missing, which transformers makes up, or are no
-    numbers.
-    """
+    """Raise ArtifactError where weights are not finite or missing (transformers makes these up)."""
     if missing:
         raise ArtifactError(
             f"{folder}: has no weights for {min(missing)} ({len(missing)} such) of {type(model).__name__}: "
@@ -194,23 +191,22 @@ def _check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str
 
 
 def _not_finite(model: PreTrainedModel) -> str | None:
-    """The name of a weight that has a nan or an infinity, if there is one."""
+    """The name of a weight that holds a nan or an infinity; None where there is none."""
     import torch
 
     for name, value in model.named_parameters():
         if value.is_floating_point() and not value.is_meta and value.numel():
-            low, high = value.detach().aminmax()  # a nan anywhere is both; no copy is made
+            low, high = value.detach().aminmax()  # with a nan, both are nan; this makes no copy
             if not bool(torch.isfinite(low) & torch.isfinite(high)):
                 return name
     return None
 
 
 def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The model with an adapter merged into it, a few of whose log-probabilities are compared
-    before and after.
+    """The model with an adapter merged into it.
 
-    Raises ArtifactError, naming the file, of an adapter that is not a complete one for this model
-    (see adapter_files.check), and where the merged model is another than the trained one.
+    Raises ArtifactError, naming the adapter, where it is not a complete adapter for this model (see
+    adapter_files.check), or where the merge changes a few log-probabilities by more than rounding.
     """
     from peft import PeftModel
 
@@ -223,11 +219,11 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     whole = adapted.merge_and_unload()
     name = _not_finite(whole)
     if name:
-        raise ArtifactError(f"{adapter}: makes {name} larger than its numbers can be; train the adapter again")
+        raise ArtifactError(f"{adapter}: makes numbers of {name} too large for their type; train the adapter again")
     apart = float((few_logits(whole).log_softmax(-1) - expected).abs().mean()) if expected.numel() else 0.0
     if not apart <= _MERGED_APART[str(whole.dtype).removeprefix("torch.")]:
         raise ArtifactError(
-            f"{adapter}: the model with this adapter merged differs from the model that was trained ({apart:.2g} on average, "
-            "in log-probability); name fewer layers in lora.layers and train it again"
+            f"{adapter}: the model with this adapter merged differs from the model that was trained "
+            f"({apart:.2g} on average, in log-probability); name fewer layers in lora.layers and train it again"
         )
     return whole

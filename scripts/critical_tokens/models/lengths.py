@@ -1,4 +1,4 @@
-"""How long an input a model can read, and the refusal of longer ones."""
+"""The longest input that a model can read, and the refusal of longer inputs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def longest_input(model: PreTrainedModel) -> int:
-    """The most tokens that a model reads; sys.maxsize where only memory bounds them."""
+    """The largest number of tokens that a model can read; sys.maxsize where there is no limit."""
     return min(context_of(model.config) or sys.maxsize, _positions(model))
 
 
 def _positions(model: PreTrainedModel) -> int:
-    """The positions of a table of position embeddings that begins behind its padding row
-    (RoBERTa's).
+    """The number of positions in a table of position embeddings with a padding row (RoBERTa's).
+
+    Positions begin after the padding row. Without such a table, the number is sys.maxsize.
     """
     tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     padded = [table for table in tables if getattr(table, "padding_idx", None) is not None]
@@ -27,9 +28,7 @@ def _positions(model: PreTrainedModel) -> int:
 
 
 def check_length(tokens: int, longest: int, problem_id: str | None) -> None:
-    """Raise Failure, naming the problem, where a prompt and its answer are longer than the model
-    can read.
-    """
+    """Raise Failure, naming the problem, if a prompt with its answer is too long for the model."""
     if tokens > longest:
         raise Failure(
             f"problem {problem_id or 'without a name'}: its prompt and answer have {tokens} tokens, "

@@ -1,6 +1,4 @@
-"""LoRA adapters on a base model: which layers may have one, and a base model that computes the same
-every time.
-"""
+"""LoRA adapters on a base model: which layers may have one, and how randomness is removed."""
 
 from __future__ import annotations
 
@@ -17,17 +15,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 ALL_LINEAR = "all-linear"
-# The config keys that set the layers, as messages name them.
+# The config keys that set the layers; messages name them.
 KEYS = "contrast.lora.layers or the model's contrast_layers, and alignment.lora.layers for the methods"
-# Settings of a model that draw random numbers in training: dropout of any kind, layers left out,
-# jitter of routers.
+# Parts of the names of settings that make a model random in training: dropout of any kind, layers
+# that are left out at random, and router jitter.
 _RANDOM = ("drop", "jitter")
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Adapter settings: rank, alpha, dropout and which linear layers ("all-linear" or a list of
-    names).
+    """The settings of an adapter.
+
+    rank, alpha, dropout: as LoRA defines them.
+    layers: the linear layers that are adapted, as a list of names or "all-linear".
     """
 
     rank: int
@@ -37,25 +37,22 @@ class Lora:
 
 
 def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """The linear layers of a model by their full names. GPT-2's Conv1D is one; its weight is
-    transposed.
-    """
+    """The linear layers of a model by full name, with GPT-2's Conv1D (of transposed weight)."""
     from transformers.pytorch_utils import Conv1D
 
     return {name: module for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
 
 
 def matched(layers: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The full names that end with one of the layers' names, as PEFT matches a list of them."""
+    """The full names that end with the name of one of the layers; PEFT matches lists like this."""
     return [name for name in names if any(name == layer or name.endswith(f".{layer}") for layer in layers)]
 
 
 def missing_layers(config: PreTrainedConfig, layers: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    """Which of the `layers` a model of this config lacks, and the names of the linear layers that
-    it has.
+    """The `layers` that a model of this config lacks, and the names of its linear layers.
 
-    The model is built without weights, so this takes seconds and no memory, whatever the model's
-    size.
+    The model is built without weights, so this takes seconds and little memory, whatever the size
+    of the model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -65,7 +62,7 @@ def missing_layers(config: PreTrainedConfig, layers: str | Sequence[str]) -> tup
 
 
 def check_layers(name: str, layers: Sequence[str], missing: Sequence[str], present: Sequence[str]) -> None:
-    """Raise Failure, naming the config keys and the model's own layers, where layers are missing."""
+    """Raise Failure, naming the config keys and the model's layers, where layers are missing."""
     if missing:
         raise Failure(
             f"lora.layers ({KEYS}) is {', '.join(layers)}, but {name} has no linear layer named {', '.join(missing)}; "
@@ -82,11 +79,10 @@ def _missing(model: torch.nn.Module, layers: str | Sequence[str]) -> tuple[list[
 
 
 def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
-    """The model with a fresh LoRA adapter; only the adapter is trainable, and nothing but its own
-    dropout is random.
+    """The model with a new LoRA adapter.
 
-    Raises Failure where the model lacks a layer that `lora` names, or where such a layer cannot
-    have an adapter.
+    Only the adapter is trainable, and only its own dropout is random. Raises Failure where the
+    model lacks a layer that `lora` names, or where such a layer cannot have an adapter.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -116,20 +112,19 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
         named = lora.layers if isinstance(lora.layers, str) else ", ".join(lora.layers)
         raise Failure(
-            f"lora.layers ({KEYS}) is {named}, but {type(model).__name__} cannot have such adapters on all of these: {error}; "
-            f"its linear layers are {', '.join(present)}"
+            f"lora.layers ({KEYS}) is {named}, but {type(model).__name__} cannot have such adapters "
+            f"on all of these: {error}; its linear layers are {', '.join(present)}"
         ) from error
     return adapted
 
 
 def remove_randomness(model: PreTrainedModel) -> None:
-    """Set every dropout of a base model to 0, wherever it is kept: in modules, in their attributes,
-    in the configs.
+    """Set every dropout of a base model to 0, in its modules, their attributes and its configs.
 
-    In preference training policy and reference must be the same model at the start, and the
-    reference must not change from batch to batch. The likelihood is trained in the same way, so
-    that all methods differ in their objective alone. The paper's models and the pocket models have
-    no dropout. Raises Failure where the model is still random in training.
+    In preference training, policy and reference must be the same model at the start, and the
+    reference must not change from batch to batch. Training on the likelihood has no dropout either,
+    so that all methods differ in their objective alone. The paper's models and the pocket models
+    have no dropout. Raises Failure where the model is still random in training.
     """
     for holder in (*model.modules(), *_configs(model.config)):
         if isinstance(holder, torch.nn.modules.dropout._DropoutNd):
@@ -145,7 +140,7 @@ def remove_randomness(model: PreTrainedModel) -> None:
 
 
 def _configs(config: Any) -> Iterator[Any]:
-    """A config and the configs within it."""
+    """Yield a config and all configs within it."""
     yield config
     for value in list(vars(config).values()):
         if hasattr(value, "to_dict"):
@@ -155,7 +150,7 @@ def _configs(config: Any) -> Iterator[Any]:
 def _repeats(model: PreTrainedModel) -> bool:
     """Whether two passes in training mode give the same logits."""
     was_training = model.training
-    with torch.random.fork_rng():  # what comes after draws the same numbers whether or not this was looked at
+    with torch.random.fork_rng():  # the check does not change the random numbers of the training
         first, second = (few_logits(model.train()) for _ in range(2))
     model.train(was_training)
     return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
@@ -163,10 +158,10 @@ def _repeats(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def few_logits(model: PreTrainedModel | PeftModel) -> torch.Tensor:
-    """Logits of a few tokens, float32.
+    """The logits of a few tokens, in float32, of shape (1, 8, vocabulary).
 
-    Nothing of a model whose weights are not here: of several processes that share a model (FSDP)
-    one loads them.
+    Where several processes share a model (FSDP), only one has loaded the weights. For the others,
+    the result is an empty tensor.
     """
     if any(parameter.is_meta for parameter in model.parameters()):
         return torch.empty(0)

@@ -1,9 +1,8 @@
-"""What a folder with a base model holds, without loading it: its size, its context, and what it
-lacks.
+"""What the folder of a base model holds, without loading it: its size, its context, what it lacks.
 
-Weights are looked at by the headers of their safetensors files (8 bytes for the length of a JSON
-object that names each tensor with its shape and its place,
-https://github.com/huggingface/safetensors#format).
+Of the weights, only the headers of the safetensors files are read. A header is a JSON object with
+the shape and the place of each tensor, and 8 bytes before it state its length
+(https://github.com/huggingface/safetensors#format).
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from typing import Any
 from critical_tokens.core.records import ArtifactError, read_json
 
 INDEX = "model.safetensors.index.json"
-# Files of which a tokenizer needs one set: of the library tokenizers, of SentencePiece, of
-# byte-level BPE, of tiktoken.
+# A tokenizer needs one of these sets of files: of the library tokenizers, of SentencePiece, of
+# byte-level BPE, or again of SentencePiece. Files of tiktoken (*.tiktoken) are enough, too.
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("spiece.model",))
-# Where configs state the longest sequence: most of them, then Whisper's and the like, MPT's,
-# Bloom's.
+# The keys under which configs state the longest sequence: the usual key, then those of Whisper,
+# MPT and Bloom.
 CONTEXT_KEYS = ("max_position_embeddings", "max_target_positions", "max_seq_len", "seq_length")
-# A header above this is none (safetensors' own limit).
+# The longest header (bytes); this is the limit of safetensors itself.
 _LONGEST_HEADER = 100_000_000
 
 
 def parameters(folder: Path) -> int:
-    """How many numbers the weights of a folder have, from the headers of its files. Raises
-    ArtifactError for broken ones.
+    """The number of parameters in a folder, from the headers of its weight files.
+
+    Raises ArtifactError for broken files.
     """
     return sum(
         math.prod(tensor["shape"])
@@ -54,16 +54,14 @@ def longest(folder: Path) -> int | None:
 
 
 def lacks(folder: Path) -> list[str]:
-    """What keeps a folder from being a base model, a sentence each; nothing for one that is
-    complete.
-    """
+    """What a folder lacks to be a base model, as predicates for messages; empty if complete."""
     if not folder.exists():
         return ["does not exist"]
     if not folder.is_dir():
-        return ["is a file; the folder that holds the model is meant"]
+        return ["is a file; give the folder that holds the model"]
     if not any(folder.iterdir()):
         return ["is empty"]
-    found = []
+    found: list[str] = []
     for check in (_config_lacks, _weights_lack, _tokenizer_lacks):
         try:
             found += check(folder)
@@ -99,8 +97,9 @@ def _tokenizer_lacks(folder: Path) -> Iterable[str]:
 
 
 def _has_end(folder: Path) -> bool:
-    """Whether any of the files that name EOS tokens does; which of them counts is decided where the
-    model is loaded.
+    """Whether any file of the folder names an EOS token.
+
+    If several files do, `checkpoints.end_ids` decides later which of the tokens count.
     """
     for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json"):
         if (folder / name).is_file():
@@ -113,9 +112,7 @@ def _has_end(folder: Path) -> bool:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files of the weights: those of the index, a single one, or whatever safetensors there
-    are.
-    """
+    """The weight files: the single file, the files in the index, or all safetensors files."""
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
@@ -135,7 +132,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 @lru_cache
 def _header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, whose length must fit the file's."""
+    """The header of a safetensors file; ArtifactError where it does not fit the file's size."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -148,7 +145,9 @@ def _header(path: Path) -> dict[str, Any]:
             )
             shapes = [math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise ArtifactError(f"{path.name} is no safetensors file (its header is {type(error).__name__})") from error
+            raise ArtifactError(
+                f"{path.name} is no safetensors file (its header cannot be read: {type(error).__name__})"
+            ) from error
     if size != 8 + length + end or any(not isinstance(n, int) or n < 0 for n in shapes):
         raise ArtifactError(f"{path.name} has {size} bytes, must have {8 + length + end}: it is cut off or damaged")
     return header

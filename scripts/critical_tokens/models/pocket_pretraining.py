@@ -1,4 +1,4 @@
-"""Making a pocket model: its tokenizer and its untrained network."""
+"""What a pocket model is made of: its corpus, its tokenizer and its untrained network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
-# The blank in front of an answer is the last token of the prompt in these models' corpus
-# (prompts.BLANKS).
+# In the corpus of these models, the blank before an answer is the last token of the prompt (see
+# prompts.BLANKS).
 BLANK = "prompt"
 CONTEXT = 2048
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a pocket model: layers, width, heads (width / heads is the head dimension) and width
-    of the MLP.
+    """The size of a pocket model.
+
+    layers: the number of layers.
+    width: the dimension of the hidden states.
+    heads: the number of attention heads, each of dimension width / heads.
+    mlp: the width of the MLP.
     """
 
     layers: int
@@ -33,7 +37,7 @@ class Shape:
 
 
 def corpus(n_documents: int, seed: int) -> list[tuple[str, str]]:
-    """Prompts and solutions of all worlds in turn, `n_documents` in all."""
+    """`n_documents` pairs of prompt and solution, taken from all worlds in turn."""
     streams = [(documents(name, seed), world.style) for name, world in WORLDS.items()]
     per_world = -(-n_documents // len(streams))
     worded = [
@@ -44,10 +48,10 @@ def corpus(n_documents: int, seed: int) -> list[tuple[str, str]]:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit (with a space before it, if there is one) is a token of
-    its own.
+    """Train a byte-level BPE tokenizer in which every digit is a token of its own.
 
-    Any text can be encoded, since all 256 bytes are in the vocabulary.
+    A space before a digit belongs to the token of the digit. Every text can be encoded, because all
+    256 bytes are in the vocabulary.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

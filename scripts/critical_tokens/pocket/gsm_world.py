@@ -3,9 +3,9 @@
     Mia has 12 pens. Mia buys 5 more. Then Mia has 3 times as many. How many pens does Mia have now?
     First, 12 + 5 = 17 pens. Then, 17 * 3 = 51 pens. The answer is 51.
 
-Each event turns the running value into the next one by one or two steps. Some events have a
-phrasing that the corpus misreads (`Trap`); a problem has at most one, and its misreading leads to
-another answer.
+Each event changes the running value in at most two calculation steps. Some events have a phrasing
+that many documents of the corpus misread (a trap). A problem has at most one trap, and misreading
+it leads to another answer.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Zoe", "Leo", "Ida", "Max")
 UNITS = ("pens", "apples", "books", "coins", "cards", "stones", "shells", "stamps")
 LARGEST = 99
 
-# Shares of writers who misread a phrasing: above one half, greedy decoding errs too.
+# How many of the corpus's writers misread a trap, by its strength. Above one half, greedy decoding
+# misreads it, too.
 RATES = {"hard": 0.70, "mild": 0.34}
-# Shares of problems with a hard and with a mild trap.
+# The shares of problems with a hard trap and with a mild trap.
 TRAP_SHARES = (0.45, 0.28)
 
 Equation = tuple[int, str, int, int]  # left, operator, right, result
-Reading = Callable[[int], list[Equation]]  # from the running value to the steps; the last result is the new value
+# Maps the running value to the calculation steps; the last result is the new running value.
+Reading = Callable[[int], list[Equation]]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One sentence of a question, what it means, and what those make of it who misread it."""
+    """One sentence of a question, its correct reading and its misreading."""
 
     sentence: str
-    key: str  # its share of the problem's signature
+    key: str  # its part of the problem's signature
     reading: Reading
     misreading: Reading | None = None
     trap: Trap | None = None
-    asks: bool = False  # the sentence holds the question too
+    asks: bool = False  # the sentence also asks the question of the problem
 
 
 def _equation(a: int, op: str, b: int) -> Equation:
@@ -68,27 +70,31 @@ def _trap(name: str, strength: str | None) -> Trap | None:
     return Trap(f"{name}/{strength}", RATES[strength]) if strength else None
 
 
-# Makers of events. `strength` is the strength of the trap to lay, or None for a plain phrasing.
+# Functions that draw an event. `strength` is the strength of its trap, None for a plain phrasing.
 
 
 def gain(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value grows by n."""
     n = rng.randint(2, 30)
     said = rng.choice((f"{name} buys {n} more.", f"{name} finds {n} {unit}.", f"{name} wins {n} more."))
     return Event(said, f"+{n}", _one("+", n))
 
 
 def lose(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value shrinks by n."""
     n = rng.randint(2, 30)
     said = rng.choice((f"{name} loses {n} {unit}.", f"{name} sells {n}.", f"{name} gives {n} to a friend."))
     return Event(said, f"-{n}", _one("-", n))
 
 
 def share(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value is divided by k."""
     k = rng.randint(2, 5)
     return Event(f"{name} splits the {unit} into {k} equal bags and keeps one.", f"/{k}", _one("/", k))
 
 
 def times(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value is multiplied by k, misread as an addition of k."""
     k = rng.randint(2, 5)
     said = {
         None: f"{name} trades each of them for {k} {unit}.",
@@ -99,6 +105,7 @@ def times(rng: random.Random, name: str, unit: str, strength: str | None) -> Eve
 
 
 def friends(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value grows by k times n, misread as an addition of n."""
     k, n = rng.randint(2, 5), rng.randint(2, 9)
     said = {
         None: f"{name} buys {k} boxes of {n} {unit}.",
@@ -109,6 +116,7 @@ def friends(rng: random.Random, name: str, unit: str, strength: str | None) -> E
 
 
 def half_again(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
+    """The running value grows by its half, misread as a division by 2."""
     said = {
         None: f"{name} counts half of the {unit} and buys that many more.",
         "mild": f"{name} gets half as many more.",
@@ -118,8 +126,9 @@ def half_again(rng: random.Random, name: str, unit: str, strength: str | None) -
 
 
 def compare(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
-    """Asks for another person's number, so it comes last. Trapped: stated from the other person's
-    side.
+    """The question asks for another person's number, so this event comes last.
+
+    With a trap, the sentence compares in the other direction, and its operation must be inverted.
     """
     other = rng.choice([n for n in NAMES if n != name])
     n, word = rng.randint(2, 20), rng.choice(("more", "fewer"))
@@ -132,7 +141,7 @@ def compare(rng: random.Random, name: str, unit: str, strength: str | None) -> E
 
 
 def distractor(rng: random.Random, name: str, unit: str, strength: str | None) -> Event:
-    """A number that has nothing to do with the question."""
+    """A number that has nothing to do with the question, misread as an addition."""
     n = rng.randint(2, 12)
     said = f"{name} is {n} years old." if strength == "mild" else f"{name} also counts {n} birds."
     return Event(said, "", lambda a: [], _one("+", n), _trap("distractor", strength))
@@ -143,7 +152,7 @@ TRAPPED = (times, friends, half_again, compare, distractor)
 
 
 def draw(rng: random.Random) -> Problem | None:
-    """One problem, or None where the drawn numbers do not suit."""
+    """Draw one problem; None if a number is out of range or the misreading is correct by chance."""
     name, unit, start = rng.choice(NAMES), rng.choice(UNITS), rng.randint(3, 40)
     n_events = rng.choices((2, 3, 4), (0.55, 0.35, 0.10))[0]
     strength = rng.choices(("hard", "mild", None), (*TRAP_SHARES, 1 - sum(TRAP_SHARES)))[0]
@@ -174,11 +183,11 @@ def draw(rng: random.Random) -> Problem | None:
 
 
 def _read(events: list[Event], value: int, misread_at: int | None) -> list[tuple[Equation, bool]]:
-    """The steps of a reading, each with whether it opens an event that invites a misreading."""
+    """The steps of a reading, each with a flag: whether it is the first step of a trapped event."""
     out: list[tuple[Equation, bool]] = []
     for i, event in enumerate(events):
-        reading = event.misreading if i == misread_at else event.reading
-        steps = reading(value)
+        misreading = event.misreading if i == misread_at else None
+        steps = (misreading or event.reading)(value)
         out.extend((step, event.trap is not None and j == 0) for j, step in enumerate(steps))
         value = steps[-1][3] if steps else value
     return out

@@ -1,11 +1,11 @@
 """The language of correct solutions, and the exact step checker.
 
 A pocket problem knows every correct way to write its solution: a sequence of segments, each with
-the wordings that are right at its place. That is a small finite automaton, so "is this prefix still
-correct?" has an exact answer, and the first wrong character of any completion is where the prefix
-leaves the language: the first letter of a wrong word, the wrong digit of a number. Nothing here
-looks at probabilities: a lead-in that only hasty solutions use is not an error, although a language
-model may be lost after it.
+the wordings that are correct at its place. That is a small finite automaton, so the question "is
+this prefix still correct?" has an exact answer. The first wrong character of a completion is the
+one at which it leaves the language: the first letter of a wrong word, or the wrong digit of a
+number. The checker does not look at probabilities. A lead-in that only hasty solutions use is not
+an error, even if a language model rarely reaches the correct answer after it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import re
 from dataclasses import dataclass
 
-# The classes of the paper's Table 1 (ICML and v3), as far as a program can tell them apart.
+# The error classes of the paper's Table 1 (ICML and v3), as far as a program can tell them apart.
 ERROR_KINDS = ("calculation", "missing_step", "semantic", "degeneration")
 
-# What opens a step. Anyone may use any of them; at a step that invites a misreading only those who
-# misread it use a hasty one (pocket.corpus writes solutions so). That plants tokens which are lost
-# without being wrong: the paper's "owed".
+# Lead-ins: the words that open a step. All of them are correct at every step. But at a step that
+# can be misread, only writers who misread it use a hasty lead-in (`worlds.write`). So there are
+# tokens that lead to wrong answers without being wrong themselves, like "owed" in the paper.
 CAREFUL_LEADS = ("First, ", "Then, ", "Next, ")
 HASTY_LEADS = ("So ", "Now ")
 LEADS = CAREFUL_LEADS + HASTY_LEADS
@@ -27,12 +27,12 @@ LEADS = CAREFUL_LEADS + HASTY_LEADS
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of a solution: its role (lead, wording, running, operation, operand, result,
-    answer) and its wordings.
+    """One piece of a solution.
 
-    `wordings` are those that writers choose from; `tolerated` ones are no error either: the checker
-    reads numbers, operations and sentences, not the nouns, which small language models mix up
-    without losing their way.
+    role: lead, wording, running, operation, operand, result or answer.
+    wordings: the correct texts that writers choose from.
+    tolerated: further texts that are no error. The checker judges numbers, operations and
+        sentences, but not nouns: small language models mix these up and still calculate correctly.
     """
 
     role: str
@@ -40,13 +40,13 @@ class Segment:
     tolerated: tuple[str, ...] = ()
 
     def accepted(self) -> tuple[str, ...]:
-        """All wordings that are correct here."""
+        """All texts that are no error here."""
         return self.wordings + self.tolerated
 
 
 @dataclass(frozen=True)
 class Step:
-    """One sentence of a solution after its lead-in; `risky` where a misreading would start."""
+    """One sentence of a solution, after its lead-in; `risky` if a misreading would start here."""
 
     body: tuple[Segment, ...]
     risky: bool = False
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """Steps and the closing sentence, e.g. "The answer is 12."."""
+    """The steps of a solution and its closing sentence, for example "The answer is 12."."""
 
     steps: tuple[Step, ...]
     closing: tuple[Segment, ...]
@@ -69,22 +69,22 @@ class Solution:
         return out + list(self.closing)
 
     def to_json(self) -> str:
-        """The language as JSON: a list of [role, wordings, tolerated], which `language_from_json`
-        reads.
-        """
+        """The segments as JSON: a list of [role, wordings, tolerated]; see `language_from_json`."""
         rows = [[s.role, list(s.wordings), list(s.tolerated)] for s in self.segments()]
         return json.dumps(rows, separators=(",", ":"))
 
 
 def language_from_json(text: str) -> list[Segment]:
-    """Inverse of `Solution.to_json`."""
+    """The segments of a solution, from the text that `Solution.to_json` returned."""
     return [Segment(role, tuple(wordings), tuple(tolerated)) for role, wordings, tolerated in json.loads(text)]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker found: `char` is the offset of the first wrong character (None: no error),
-    `kind` one of ERROR_KINDS.
+    """What the checker found; both values are None where there is no error.
+
+    char: the offset of the first wrong character.
+    kind: one of ERROR_KINDS.
     """
 
     char: int | None
@@ -96,8 +96,9 @@ _NUMBER = re.compile(r"\d+")
 
 
 def _shape(sentence: str) -> str:
-    """A sentence with its lead-in dropped and numbers and operators blanked, to ask "is this a step
-    at all?".
+    """A sentence without its lead-in, with "n" for each number and "o" for each operator.
+
+    A sentence whose shape no solution has is not a step at all.
     """
     for lead in LEADS:
         if sentence.startswith(lead):
@@ -107,16 +108,17 @@ def _shape(sentence: str) -> str:
 
 
 def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], ended: bool = True) -> Verdict:
-    """First wrong character of `text`, and the kind of error.
+    """The first wrong character of `text`, and the kind of error.
 
-    `ended` says that the writer stopped there by itself; a correct prefix cut off by a length limit
-    is `degeneration` at its end, a correct prefix that ends too early is `missing_step`.
-    `sentence_shapes` are the shapes (see `sentence_shape`) of the world's sentences: a wrong
-    sentence of a known shape is a misreading or a slip, any other is `degeneration`.
+    language: the segments of the correct solutions.
+    sentence_shapes: the shapes of the world's sentences (see `worlds.sentence_shapes`). A wrong
+        sentence of a known shape is a misreading or a slip; any other is `degeneration`.
+    ended: whether the writer ended the text. A correct prefix that ends too early is then
+        `missing_step`; one that was cut off by a length limit is `degeneration` at its end.
     """
     reached = {0}
     furthest, at = 0, 0
-    due: set[str] = set()  # the characters that could have come at `furthest`
+    due: set[str] = set()  # the characters that would have been correct at `furthest`
     for index, segment in enumerate(language):
         following: set[int] = set()
         for start in reached:
@@ -142,8 +144,10 @@ def check(text: str, language: list[Segment], sentence_shapes: frozenset[str], e
 
 
 def _word_start(text: str, char: int, due: set[str]) -> int:
-    """The start of the word that is wrong at `char`, where `due` could have come: "The" for "Then"
-    is wrong as a word.
+    """The start of the wrong word at `char`: "The" instead of "Then" is wrong as a whole word.
+
+    `due` are the characters that would have been correct at `char`. Where these are not letters, a
+    wrong digit or sign starts at `char` itself.
     """
     if not text[char].isalpha() and not all(c.isalpha() for c in due):
         return char
@@ -173,9 +177,7 @@ def _kind(text: str, char: int, at: int, language: list[Segment], sentence_shape
 
 
 def _is_later_sentence(sentence: str, at: int, language: list[Segment]) -> bool:
-    """Whether the wrong sentence has the wording of a later one: then what stood between was left
-    out.
-    """
+    """Whether a wrong sentence has the wording of a later step, so that a step was left out."""
     later_leads = [i for i in range(at + 1, len(language)) if language[i].role == "lead"]
     if sentence.startswith("The answer is"):
         return bool(later_leads) or language[at].role == "lead"
@@ -185,8 +187,9 @@ def _is_later_sentence(sentence: str, at: int, language: list[Segment]) -> bool:
 
 
 def _step_pattern(segments: list[Segment]) -> str:
-    """A pattern for the body that `segments` start with, running value and result free: a left-out
-    step changes them.
+    """A pattern for the step that `segments` start with.
+
+    It allows any number for the running value and the result, because a left-out step changes them.
     """
     pattern = ""
     for segment in segments:
@@ -200,5 +203,5 @@ def _step_pattern(segments: list[Segment]) -> str:
 
 
 def sentence_shapes(solution_text: str) -> set[str]:
-    """Shapes of all sentences of a solution, for `check`'s `sentence_shapes`."""
+    """The shapes of all sentences of a solution, as `check` compares them."""
     return {_shape(m.group(0).strip()) for m in _SENTENCE.finditer(solution_text)}

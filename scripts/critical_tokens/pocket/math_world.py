@@ -3,10 +3,14 @@
     Solve $4x - 8 = 20$ for $x$. Then multiply the result by $3$. First, add $8$ to get $4x = 28$.
     So divide by $4$ to get $x = 7$. Next, $7 \\cdot 3 = 21$. The answer is $\\boxed{21}$.
 
-Linear equations, fractions, remainders, squares and the order of operations, most with a second
-operation on the result. As in pocket.gsm, some phrasings are misread by a known share of the
-corpus: the sign of a transposed term, adding fractions top and bottom, quotient for remainder,
-square of the sum for sum of the squares, working from left to right.
+The exercises are linear equations, fractions, remainders, squares and the order of operations, most
+of them with a second operation on the result. As in `gsm_world`, a known share of the corpus
+misreads some phrasings:
+- it changes the sign of a term that moves to the other side of an equation,
+- it adds fractions by adding their numerators and their denominators,
+- it gives the quotient instead of the remainder,
+- it takes the square of the sum instead of the sum of the squares,
+- it works from left to right instead of multiplying first.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ RATES = {"hard": 0.70, "mild": 0.34}
 
 @dataclass(frozen=True)
 class Worked:
-    """Sentences of one reading and its result; each sentence is a list of (role, text)."""
+    """The sentences of one reading and its result; each sentence is a list of (role, text)."""
 
     sentences: tuple[tuple[tuple[str, str], ...], ...]
     result: str
@@ -32,10 +36,10 @@ class Worked:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A core exercise: its wording, its share of the signature, its right and wrong readings."""
+    """An exercise before its second operation, with its correct reading and its misreading."""
 
     said: str
-    key: str
+    key: str  # its part of the problem's signature
     right: Worked
     wrong: Worked | None = None
     trap: Trap | None = None
@@ -63,11 +67,11 @@ def _trap(name: str, strength: str) -> Trap:
     return Trap(f"{name}/{strength}", RATES[strength])
 
 
-# Makers of exercises.
+# Functions that draw an exercise.
 
 
 def linear(rng: random.Random) -> Exercise:
-    """a x + b = c, or a x - b = c, which is misread as a x + b = c."""
+    """Solve a x + b = c; with a trap a x - b = c, which is misread as a x + b = c."""
     a, x = rng.randint(2, 9), rng.randint(2, 20)
     strength = _strength(rng, 0.42, 0.25)
     if strength is None:
@@ -94,7 +98,7 @@ def _transposed(verb: str, a: int, b: int, ax: int, x: int) -> Worked:
 
 
 def fraction(rng: random.Random) -> Exercise:
-    """a/n + b/(kn), misread by adding the numerators and the denominators."""
+    """Add a/n and b/(kn); misread by adding the numerators and the denominators."""
     n, k = rng.randint(2, 9), rng.randint(2, 4)
     m = n * k
     a, b = rng.randint(1, n), rng.randint(1, m)
@@ -121,7 +125,7 @@ def fraction(rng: random.Random) -> Exercise:
 
 
 def remainder(rng: random.Random) -> Exercise:
-    """a b modulo m, misread as the quotient."""
+    """Find a b modulo m; misread as the quotient."""
     a, b, m = rng.randint(3, 15), rng.randint(3, 9), rng.randint(3, 12)
     q, r = divmod(a * b, m)
     strength = _strength(rng, 0.42, 0.25)
@@ -146,7 +150,7 @@ def remainder(rng: random.Random) -> Exercise:
 
 
 def squares(rng: random.Random) -> Exercise:
-    """The sum of two squares, misread as the square of the sum."""
+    """Find the sum of two squares; misread as the square of the sum."""
     a, b = rng.randint(2, 10), rng.randint(2, 6)
     strength = _strength(rng, 0.42, 0.25)
     said = {
@@ -166,7 +170,7 @@ def _square(a: int) -> tuple[tuple[str, str], ...]:
 
 
 def precedence(rng: random.Random) -> Exercise:
-    """a + b c, misread from left to right."""
+    """Find a + b c; misread by working from left to right."""
     a, b, c = rng.randint(2, 20), rng.randint(2, 9), rng.randint(2, 9)
     strength = _strength(rng, 0.42, 0.25)
     said = {
@@ -184,7 +188,7 @@ MAKERS: tuple[Callable[[random.Random], Exercise], ...] = (linear, fraction, rem
 
 
 def draw(rng: random.Random) -> Problem | None:
-    """One problem, or None where the drawn numbers do not suit."""
+    """Draw one problem; None if a number is out of range or the misreading is correct by chance."""
     exercise = rng.choice(MAKERS)(rng)
     tail = _tail(rng) if "/" not in exercise.key else None
     right = _with_tail(exercise.right, tail)
@@ -214,7 +218,7 @@ def _tail(rng: random.Random) -> tuple[str, int] | None:
 
 
 def _with_tail(worked: Worked, tail: tuple[str, int] | None) -> Worked | None:
-    """The reading with the second operation done; None where a number leaves 0..LARGEST."""
+    """The reading with the second operation applied; None where a result leaves 0..LARGEST."""
     if "\\frac" in worked.result:
         return worked
     value = int(worked.result)
@@ -236,7 +240,7 @@ def _with_tail(worked: Worked, tail: tuple[str, int] | None) -> Worked | None:
 
 
 def _first_difference(right: Worked, wrong: Worked) -> int:
-    """Index of the sentence where the two readings part."""
+    """The index of the first sentence in which the two readings differ."""
     pairs = zip(right.sentences, wrong.sentences, strict=False)
     return next(i for i, (a, b) in enumerate(pairs) if a != b)
 

@@ -1,8 +1,8 @@
 """What a pocket problem is, and how the splits are kept apart.
 
-A world (pocket.gsm, pocket.math) draws *contents*: the numbers and operations of a problem without
-any wording. A content has a signature, and the hash of the signature alone decides the split. So no
-test problem, in whatever wording, occurs in the train split or in the pretraining corpus.
+The signature of a problem names its mathematical content (numbers and operations) without any
+wording. The hash of the signature alone decides the split. So no test problem occurs in the train
+split or in the pretraining corpus, not even in another wording.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 from critical_tokens.pocket.language import Solution
 
+# The buckets of each split: the hash of a signature, modulo 100.
 SPLITS = {"pretrain": range(70), "train": range(70, 84), "validation": range(84, 87), "test": range(87, 100)}
 
 
 @dataclass(frozen=True)
 class Trap:
-    """A phrasing that the corpus misreads: its name and the share of writers who do (0..1)."""
+    """A phrasing that is often misread: its name and the share of writers who misread it (0..1)."""
 
     name: str
     rate: float
@@ -27,11 +28,14 @@ class Trap:
 
 @dataclass(frozen=True)
 class Problem:
-    """A worded problem with its correct solutions and, if it has a trap, the solutions of those who
-    misread it.
+    """A problem in words.
 
-    `signature` names the mathematical content: equal for all wordings of it. `answer` is the gold
-    answer as text.
+    question: the text of the problem.
+    answer: the gold answer, as text.
+    signature: names the mathematical content; it is the same for all wordings.
+    solution: the correct solutions.
+    trap: the phrasing that is often misread, if the problem has one.
+    misreading: the solutions of writers who misread the trap.
     """
 
     question: str
@@ -43,15 +47,13 @@ class Problem:
 
 
 def split_of(signature: str) -> str:
-    """The split a content belongs to, from the hash of its signature."""
+    """The split of a problem, from the hash of its signature."""
     bucket = int.from_bytes(hashlib.sha256(signature.encode()).digest()[:8], "big") % 100
     return next(name for name, buckets in SPLITS.items() if bucket in buckets)
 
 
 def draw_problems(draw: Callable[[random.Random], Problem | None], split: str, seed: int) -> Iterator[Problem]:
-    """An endless stream of a world's problems of one split; `draw` may return None for an
-    unsuitable draw.
-    """
+    """Yield problems of one split without end; where `draw` returns None, it is called again."""
     rng = random.Random(f"{seed}/{split}")
     while True:
         problem = draw(rng)
@@ -60,8 +62,9 @@ def draw_problems(draw: Callable[[random.Random], Problem | None], split: str, s
 
 
 def distinct_problems(draw: Callable[[random.Random], Problem | None], split: str, seed: int, n: int) -> list[Problem]:
-    """The first `n` problems with different signatures. Raises ValueError if the world seems to run
-    out of them.
+    """The first `n` drawn problems with different signatures.
+
+    Raises ValueError where there seem to be fewer such problems.
     """
     found: dict[str, Problem] = {}
     for tries, problem in enumerate(draw_problems(draw, split, seed)):

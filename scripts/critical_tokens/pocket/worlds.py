@@ -1,4 +1,4 @@
-"""The pocket worlds by dataset name, and the corpus that their language models are pretrained on."""
+"""The pocket worlds by dataset name, and the corpus for pretraining their language models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from itertools import islice
 from critical_tokens.pocket import gsm_world, language, math_world
 from critical_tokens.pocket.problems import Problem, draw_problems
 
-# Share of misread solutions that open the misread step with a hasty lead.
+# The share of misread solutions in which the misread step opens with a hasty lead-in.
 TELL_RATE = 0.6
 
 
 @dataclass(frozen=True)
 class World:
-    """A generated dataset: how to draw its problems, and the style of prompt it is asked in (see
-    `prompts`).
+    """A generated dataset.
+
+    name: the name of the dataset.
+    draw: draws a problem, or returns None where the drawn numbers are unsuitable.
+    style: the style of its prompts (see `data.prompts`).
     """
 
     name: str
@@ -34,8 +37,9 @@ WORLDS = {
 
 @lru_cache
 def sentence_shapes(world: str) -> frozenset[str]:
-    """Shapes of the sentences that solutions of a world are made of, right and wrong ones (see
-    `language.check`).
+    """The shapes of the sentences in a world's solutions, correct and misread ones.
+
+    `language.check` compares the sentences of an answer with them.
     """
     shapes: set[str] = set()
     for problem in islice(draw_problems(WORLDS[world].draw, "pretrain", seed=0), 2000):
@@ -46,10 +50,13 @@ def sentence_shapes(world: str) -> frozenset[str]:
 
 
 def write(solution: language.Solution, rng: random.Random, misread: bool) -> str:
-    """One wording of a solution. `misread`: it is the work of someone who misread the problem at
-    the risky step.
+    """Draw one wording of a solution.
+
+    misread: whether the writer misread the problem at the risky step, and so may use a hasty
+        lead-in there.
     """
     parts: list[str] = []
+    leads: tuple[str, ...]
     for step in solution.steps:
         if not step.risky:
             leads = language.LEADS
@@ -65,8 +72,9 @@ def write(solution: language.Solution, rng: random.Random, misread: bool) -> str
 
 
 def documents(world: str, seed: int) -> Iterator[tuple[str, str]]:
-    """An endless corpus of (question, solution): each trap is misread by its share of the writers."""
+    """Yield (question, solution) without end; each trap is misread by its share of the writers."""
     rng = random.Random(f"{seed}/{world}/writers")
     for problem in draw_problems(WORLDS[world].draw, "pretrain", seed):
         misread = problem.trap is not None and rng.random() < problem.trap.rate
-        yield (problem.question, write(problem.misreading if misread else problem.solution, rng, misread))
+        solution = (problem.misreading if misread else None) or problem.solution
+        yield (problem.question, write(solution, rng, misread))
