@@ -1,18 +1,22 @@
 # Replication of "Critical Tokens Matter" (Lin et al., arXiv 2411.19943, ICML 2025).
 #
-# results/data/{dataset}/{split}.parquet            problems
-# results/checked/                                  what was found out about a model before it is used
-# results/hub/                                      what was asked of the hub, and what was fetched
-# results/{model}/{dataset}/trajectories.parquet    sampled answers; beside it grades, positive, negative, pairs, rollouts,
-#                                                   critical, replacement, contrast (one table each)
-# results/{model}/{dataset}/{side}/                 positive and negative model of contrastive estimation (adapters)
-# results/{model}/{dataset}/{method}/seed{seed}/    a method's adapter, training history, evaluation and metrics
-# results/{model}/{dataset}/table1.csv              Table 1 of one cell; results/table1.csv of the whole selection
-# results/packages/{model}/{dataset}.tar           a cell in one file; results/plan.csv: what a selection takes
-# results/studies/                                  methods over seeds, temperatures, other rules for critical tokens
-# figures/fig{1,2,3,5,6}.pdf                        figures, their numbers beside the tables in results/
+# A cell is a model and a dataset. Below results/:
 #
-# Every table and every adapter has a *.meta.json beside it, every rule a log in logs/ and a benchmark in benchmarks/.
+# data/{dataset}/{split}.parquet      problems
+# checked/{model}.json                facts about a model, found before it is used
+# hub/                                answers of the hub, and what was fetched
+# {model}/{dataset}/                  a cell, with one table each of sampled answers (trajectories),
+#                                     grades, positive, negative, pairs, rollouts, critical,
+#                                     replacement, contrast
+# {model}/{dataset}/{side}/           adapter of the positive or negative model
+# {model}/{dataset}/{method}/seed{seed}/   adapter, training history, evaluation and metrics of a method
+# {model}/{dataset}/table1.csv        Table 1 of the cell; table1.csv is that of all selected cells
+# packages/{model}/{dataset}.tar      a cell in one file
+# studies/                            tables of the studies
+# plan.csv                            what a selection takes
+#
+# figures/fig{1,2,3,5,6}.pdf has the figures, whose numbers are in results/. Every table and every
+# adapter has a *.meta.json beside it. Every rule has a log in logs/ and a benchmark in benchmarks/.
 from snakemake.utils import min_version
 
 min_version("9.27")

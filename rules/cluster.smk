@@ -9,7 +9,11 @@ from critical_tokens.workflow.flags import visible_gpus
 HARDWARE = sizing.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
 # Tables that several jobs write parts of.
-SHARDED = {"trajectories": "trajectories", "grades": "trajectories", "rollouts": "rollouts"}
+SHARDED = {
+    "trajectories": "trajectories",
+    "grades": "trajectories",
+    "rollouts": "rollouts",
+}
 WHOLE = "1-of-1"
 
 
@@ -17,33 +21,44 @@ wildcard_constraints:
     shard=r"\d+-of-\d+",
 
 
-# On one machine the jobs that use a GPU take turns: without a limit Snakemake starts them all at once.
+# On one machine the jobs that use a GPU take turns. Without a limit Snakemake would start them all.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", max(1, visible_gpus()))
 
 
 def part(pattern, table):
-    """A path of the jobs that write `table`, with a folder for each shard where there are several."""
-    return pattern if SHARDS[SHARDED[table]] == 1 else pattern.replace("{dataset}", "{dataset}/shards/{shard}", 1)
+    """A path of the jobs that write `table`, with a folder for each of several shards."""
+    return (
+        pattern
+        if SHARDS[SHARDED[table]] == 1
+        else pattern.replace("{dataset}", "{dataset}/shards/{shard}", 1)
+    )
 
 
 def parts(table):
     """The parts of a table, in order."""
     count = SHARDS[SHARDED[table]]
-    return [f"<results>/{{model}}/{{dataset}}/shards/{k}-of-{count}/{table}.parquet" for k in range(1, count + 1)]
+    return [
+        f"<results>/{{model}}/{{dataset}}/shards/{k}-of-{count}/{table}.parquet"
+        for k in range(1, count + 1)
+    ]
 
 
 def gpus_for(stage):
-    return lambda wildcards: sizing.gpus(config["model_registry"][wildcards.model], stage)
+    return lambda wildcards: sizing.gpus(
+        config["model_registry"][wildcards.model], stage
+    )
 
 
 def cores_for(stage):
-    """Cores of a cluster's job: for loading and tokenising beside a GPU, or one for a pocket model."""
+    """Cores of a cluster's job: 8 load and tokenise beside a GPU, a pocket model needs 1."""
     return lambda wildcards: 8 if gpus_for(stage)(wildcards) else 1
 
 
 def memory_for(wildcards, attempt):
-    return sizing.memory_mb(config["model_registry"][wildcards.model], attempt, HARDWARE)
+    return sizing.memory_mb(
+        config["model_registry"][wildcards.model], attempt, HARDWARE
+    )
 
 
 def batch_memory_for(grading):
@@ -59,13 +74,13 @@ def batch_memory_for(grading):
 
 def minutes_for(name, method=None):
     """Time limit of a job, by the name of its work, which may have its method in braces."""
-    return lambda wildcards, attempt: sizing.minutes(
-        config["model_registry"][wildcards.model],
-        sizing.work_of(
-            config, wildcards.dataset, name.format(**wildcards), method or wildcards.get("method", "baseline")
-        ),
+    return lambda wildcards, attempt: sizing.job_minutes(
+        config,
+        wildcards.model,
+        wildcards.dataset,
+        name.format(**wildcards),
+        method or wildcards.get("method", "baseline"),
         attempt,
-        HARDWARE,
     )
 
 

@@ -28,11 +28,16 @@ CELLS = recipe.cells()
 RUNS = recipe.runs(config["methods"], config["seeds"], CELLS)
 TRAINED = [run for run in RUNS if recipe.is_trained(run["method"])]
 # The runs of one cell, whose model and dataset are wildcards.
-CELL_RUNS = recipe.runs(config["methods"], config["seeds"], [{"model": "{model}", "dataset": "{dataset}"}])
+CELL_RUNS = recipe.runs(
+    config["methods"], config["seeds"], [{"model": "{model}", "dataset": "{dataset}"}]
+)
 CELL_TRAINED = [run for run in CELL_RUNS if recipe.is_trained(run["method"])]
 HUB_MODELS, HUB_DATASETS = recipe.hub_models(), recipe.hub_datasets()
 TUNED = recipe.runs(list(SWEPT["tuning"]), config["seeds"], CELLS)
-COUNTED = config["rollouts"]["extent"] == "curve" and config["rollouts"]["method"] != "stratified"
+COUNTED = (
+    config["rollouts"]["extent"] == "curve"
+    and config["rollouts"]["method"] != "stratified"
+)
 FIGURES = (1, 2, 3, 5, 6)
 EXAMPLE = config["figures"]["figure1_cell"]
 EXAMPLE_FOLDER = "<results>/{model}/{dataset}".format(**EXAMPLE)
@@ -75,7 +80,9 @@ def model_files(wildcards):
     check_packages(wildcards.model)
     entry = config["model_registry"][wildcards.model]
     if on_hub(entry["path"]):
-        return [ancient("<results>/hub/models/{model}.json")]  # a revision is fetched once
+        return [
+            ancient("<results>/hub/models/{model}.json")
+        ]  # a revision is fetched once
     made_here = Path(entry["path"]).parent == Path(RESULTS) / "pretrained"
     return model_entries.loaded_files(Path(entry["path"]), made_here)
 
@@ -125,31 +132,45 @@ def source_files(wildcards):
     source = split_of(wildcards)
     if "path" in source:
         return [source["path"]]
-    return [ancient("<results>/hub/datasets/{dataset}/{split}.json")] if "hub" in source else []
+    return (
+        [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
+        if "hub" in source
+        else []
+    )
 
 
 def train_problems(wildcards):
     """The train split that a test split of real problems must not repeat."""
     entry = config["dataset_registry"][wildcards.dataset]
-    real = wildcards.split == "test" and "world" not in entry.get("test", {}) and "train" in entry
+    real = (
+        wildcards.split == "test"
+        and "world" not in entry.get("test", {})
+        and "train" in entry
+    )
     return ["<results>/data/{dataset}/train.parquet"] if real else []
 
 
 def prompt_of(stage):
     """The prompts of a stage of `prompts`."""
-    return lambda wildcards: recipe.prompt(stage, wildcards.model, wildcards.dataset, wildcards.get("variant", ""))
+    return lambda wildcards: recipe.prompt(
+        stage, wildcards.model, wildcards.dataset, wildcards.get("variant", "")
+    )
 
 
 def shots_of(stage):
     """The worked examples in front of a stage's questions, if it has any."""
-    return lambda wildcards: ["<results>/data/{dataset}/shots.json"] if recipe.few_shot(stage) else []
+    return lambda wildcards: (
+        ["<results>/data/{dataset}/shots.json"] if recipe.few_shot(stage) else []
+    )
 
 
 def shots_source(wildcards):
-    """Where a dataset's worked examples come from. Ends Snakemake where it names none, or too many."""
+    """Where a dataset's worked examples come from; ends Snakemake where there are none."""
     shots = config["dataset_registry"][wildcards.dataset].get("shots")
     if not shots:
-        refuse(f"dataset_registry: {wildcards.dataset} has no shots, which few-shot prompts are made of")
+        refuse(
+            f"dataset_registry: {wildcards.dataset} has no shots, which few-shot prompts are made of"
+        )
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
         with refusing():
             model_entries.check_task(config, wildcards.dataset)
@@ -159,7 +180,11 @@ def shots_source(wildcards):
 def shots_problems(wildcards):
     """The split that worked examples come from, if they come from one."""
     shots = config["dataset_registry"][wildcards.dataset].get("shots", {})
-    return [f"<results>/data/{{dataset}}/{shots['split']}.parquet"] if "split" in shots else []
+    return (
+        [f"<results>/data/{{dataset}}/{shots['split']}.parquet"]
+        if "split" in shots
+        else []
+    )
 
 
 def annotation_files(wildcards):
@@ -177,7 +202,9 @@ with refusing():
 
 def released_folder(wildcards):
     """The authors' files of a cell; {model} in their path stands for the model's name."""
-    return config["dataset_registry"][wildcards.dataset]["released_pairs"].replace("{model}", wildcards.model)
+    return config["dataset_registry"][wildcards.dataset]["released_pairs"].replace(
+        "{model}", wildcards.model
+    )
 
 
 def released_files(wildcards):

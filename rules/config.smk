@@ -13,7 +13,7 @@ from snakemake.common.configfile import load_configfile
 from snakemake.pathvars import Pathvars
 from snakemake.utils import update_config
 
-# The folder of this project, whatever the working directory is. Results, logs and a user's own files
+# The folder of this project, whatever the working directory is. Results, logs and files of the user
 # belong to the working directory.
 PROJECT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(PROJECT / "scripts"))
@@ -27,7 +27,9 @@ IS_MODULE = workflow.modifier.skip_configfile
 STATED = workflow.config_settings
 
 with refusing():
-    LAYERS = files.read_files([PROJECT / "config.yaml", *([] if IS_MODULE else STATED.configfiles)])
+    LAYERS = files.read_files(
+        [PROJECT / "config.yaml", *([] if IS_MODULE else STATED.configfiles)]
+    )
 
 
 # Named by this file's folder: the workflow may run in another one (--directory, -s, module).

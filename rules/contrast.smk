@@ -1,4 +1,4 @@
-"""Contrastive estimation: the positive and the negative model, and the scores of the rejected tokens.
+"""Contrastive estimation: its two models, and the scores of the rejected answers' tokens.
 
 READS   positive, negative and pairs (.parquet) of a cell, the base model
 WRITES  positive/ and negative/ (adapters), contrast.parquet in <results>/{model}/{dataset}/
@@ -32,7 +32,9 @@ rule train_contrast:
         code=code_version("train_contrast"),
         launcher=launcher,
         model=model_flags,
-        training=lambda wildcards: recipe.contrast_training(wildcards.model, wildcards.variant),
+        training=lambda wildcards: recipe.contrast_training(
+            wildcards.model, wildcards.variant
+        ),
         prompt=prompt_of("answers"),
     shell:
         f"{{params.launcher}} {SCRIPTS}/train_contrast.py"

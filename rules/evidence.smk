@@ -1,6 +1,7 @@
-"""The paper's other tables and figures: kinds of critical tokens, and what contrastive estimation finds.
+"""Kinds of critical tokens, and what contrastive estimation finds.
 
-READS   critical, contrast, pairs (.parquet) of a cell; the answers of its baseline; its contrastive models
+READS   critical, contrast and pairs (.parquet) of a cell, the answers of its baseline, and its
+        contrastive models
 WRITES  critical_kinds.csv, excluded.parquet in a cell;
         <results>/critical_kinds.csv, fig3.json, fig5.csv; <figures>/fig{3,5}.pdf
 PAPER   v3's Tables 1 and 2; Figures 3 and 5 of v1 and v2
@@ -46,7 +47,7 @@ use rule significance as critical_kinds with:
 
 
 rule plot_fig3:
-    """Contrastive estimation along one incorrect trajectory: both models' probabilities and the scores."""
+    """Contrastive estimation along one incorrect trajectory: probabilities and scores."""
     input:
         problems="<results>/data/{dataset}/train.parquet".format(**EXAMPLE),
         contrast=f"{EXAMPLE_FOLDER}/contrast.parquet",
@@ -78,7 +79,7 @@ rule plot_fig3:
 
 
 rule exclude_critical:
-    """The baseline's test answers, and what becomes of them without the token that scores lowest."""
+    """The baseline's test answers, and its answers without the token that scores lowest."""
     input:
         model=model_files,
         shots=shots_of("evaluation"),
@@ -133,12 +134,14 @@ rule exclude_critical:
 
 
 rule plot_fig5:
-    """Accuracy of the baseline, of the baseline without the tokens that score lowest, and of cDPO."""
+    """Accuracy of the baseline, of its answers without their lowest token, and of cDPO."""
     input:
         excluded=paths("<results>/{model}/{dataset}/excluded.parquet", CELLS),
         metrics=paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
-            recipe.runs([config["figures"]["figure5_method"]], config["seeds"][:1], CELLS),
+            recipe.runs(
+                [config["figures"]["figure5_method"]], config["seeds"][:1], CELLS
+            ),
         ),
     output:
         pdf="<figures>/fig5.pdf",

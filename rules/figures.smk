@@ -1,7 +1,7 @@
 """The figures of the paper, as PDF and PNG, and the numbers in them.
 
 READS   tables of the cells
-WRITES  <figures>/fig{1,2,6}.pdf and .png, <results>/fig1.json, <results>/fig2.csv, <results>/fig6.csv
+WRITES  <figures>/fig{1,2,6}.pdf and .png, <results>/fig1.json, fig2.csv and fig6.csv
 PAPER   Figures 1, 2 and 6 of v1 and v2 (v3 and ICML: Figures 1, 2 and 4)
 COST    seconds
 """

@@ -1,7 +1,10 @@
-"""Weights and data of the hub: asked for once, before anything is queued, then fetched, then read from the local cache.
+"""Weights and data of the hub. They are checked before any job is queued, then fetched, and read from
+the local cache.
 
-READS   the hub (HF_ENDPOINT names a mirror, HF_TOKEN or `hf auth login` who asks), for entries that are no local folder
-WRITES  <results>/hub/: what the hub said, and the checksums of what was fetched; the files lie in the cache (HF_HOME)
+READS   the hub, for entries that are no local folder; HF_ENDPOINT names a mirror, HF_TOKEN or
+        `hf auth login` says who asks
+WRITES  <results>/hub/: answers of the hub, and checksums of what was fetched, which lies in the
+        hub's cache (HF_HOME)
 PAPER   section 4.1 (models and datasets)
 COST    seconds to ask; hundreds of GB for the paper's models
 """

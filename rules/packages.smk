@@ -13,13 +13,29 @@ rule pack:
         expand("<results>/data/{{dataset}}/{split}.parquet", split=["train", "test"]),
         lambda wildcards: [
             f"<results>/{{model}}/{{dataset}}/{name}"
-            for name in recipe.packed(wildcards.dataset, scored=wildcards.dataset in SCORED)
+            for name in recipe.packed(
+                wildcards.dataset, scored=wildcards.dataset in SCORED
+            )
         ],
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", CELL_TRAINED),
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_config.json", CELL_TRAINED),
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/history.csv", CELL_TRAINED),
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet", CELL_RUNS),
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet", CELL_RUNS),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors",
+            CELL_TRAINED,
+        ),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/adapter_config.json",
+            CELL_TRAINED,
+        ),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/history.csv", CELL_TRAINED
+        ),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation.parquet",
+            CELL_RUNS,
+        ),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
+            CELL_RUNS,
+        ),
         paths("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", CELL_RUNS),
     output:
         "<results>/packages/{model}/{dataset}.tar",

@@ -51,7 +51,7 @@ rule pretrain:
 
 
 rule measure_base:
-    """The card of a pocket base model: accuracy, pass@64, and problems with right and wrong samples."""
+    """The card of a pocket base model: accuracy, pass@64, problems with both outcomes."""
     input:
         weights="<results>/pretrained/{name}/model.safetensors",
         recipe="<results>/pretrained/{name}/recipe.json",
@@ -71,8 +71,13 @@ rule measure_base:
     params:
         code=code_version("measure_base"),
         datasets=POCKET_DATASETS,
-        styles=[config["dataset_registry"][dataset]["style"] for dataset in POCKET_DATASETS],
-        max_new_tokens=max(config["dataset_registry"][dataset]["max_new_tokens"] for dataset in POCKET_DATASETS),
+        styles=[
+            config["dataset_registry"][dataset]["style"] for dataset in POCKET_DATASETS
+        ],
+        max_new_tokens=max(
+            config["dataset_registry"][dataset]["max_new_tokens"]
+            for dataset in POCKET_DATASETS
+        ),
         problems=PRETRAINING["measured_problems"],
         temperature=config["trajectories"]["temperature"],
         top_p=config["trajectories"]["top_p"],

@@ -1,7 +1,7 @@
 """Rollout scores, critical tokens, and the test that replaces them.
 
 READS   pairs.parquet (the rejected answers are examined), the base model
-WRITES  rollouts, critical, replacement and rollout_labels (.parquet) in <results>/{model}/{dataset}/
+WRITES  rollouts, critical, replacement and rollout_labels (.parquet) of a cell
 PAPER   section 2 (critical tokens, Figure 2)
 COST    rollouts are the expensive stage: a minute (pocket), many GPU hours (paper)
 """
@@ -64,7 +64,7 @@ rule score_rollouts:
 
 
 use rule score_rollouts as label_rollouts with:
-    # Every rejected answer: the scores that contrastive scores stand in for.
+    # The same for every rejected answer: the scores that contrastive scores approximate.
     output:
         "<results>/{model}/{dataset}/rollout_labels.parquet",
     log:
@@ -83,7 +83,7 @@ use rule score_rollouts as label_rollouts with:
 
 
 rule find_critical:
-    """The critical token of each examined trajectory, and its first wrong token where that is known."""
+    """The critical token of each examined trajectory, and its first wrong token if known."""
     input:
         model=model_files,
         problems="<results>/data/{dataset}/train.parquet",

@@ -1,4 +1,4 @@
-"""Studies: methods over several seeds, temperatures of evaluation, other rules for the critical token.
+"""Studies: methods over seeds, temperatures of evaluation, other rules for the critical token.
 
 READS   graded evaluations, rollouts and critical (.parquet) of cells
 WRITES  tables in <results>/studies/, figures in <figures>/studies/ (all by `snakemake studies`)
@@ -8,7 +8,7 @@ COST    as many trainings as methods x seeds x cells of a study
 
 
 rule summarize_study:
-    """Accuracy of a comparison's methods and their gaps to one of them: means over seeds, intervals, a figure."""
+    """Accuracy of the methods of a comparison, and their gaps to one of them, over seeds."""
     input:
         lambda wildcards: paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
@@ -26,7 +26,9 @@ rule summarize_study:
         "../envs/analysis.yaml"
     params:
         code=code_version("summarize_study"),
-        against=lambda wildcards: config["studies"]["comparisons"][wildcards.study]["against"],
+        against=lambda wildcards: config["studies"]["comparisons"][wildcards.study][
+            "against"
+        ],
     shell:
         f"python {SCRIPTS}/summarize_study.py"
         " --grades {input:q}"
@@ -47,7 +49,9 @@ use rule evaluate_method as evaluate_at_temperature with:
         "<benchmarks>/evaluate_at_temperature/{model}/{dataset}/{method}/seed{seed}-{temperature}.tsv"
     params:
         about="temperature={temperature}",
-        sampling=lambda wildcards: recipe.evaluation(wildcards.dataset, wildcards.temperature),
+        sampling=lambda wildcards: recipe.evaluation(
+            wildcards.dataset, wildcards.temperature
+        ),
 
 
 rule summarize_temperatures:
@@ -143,9 +147,12 @@ use rule replace_critical as replace_critical_again with:
 
 
 rule compare_replacements:
-    """Figure 2's pass@k with replacements from the full softmax and from the sampling distribution, over seeds."""
+    """Figure 2's pass@k by the distribution that replacements are drawn from, over seeds."""
     input:
-        paths("<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet", recipe.replacements()),
+        paths(
+            "<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet",
+            recipe.replacements(),
+        ),
     output:
         "<results>/studies/replacement.csv",
     log:

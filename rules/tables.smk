@@ -1,8 +1,8 @@
 """Table 1, of a cell and of the selection, and what everything cost.
 
 READS   metrics.json of the methods, data/paper/table1.csv, benchmarks/
-WRITES  <results>/{model}/{dataset}/table1.csv, <results>/table1.csv, <results>/table1.md, <results>/cost.csv;
-        significance.csv and agreement.csv of a cell and of the selection
+WRITES  table1.csv, significance.csv and agreement.csv of a cell and of the selection,
+        <results>/table1.md, <results>/cost.csv
 PAPER   Table 1 of v1 and v2, Table 3 of v3 and ICML
 COST    seconds
 """
@@ -11,7 +11,9 @@ COST    seconds
 rule table1_cell:
     """The rows of Table 1 for one model and dataset."""
     input:
-        metrics=paths("<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", CELL_RUNS),
+        metrics=paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json", CELL_RUNS
+        ),
         published=config["published"]["table1"],
     output:
         "<results>/{model}/{dataset}/table1.csv",
@@ -36,7 +38,10 @@ rule table1_cell:
 rule significance_cell:
     """How sure the differences between the methods of one cell are."""
     input:
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet", CELL_RUNS),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
+            CELL_RUNS,
+        ),
     output:
         "<results>/{model}/{dataset}/significance.csv",
     log:
@@ -48,7 +53,10 @@ rule significance_cell:
     params:
         code=code_version("significance_cell"),
     shell:
-        f"python {SCRIPTS}/significance_cell.py" " --grades {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/significance_cell.py"
+        " --grades {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule significance:
@@ -66,7 +74,10 @@ rule significance:
     params:
         code=code_version("stack"),
     shell:
-        f"python {SCRIPTS}/stack.py" " --tables {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/stack.py"
+        " --tables {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule agreement_cell:

@@ -22,13 +22,20 @@ rule fetched:
     """What the selection needs of the hub."""
     input:
         expand("<results>/hub/models/{model}.json", model=HUB_MODELS),
-        [f"<results>/hub/datasets/{dataset}/{split}.json" for dataset, split in HUB_DATASETS],
+        [
+            f"<results>/hub/datasets/{dataset}/{split}.json"
+            for dataset, split in HUB_DATASETS
+        ],
 
 
 rule problems:
     """The problems of the selected datasets."""
     input:
-        expand("<results>/data/{dataset}/{split}.parquet", dataset=config["datasets"], split=["train", "test"]),
+        expand(
+            "<results>/data/{dataset}/{split}.parquet",
+            dataset=config["datasets"],
+            split=["train", "test"],
+        ),
 
 
 rule trajectories:
@@ -52,7 +59,10 @@ rule contrast:
 rule adapters:
     """The adapters of all methods and seeds."""
     input:
-        paths("<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors", TRAINED),
+        paths(
+            "<results>/{model}/{dataset}/{method}/seed{seed}/adapter_model.safetensors",
+            TRAINED,
+        ),
 
 
 rule evaluations:
@@ -68,17 +78,28 @@ rule tuning:
 
 
 rule pretrained:
-    """The pocket base models, pretrained anew (an hour or two on two cores); their weights ship in data/models."""
+    """The pocket base models, pretrained anew: an hour or two on two cores.
+
+    Their weights ship in data/models.
+    """
     input:
-        expand("<results>/pretrained/{name}/card.json", name=sorted(config["pretraining"]["shapes"])),
+        expand(
+            "<results>/pretrained/{name}/card.json",
+            name=sorted(config["pretraining"]["shapes"]),
+        ),
 
 
 rule studies:
-    """Every study of `studies`, the temperatures and the rules for critical tokens: tables and figures."""
+    """All studies of `studies`: their tables and figures."""
     input:
         expand(
             "<results>/studies/{study}.csv",
-            study=[*config["studies"]["comparisons"], "temperatures", "agreement", "replacement"],
+            study=[
+                *config["studies"]["comparisons"],
+                "temperatures",
+                "agreement",
+                "replacement",
+            ],
         ),
         # Other thresholds need counts of whole curves.
         ["<results>/studies/critical_rule.csv"] if COUNTED else [],

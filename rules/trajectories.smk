@@ -1,7 +1,7 @@
 """Sample, grade and select trajectories.
 
 READS   <results>/data/{dataset}/train.parquet, the base model
-WRITES  trajectories, grades, positive, negative and pairs (.parquet) in <results>/{model}/{dataset}/
+WRITES  trajectories, grades, positive, negative and pairs (.parquet) of a cell
 PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples of a question)
 COST    sampling: seconds (pocket), GPU hours (paper)
 
@@ -174,7 +174,9 @@ rule select_answers:
     benchmark:
         "<benchmarks>/select_answers/{model}/{dataset}.tsv"
     wildcard_constraints:
-        dataset=any_of(name for name in config["dataset_registry"] if name not in RELEASED),
+        dataset=any_of(
+            name for name in config["dataset_registry"] if name not in RELEASED
+        ),
     conda:
         "../envs/analysis.yaml"
     resources:

@@ -22,7 +22,9 @@ use rule evaluate_method as validate_method with:
     benchmark:
         "<benchmarks>/validate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
     params:
-        about=lambda wildcards: "tuned={method} learning_rate={value}".format(**SWEPT["tuning"][wildcards.method]),
+        about=lambda wildcards: "tuned={method} learning_rate={value}".format(
+            **SWEPT["tuning"][wildcards.method]
+        ),
 
 
 rule tune:
@@ -40,4 +42,7 @@ rule tune:
     params:
         code=code_version("tune"),
     shell:
-        f"python {SCRIPTS}/tune.py" " --metrics {input:q}" " --output {output:q}" " 2>&1 | tee {log:q}"
+        f"python {SCRIPTS}/tune.py"
+        " --metrics {input:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from critical_tokens.core import batches, provenance, records
 from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.schemas import SCHEMAS
 from critical_tokens.data import selection
 from critical_tokens.grading import answers, verify
 
@@ -41,10 +42,10 @@ def trajectories(problems, samples=16):
 def write_cell(folder, problems, rows=64):
     """Problems and answers, in row groups of that size."""
     folder.mkdir(exist_ok=True)
-    unused = dict.fromkeys(records.SCHEMAS["problems"].names)
+    unused = dict.fromkeys(SCHEMAS["problems"].names)
     asked = [unused | {"problem_id": f"p{i:05}", "question": "How many?", "answer": "0"} for i in range(problems)]
     records.write_table(folder / "problems.parquet", "problems", asked)
-    table = pa.Table.from_pylist(trajectories(problems), schema=records.SCHEMAS["trajectories"])
+    table = pa.Table.from_pylist(trajectories(problems), schema=SCHEMAS["trajectories"])
     pq.write_table(table, folder / "trajectories.parquet", row_group_size=rows)
 
 
@@ -126,7 +127,7 @@ def test_errors_are_those_of_a_whole_table(tmp_path):
     assert complaint("trajectories").startswith(f"{path}: is not a complete Parquet file")
     path.write_bytes(whole[:200] + b"\xff" * 400 + whole[600:])
     assert complaint("trajectories").startswith(f"{path}: is not a complete Parquet file")
-    text = pa.table({name: ["text"] for name in records.SCHEMAS["grades"].names})
+    text = pa.table({name: ["text"] for name in SCHEMAS["grades"].names})
     pq.write_table(text, path)
     assert complaint("grades").startswith(f"{path}: is not a table of grades")
 
@@ -143,14 +144,14 @@ def test_a_table_is_written_in_row_groups_of_one_size(tmp_path, monkeypatch, end
     assert records.read_table(path, "trajectories") == trajectories(2)
     metadata = pq.ParquetFile(path).metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [10, 10, 10, 2]
-    whole = pa.Table.from_pylist(trajectories(2), schema=records.SCHEMAS["trajectories"])
+    whole = pa.Table.from_pylist(trajectories(2), schema=SCHEMAS["trajectories"])
     pq.write_table(whole, known, row_group_size=10, compression="zstd")
     assert path.read_bytes() == known.read_bytes()
 
 
 def test_pages_do_not_depend_on_how_rows_came(tmp_path):
     """Nor do the pages of a row group, of which one has a megabyte at most."""
-    whole = pa.Table.from_pylist(trajectories(250), schema=records.SCHEMAS["trajectories"])
+    whole = pa.Table.from_pylist(trajectories(250), schema=SCHEMAS["trajectories"])
     long = pa.array([ids * 4 for ids in whole["token_ids"].to_pylist()], whole["token_ids"].type)
     whole = whole.set_column(2, whole.schema.field("token_ids"), long)
     written = []
@@ -314,7 +315,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch, arrow):
             peaks.append((max(arrow) - start, tracemalloc.get_traced_memory()[1]))
             tracemalloc.stop()
     small, large = (sum(peaks[i : i + 2], ()) for i in (0, 2))
-    table = pa.Table.from_pylist(trajectories(480), schema=records.SCHEMAS["trajectories"])
+    table = pa.Table.from_pylist(trajectories(480), schema=SCHEMAS["trajectories"])
     assert all(after - before < table.nbytes / 10 for before, after in zip(small, large, strict=True)), peaks
 
 

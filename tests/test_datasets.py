@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from critical_tokens.core import provenance, records
 from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.schemas import SCHEMAS
 from critical_tokens.data import annotations, sources
 
 STATED = {"question": "question", "answer": "answer"}
@@ -385,8 +386,7 @@ def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more
     for kind in tables:
         command += [f"--{kind}", tmp_path / f"{kind}.parquet"]
         rows = [
-            dict.fromkeys(records.SCHEMAS[kind].names)
-            | {"problem_id": "train-9", "sample_id": 0, "position": 1, "length": 5}
+            dict.fromkeys(SCHEMAS[kind].names) | {"problem_id": "train-9", "sample_id": 0, "position": 1, "length": 5}
         ]
         records.write_table(tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [])
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from critical_tokens.core import records
 from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.schemas import SCHEMAS
 from critical_tokens.data.prompts import Prompt
 from critical_tokens.objectives import log_probabilities
 from critical_tokens.training import examples
@@ -61,7 +62,7 @@ def test_scored_answers_know_their_problem(pocket_tokenizer):
 
 @pytest.mark.parametrize(("rows", "limit"), [(0, None), (2, 0)])
 def test_nothing_to_evaluate_is_refused(tmp_path, rows, limit):
-    columns = dict.fromkeys(records.SCHEMAS["problems"].names)
+    columns = dict.fromkeys(SCHEMAS["problems"].names)
     records.write_table(tmp_path / "test.parquet", "problems", [columns | problem for problem in PROBLEMS[:rows]])
     files = {"problems": "test.parquet", "output": "a.parquet", "grades": "g.parquet", "metrics": "m.json"}
     settings = {"model": "none", "temperature": 0, "top-p": 1, "max-new-tokens": 5, "seed": 1, "max-batch-tokens": 100}

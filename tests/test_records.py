@@ -9,6 +9,7 @@ import pytest
 
 from critical_tokens.core import records
 from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.schemas import SCHEMAS
 from critical_tokens.data import sources
 
 GRADE = {"problem_id": "a", "sample_id": 0, "answer": None, "correct": True, "released": True, "math_verify": None}
@@ -54,8 +55,8 @@ def test_rows_have_ids_of_their_own(tmp_path, other):
     ],
 )
 def test_a_table_with_other_contents_is_named(tmp_path, column, value, complaint):
-    row = dict.fromkeys(records.SCHEMAS["problems"].names) | {"problem_id": "a", "question": "How many?"}
-    table = pa.Table.from_pylist([row], schema=records.SCHEMAS["problems"])
+    row = dict.fromkeys(SCHEMAS["problems"].names) | {"problem_id": "a", "question": "How many?"}
+    table = pa.Table.from_pylist([row], schema=SCHEMAS["problems"])
     path = tmp_path / "problems.parquet"
     pq.write_table(table.set_column(table.column_names.index(column), column, value), path)
     with pytest.raises(ArtifactError, match=rf"{path}: is not a table of problems: .*{complaint}"):

@@ -135,7 +135,9 @@ def test_every_stage_has_its_own_prompts(clone, tmp_path):
         re.search(r"--objective (\w+)", c)[1]: "--template startup" in c for name, c in commands if name == "align"
     }
     assert aligned == {"nll": False, "cdpo": True}
-    assert not any("--shots results" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align"))
+    assert not any(
+        "--shots results" in c for name, c in commands if name in ("train_contrast", "score_contrast", "align")
+    )
 
 
 def test_a_sweep_keeps_its_methods_variant(clone, tmp_path):

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from critical_tokens.core import batches, records
+from critical_tokens.core.schemas import SCHEMAS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROBLEMS, SAMPLES, TOKENS, CHARACTERS = 7473, 64, 150, 600
@@ -72,7 +73,7 @@ def _write_cell(folder: Path, problems: int) -> None:
 
 
 def _write_problems(path: Path, count: int) -> None:
-    unused = dict.fromkeys(records.SCHEMAS["problems"].names)
+    unused = dict.fromkeys(SCHEMAS["problems"].names)
     own = ({"problem_id": f"train-{i:05}", "question": "How many?", "answer": str(i % 100)} for i in range(count))
     records.write_table(path, "problems", [unused | problem for problem in own])
 
@@ -83,7 +84,7 @@ def _write_answers(path: Path, problems: int) -> None:
     """
     rng = np.random.default_rng(0)
     letters = rng.integers(ord("a"), ord("z") + 1, 2 * CHARACTERS, np.uint8).tobytes().decode()
-    schema = records.SCHEMAS["trajectories"]
+    schema = SCHEMAS["trajectories"]
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         for start in range(0, problems, 64):
             numbers = np.repeat(np.arange(start, min(start + 64, problems)), SAMPLES)

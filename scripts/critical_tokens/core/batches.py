@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from critical_tokens.core import records
-from critical_tokens.core.records import SCHEMAS, ArtifactError, Row
+from critical_tokens.core.records import ArtifactError, Row
+from critical_tokens.core.schemas import SCHEMAS
 
 ROWS = records.ROW_GROUP
 """Rows of a batch by default, and rows of each row group of a written table."""

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from critical_tokens.core import batches
-from critical_tokens.core.records import SCHEMAS, ArtifactError
+from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.schemas import SCHEMAS
 
 
 @dataclass(frozen=True)

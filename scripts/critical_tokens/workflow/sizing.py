@@ -217,6 +217,12 @@ def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardwa
     return min(attempt * math.ceil(15 + 3 * expected), hardware.longest_minutes or 10**9)
 
 
+def job_minutes(config: Mapping[str, Any], model: str, dataset: str, name: str, method: str, attempt: int) -> int:
+    """Time limit of the job with that work in a cell, see `minutes` and `work_of`."""
+    work = work_of(config, dataset, name, method)
+    return minutes(config["model_registry"][model], work, attempt, hardware_of(config))
+
+
 def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
     """Host memory of a job that loads the model: the weights pass through it. More with every
     attempt, if a node has it.
