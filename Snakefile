@@ -9,7 +9,7 @@
 #                                     grades, positive, negative, pairs, rollouts, critical,
 #                                     replacement, contrast
 # {model}/{dataset}/{side}/           adapter of the positive or negative model
-# {model}/{dataset}/{method}/seed{seed}/   adapter, training history, evaluation and metrics of a method
+# {model}/{dataset}/{method}/seed{seed}/    a method's adapter, history, evaluation and metrics
 # {model}/{dataset}/table1.csv        Table 1 of the cell; table1.csv is that of all selected cells
 # packages/{model}/{dataset}.tar      a cell in one file
 # studies/                            tables of the studies

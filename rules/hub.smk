@@ -1,5 +1,4 @@
-"""Weights and data of the hub. They are checked before any job is queued, then fetched, and read from
-the local cache.
+"""Weights and data of the hub: checked before any job is queued, fetched once, read from the cache.
 
 READS   the hub, for entries that are no local folder; HF_ENDPOINT names a mirror, HF_TOKEN or
         `hf auth login` says who asks

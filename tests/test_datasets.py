@@ -377,8 +377,8 @@ def test_foreign_metrics_are_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("program", "tables", "more"),
     [
-        ("agreement_cell", ("critical", "contrast", "reference"), ("--model-name", "m", "--dataset", "d")),
-        ("classify_critical", ("critical", "pairs"), ("--model-name", "m", "--dataset", "d", "--model", POCKET)),
+        ("agreement_cell", ("critical", "contrast", "reference"), ("--variant", "default")),
+        ("classify_critical", ("critical", "pairs"), ("--model", POCKET)),
     ],
 )
 def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more):
@@ -388,7 +388,9 @@ def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more
         rows = [
             dict.fromkeys(SCHEMAS[kind].names) | {"problem_id": "train-9", "sample_id": 0, "position": 1, "length": 5}
         ]
-        records.write_table(tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [])
+        records.write_table(
+            tmp_path / f"{kind}.parquet", kind, rows if kind == "critical" else [], {"model": "m", "dataset": "d"}
+        )
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert result.returncode == 1
     assert f"{tables[1]}.parquet: has no problem train-9, which another table names" in result.stderr

@@ -37,7 +37,7 @@ def test_the_released_preset_follows_the_released_code(clone):
     assert text.count("--eos-weight one") == 4
     assert "--eos-trained True" not in text
     assert text.count("--eos-trained False") == 4 + 8  # SFT and the contrastive models
-    assert text.count("--repeated-only true") == 4
+    assert text.count("--repeated-only True") == 4
     assert len(re.findall(r"--gamma 0\.1 ", text)) == 3 * 4
 
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from test_workflow import config_with, copy_repository, planned, run, snakemake
 
-from critical_tokens.core.records import read_table
+from critical_tokens.core.records import read_about, read_table
 
 pytestmark = pytest.mark.workflow
 
@@ -81,6 +81,24 @@ def test_training_histories_start_at_log_two_and_reference(built):
     for method in ("sft_dpo", "dpo", "cdpo", "cdpo_released"):
         history = pd.read_csv(built / CELL / method / "seed1" / "history.csv")
         assert abs(history["loss"][0] - 0.6931) < 1e-3, method
+
+
+def test_every_artifact_says_what_it_belongs_to(built):
+    results = built / "results" / "smoke"
+    tables = [*results.rglob("*.parquet")]
+    assert len(tables) > 25
+    for path in tables:
+        about = read_about(path, ["dataset"])
+        assert about["dataset"] in path.parts or path.parent.name == about["dataset"], path
+        if "data" not in path.parts:
+            assert about["model"] == "pocket-s"
+    for path in results.rglob("metrics.json"):
+        run = json.loads(path.read_text())
+        assert path.parts[-5:-1] == (run["model"], run["dataset"], run["method"], f"seed{run['seed']}")
+    for path in results.rglob("history.csv"):
+        runs = pd.read_csv(path)[["model", "dataset", "method", "seed"]].drop_duplicates()
+        assert len(runs) == 1
+        assert path.parts[-5:-1] == (*runs.iloc[0, :3], f"seed{runs['seed'][0]}")
 
 
 def test_a_second_run_has_nothing_to_do(built):

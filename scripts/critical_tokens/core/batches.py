@@ -148,8 +148,18 @@ def writing(path: Path, kind: str, about: records.About | None = None) -> Iterat
 
 
 def join_tables(path: Path, kind: str, parts: Sequence[Path]) -> int:
-    """Write the rows of several tables one after the other; returns the number of rows."""
-    with writing(path, kind, records.read_about(parts[0])) as table:
+    """Write the rows of several tables one after the other; returns the number of rows.
+
+    Raises ArtifactError where a part belongs to something else than the first one.
+    """
+    about = records.read_about(parts[0])
+    for part in parts[1:]:
+        own = records.read_about(part)
+        for name in sorted({*about, *own}):
+            if about.get(name) != own.get(name):
+                what = f"its {name} is {own.get(name)}, but that of {parts[0]} is {about.get(name)}"
+                raise ArtifactError(f"{part}: {what}")
+    with writing(path, kind, about) as table:
         for part in parts:
             for batch in read_batches(part, kind):
                 table.add(batch)

@@ -102,7 +102,10 @@ def read_about(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
     """What a table belongs to, from its metadata; ArtifactError where one of `names` is missing."""
     with opening(path) as file:
         stated = (file.schema_arrow.metadata or {}).get(_ABOUT, b"{}")
-    about = {str(name): str(value) for name, value in json.loads(stated).items()}
+    try:
+        about = {str(name): str(value) for name, value in json.loads(stated).items()}
+    except (ValueError, AttributeError, RecursionError):
+        about = {}  # foreign metadata under our key says nothing
     missing = [name for name in names if name not in about]
     if missing:
         raise ArtifactError(f"{path}: does not say its {', '.join(missing)}; remove it, and it is made again")
