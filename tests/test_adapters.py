@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,7 +269,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, monkeypatch
     full = OSError(errno.ENOSPC, "No space left on device")
 
     def write(self, folder, *args, **kwargs):
-        (folder / "half").write_text("x")
+        Path(folder, "half").write_text("x")
         raise full
 
     output = tmp_path / "a" / adapter_files.WEIGHTS

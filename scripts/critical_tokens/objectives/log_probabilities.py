@@ -97,8 +97,7 @@ def _batch_logits(
 def picked(logps: torch.Tensor, answer: Sequence[int]) -> list[float]:
     """The entries of logps (answer, vocabulary) that belong to the answer's tokens."""
     labels = torch.tensor(list(answer), device=logps.device)
-    entries: list[float] = logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1).tolist()
-    return entries
+    return logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1).tolist()
 
 
 def model_forward(model: PreTrainedModel) -> Forward:

@@ -1,6 +1,5 @@
-"""How a model is trained on an objective: examples, batches, the loop, checkpoints and the adapter
-that is written.
+"""How a model is trained on an objective: examples, batches, the training loop, checkpoints.
 
-It decides that an update is the same however it is cut into steps and processes. It may import
-core, data, models and objectives.
+It decides which batches make an update, so that the update is the same however its examples are
+split into steps and processes. It may import core, data, models and objectives.
 """

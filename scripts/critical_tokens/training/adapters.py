@@ -1,4 +1,4 @@
-"""Train an adapter on a model and write it, or nothing at all."""
+"""Training of a LoRA adapter, which is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def train(
     output: Path,
     log_every: int = 1,
 ) -> list[dict[str, float]]:
-    """Train a LoRA adapter and write it in the PEFT format into the folder of `output`; returns the
-    training history.
+    """Train a LoRA adapter, write it beside `output` in the PEFT format, and return the history.
 
-    A training that was stopped goes on from its last checkpoint, if its settings ask for any; they
-    lie in the folder `checkpoints` beside `output` until it is done. Of several processes one
-    writes. A diverging training raises trainer.TrainingDivergedError and leaves no adapter behind.
-    Raises ArtifactError where there is nothing to train on, and Failure where the adapter cannot be
-    written.
+    If the settings ask for checkpoints, they lie in the folder `checkpoints` beside `output` until
+    the training is done, and a training that was stopped continues from the last one. If several
+    processes train, one of them writes.
+
+    Raises TrainingDivergedError for a loss that is not finite (no adapter is written then),
+    ArtifactError if there are no examples, and Failure if the adapter cannot be written.
     """
     if not examples:
         raise records.ArtifactError(f"{output}: no example to train on; more problems or samples are needed")
@@ -49,11 +49,11 @@ def train(
     if trained.main:
         try:
             with records.replacing_folder(output.parent) as folder:
-                adapted.save_pretrained(folder, state_dict=trained.state, safe_serialization=True)
+                adapted.save_pretrained(str(folder), state_dict=trained.state, safe_serialization=True)
                 (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
         except (OSError, SafetensorError) as error:
             raise records.Failure(f"{output}: the adapter cannot be written ({error})") from error
         shutil.rmtree(checkpoints, ignore_errors=True)
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()  # the others describe what one has written
+        torch.distributed.barrier()  # the other processes wait until the adapter is written
     return trained.history

@@ -1,4 +1,4 @@
-"""From pairs and answers to batches and objectives: what the methods of Table 1 train on."""
+"""Examples, batches and objectives of the methods of Table 1."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from critical_tokens.training.trainer import (
     Objective,
     collate_packed,
     collate_weighted,
-    count,
     first_wanted,
     nll_objective,
     pad,
     predictions,
 )
+from critical_tokens.training.updates import count
 
 __all__ = [
     "OBJECTIVES",
@@ -38,10 +38,10 @@ __all__ = [
 
 
 def answer_example(prompt: Sequence[int], answer: Sequence[int], problem_id: str | None = None) -> dict[str, Any]:
-    """An example for the negative log-likelihood of an answer (EOS included by the caller) given
-    its prompt.
+    """An example for the negative log-likelihood of an answer given its prompt.
 
-    `problem_id` is what messages call the example.
+    answer: token ids, with EOS if it is to be trained on.
+    problem_id: how messages name the example.
     """
     example = {"input_ids": [*prompt, *answer], "weights": [0.0] * len(prompt) + [1.0] * len(answer)}
     return example | _named(problem_id)
@@ -55,11 +55,14 @@ def pair_example(
     rejected_weights: Sequence[float] | None = None,
     problem_id: str | None = None,
 ) -> dict[str, Any]:
-    """An example for a preference objective. `reference`: log-probabilities of the two answers'
-    tokens under the reference.
+    """An example for a preference objective.
 
-    `problem_id` is what messages call the example. Raises ValueError where reference or weights do
-    not have one number per token.
+    reference: log-probabilities of the chosen and the rejected tokens under the reference model;
+    zeros if None.
+    rejected_weights: weights of the rejected tokens; ones if None.
+    problem_id: how messages name the example.
+
+    Raises ValueError if reference or weights do not have one number per token.
     """
     chosen_reference, rejected_reference = reference or ([0.0] * len(chosen), [0.0] * len(rejected))
     weights = [1.0] * len(rejected) if rejected_weights is None else list(rejected_weights)
@@ -82,11 +85,13 @@ def _named(problem_id: str | None) -> dict[str, str]:
 
 
 def collate_pairs(examples: list[Mapping[str, Any]]) -> Batch:
-    """Batch of pairs: the chosen rows, then their rejected partners.
+    """A batch of pairs: first the rows of all chosen answers, then those of the rejected ones.
 
-    `input_ids`, `attention_mask` (2 pairs, tokens); aligned with the predicted tokens 1..:
-    `answer_mask`, `reference`, `weights` (2 pairs, tokens - 1), zero outside the answers; and the
-    counts `pairs`, `tokens` (of chosen answers) and `columns` (see training.count).
+    input_ids, attention_mask: shape (2 pairs, tokens).
+    answer_mask, reference, weights: shape (2 pairs, tokens - 1), aligned with the predicted tokens,
+    which are all but the first; zero outside the answers.
+    pairs, tokens, columns: the number of pairs, of chosen tokens, and of tokens of the longest row,
+    see updates.count.
     """
     rows = [(e, side) for side in (0, 1) for e in examples]
     ids = [e["prompt"] + e["answers"][side] for e, side in rows]
@@ -109,10 +114,10 @@ def collate_pairs(examples: list[Mapping[str, Any]]) -> Batch:
 
 
 def objective_of(method: Method, packing: bool = False) -> tuple[Objective, Any]:
-    """The training objective of a method and the collator of its examples.
+    """The objective of a method, and the collator that makes batches of its examples.
 
-    `packing`: the answers of a batch in one row without padding, for the likelihood; pairs are
-    padded.
+    packing: put the answers of a batch into one row without padding. It applies to the likelihood
+    only; batches of pairs are padded.
     """
     entry = entry_of(method.objective)
     if isinstance(entry, Likelihood):
@@ -128,7 +133,7 @@ def _preference(entry: Preference, method: Method, model: Any, batch: Batch) -> 
     logps = losses.token_logps(logits, labels)
     reference_logits = None
     if entry.reference == "model":
-        # Several processes wrap the model.
+        # If several processes train, the model is wrapped, and its own methods are in `module`.
         with torch.no_grad(), getattr(model, "module", model).disable_adapter():
             reference_logits = predictions(model, batch, first)
         reference = losses.token_logps(reference_logits, labels)

@@ -1,4 +1,4 @@
-"""Training examples from the selected answers and pairs."""
+"""Training examples from the tables of selected answers and pairs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def answer_examples(
     eos_trained: bool = True,
     held_out: int = 0,
 ) -> list[dict[str, Any]]:
-    """Training examples of the negative log-likelihood from rows of the table "answers".
+    """Examples for the negative log-likelihood, from rows of the table "answers".
 
-    Without `eos_trained` no answer ends with EOS, and the last `held_out` answers are left out: the
-    released code does both (train_sft.py:32 and 37-39).
+    eos_trained: whether finished answers end with EOS.
+    held_out: number of answers at the end of the table that are left out.
+
+    The released code trains without EOS and leaves answers out (train_sft.py:32 and 37-39).
     """
     answered = answered[: len(answered) - held_out] if held_out else answered
     encoded = prompts_by_problem(tokenizer, answered, problems, prompt)
@@ -45,11 +47,14 @@ def pair_examples(
     reference: Sequence[Row] | None,
     weights: Callable[[Row, int], list[float]] | None,
 ) -> list[dict[str, Any]]:
-    """Training examples of a preference objective. `weights` of a pair's rejected tokens, whose
-    number it is told.
+    """Examples for a preference objective, from rows of the table "pairs".
 
-    Raises ArtifactError, naming the problem, where the stored reference has no row for a pair, or
-    one for other answers.
+    reference: rows of the table "reference"; None if the objective runs the reference model.
+    weights: the function from a pair and the number of its rejected tokens to their weights; None
+    if the objective does not weigh them.
+
+    Raises ArtifactError, naming the problem, if the reference has no row for a pair or has other
+    numbers of tokens.
     """
     encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
     references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}

@@ -1,5 +1,6 @@
-"""Which checkpoints a training may go on from: its own, made with the same settings, data, model
-and code.
+"""The checkpoints that a stopped training may continue from.
+
+They must be its own: made with the same settings, data, model and code.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from critical_tokens.core import provenance, records, versions
 if TYPE_CHECKING:
     from critical_tokens.training.settings import TrainingSettings
 
-# What lies beside a checkpoint. Written last: a checkpoint without it is not complete.
+# A file in the folder of each checkpoint. It is written last, so a checkpoint without it is
+# incomplete.
 _STATE = "training.json"
-# Values of each tensor that stand for it in a digest. Other weights differ in nearly all of them.
+# Number of values of each tensor that enter a digest. Different weights differ in nearly all of
+# them.
 _LOOKED_AT = 1024
 
 
 def digest(
     settings: TrainingSettings, examples: Sequence[Mapping[str, Any]], model: torch.nn.Module, about: Mapping[str, Any]
 ) -> str:
-    """What a training's result depends on, in short: settings, examples, the model's weights, code,
-    and what `about` says.
+    """A hash of everything that the result of a training depends on.
+
+    That is the settings, the examples, the model's weights, the code, the versions of the
+    libraries, and `about`.
     """
     found = hashlib.sha256()
 
@@ -53,12 +58,12 @@ def digest(
 
 
 def mark(checkpoint: Path, digest: str, rows: Sequence[Any]) -> None:
-    """Say of a checkpoint whose it is, and what was recorded before it."""
+    """Write into a checkpoint the digest of its training, and the rows recorded so far."""
     records.write_json(checkpoint / _STATE, {"digest": digest, "rows": list(rows)})
 
 
 def last(folder: Path, digest: str) -> tuple[Path, list[Any]] | None:
-    """The last checkpoint with this digest, and what was recorded before it."""
+    """The last checkpoint with this digest and its recorded rows; None if there is none."""
     for checkpoint in sorted(_checkpoints(folder), key=_updates, reverse=True):
         state = _state(checkpoint)
         if state.get("digest") == digest:
@@ -67,7 +72,7 @@ def last(folder: Path, digest: str) -> tuple[Path, list[Any]] | None:
 
 
 def throw_away_others(folder: Path, digest: str, label: str) -> None:
-    """Remove checkpoints that are another training's, or incomplete, and say so."""
+    """Delete checkpoints of other trainings and incomplete ones, and print which."""
     others = [checkpoint for checkpoint in _checkpoints(folder) if _state(checkpoint).get("digest") != digest]
     for checkpoint in others:
         shutil.rmtree(checkpoint)
@@ -90,7 +95,7 @@ def _updates(checkpoint: Path) -> int:
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
-    """What `mark` wrote; nothing where it wrote nothing that can be read."""
+    """What `mark` wrote; an empty mapping if that cannot be read."""
     try:
         state = records.read_json(checkpoint / _STATE)
     except (OSError, records.ArtifactError):

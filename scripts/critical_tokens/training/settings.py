@@ -1,4 +1,4 @@
-"""The optimiser settings of a training."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Optimiser settings. `batch_size` counts examples (pairs for preference objectives) of a step,
-    over all processes.
+    """Settings of the optimiser and of its batches.
 
-    An update has `accumulation` steps, and is the same however its examples are cut into steps and
-    processes.
+    An update is the same however its examples are split into steps and processes.
 
-    gradient_checkpointing: compute activations twice instead of keeping them. checkpoint_updates:
-    updates between two checkpoints, which a training that was stopped goes on from; none if None.
-    packing: see alignment.objective_of. by_length: examples of like length share a batch; of a
-    single process.
+    batch_size: examples per step (pairs for preference objectives), over all processes.
+    accumulation: steps per update.
+    warmup_share: share of the updates in which the learning rate rises.
+    by_length: whether examples of similar length share a batch; for a single process only.
+    gradient_checkpointing: whether activations are recomputed instead of kept.
+    packing: see alignment.objective_of.
+    checkpoint_updates: updates between two checkpoints; None for no checkpoints.
     """
 
     learning_rate: float

@@ -1,8 +1,8 @@
-"""Training through transformers.Trainer: one loop for every objective.
+"""The training loop for all objectives, by transformers.Trainer.
 
-An objective is a function of the model and a batch that returns the loss and the numbers to record.
-What differs between methods lives in `objectives` and in the batches; what differs between runs
-lives in `TrainingSettings`.
+An objective is a function of the model and a batch. It returns the loss and numbers to record. What
+differs between methods is in `objectives` and in the batches; what differs between runs is in
+`TrainingSettings`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from critical_tokens.core.progress import Progress
@@ -30,10 +32,12 @@ from critical_tokens.training.settings import TrainingSettings
 from critical_tokens.training.updates import FilledOrder, count, counts_of_update, filled, without_blanks
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 Batch = dict[str, torch.Tensor]
 Objective = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, dict[str, float]]]
+"""From the model and a batch to the loss and the numbers to record."""
 
 
 class TrainingDivergedError(Failure):
@@ -41,7 +45,7 @@ class TrainingDivergedError(Failure):
 
 
 def fit(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     examples: Sequence[Mapping[str, Any]],
     collate: Callable[[list[Any]], Batch],
     objective: Objective,
@@ -51,14 +55,16 @@ def fit(
     checkpoints: Path | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train `model` in place; its history has a row of numbers every `log_every` updates.
+    """Train `model` in place; the history has a row of numbers every `log_every` updates.
 
-    `label` names the training in progress lines; `checkpoints` is the folder for checkpoints, if
-    there are any. A training goes on from what lies there if that was made with the same settings,
-    examples, model and code, and with the same `about`: what else the result depends on (the
-    constants of the objective). Under `accelerate launch` the processes share every batch. Raises
-    TrainingDivergedError, naming step and settings, when a loss is not finite, and Failure where an
-    example is longer than the model's context.
+    label: how progress lines name the training.
+    checkpoints: the folder of checkpoints. The training continues from the last one in it that was
+    made with the same settings, examples, model, code and `about`.
+    about: what else the result depends on, such as the constants of the objective.
+
+    Under `accelerate launch` the processes share every batch. Raises TrainingDivergedError, naming
+    step and settings, if a loss is not finite, and Failure if an example exceeds the context of the
+    model.
     """
     from datasets import Dataset
 
@@ -68,14 +74,14 @@ def fit(
         raise Failure(
             f"a batch of {settings.batch_size} cannot be shared by {processes} processes; batch_size must be a multiple"
         )
-    saving = checkpoints is not None and settings.checkpoint_updates is not None
+    kept = checkpoints if settings.checkpoint_updates is not None else None
     with tempfile.TemporaryDirectory(prefix="training-") as scratch:
-        folder = checkpoints if saving else Path(scratch)
+        folder = kept or Path(scratch)
         trainer = _ObjectiveTrainer(
             objective,
             settings,
             model=model,
-            args=_arguments(settings, folder, saving, processes),
+            args=_arguments(settings, folder, kept is not None, processes),
             train_dataset=Dataset.from_list(filled(examples, settings.batch_size) if processes > 1 else list(examples)),
             data_collator=without_blanks(collate) if processes > 1 else collate,
             order=FilledOrder(len(examples), settings.batch_size, settings.seed) if processes > 1 else None,
@@ -83,7 +89,7 @@ def fit(
         trainer.add_callback(_ProgressCallback(label, trainer.last_loss))
         trainer.remove_callback(PrinterCallback)
         last = None
-        if saving:
+        if kept is not None:
             described = {**(about or {}), "processes": processes}
             last = trainer.recall(folder, resumption.digest(settings, examples, model, described), label)
         trainer.train(resume_from_checkpoint=last)
@@ -92,9 +98,7 @@ def fit(
 
 
 def _arguments(settings: TrainingSettings, folder: Path, saving: bool, processes: int) -> TrainingArguments:
-    """The Trainer's own settings. Warm-up is set once it knows how many updates there are
-    (create_scheduler).
-    """
+    """Arguments of the Trainer, except for the warm-up, see _ObjectiveTrainer.create_scheduler."""
     return TrainingArguments(
         output_dir=str(folder),
         learning_rate=settings.learning_rate,
@@ -125,8 +129,11 @@ def _arguments(settings: TrainingSettings, folder: Path, saving: bool, processes
 
 
 class Trained(NamedTuple):
-    """What a training leaves: its history, the model's weights gathered from all processes, and who
-    may write them.
+    """The result of a training.
+
+    history: the recorded numbers, see _ObjectiveTrainer.history.
+    state: the weights of the adapter or model, gathered from all processes.
+    main: whether this process is the one that writes them.
     """
 
     history: list[dict[str, float]]
@@ -135,7 +142,7 @@ class Trained(NamedTuple):
 
 
 class _ObjectiveTrainer(Trainer):
-    """Trainer whose loss is an objective, and which keeps what the objective reports."""
+    """A Trainer whose loss is an objective, and that records the numbers of the objective."""
 
     loss_is_scaled_for_ga = True  # objectives divide by the counts of a whole update
 
@@ -149,20 +156,25 @@ class _ObjectiveTrainer(Trainer):
         self._digest: str | None = None
         self._rows: list[tuple[int, dict[str, float]]] = []
 
-    def create_scheduler(self, num_training_steps, optimizer=None):  # noqa: ANN001
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        # Only now the number of updates is known.
         self.args.warmup_steps = math.ceil(self._settings.warmup_share * num_training_steps)
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def _get_train_sampler(self, train_dataset=None):  # noqa: ANN001
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
         return self._order or super()._get_train_sampler(train_dataset)
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):  # noqa: ANN001
-        """The batches of an update, whose counts are those of the update."""
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor | int | None]:
+        """The batches of an update, each with the counts of the whole update."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = counts_of_update(batches)
         return [{**batch, **counts} for batch in batches], items
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor | tuple[torch.Tensor, None]:
         loss, numbers = self._objective(model, inputs)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -176,14 +188,15 @@ class _ObjectiveTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def _record(self, step: int, row: dict[str, float]) -> None:
-        """Every batch brings its share of the numbers of its update."""
+        """Add the numbers of a batch, which are its shares of the numbers of its update."""
         if self._rows and self._rows[-1][0] == step:
             row = {name: value + self._rows[-1][1][name] for name, value in row.items()}
             self._rows.pop()
         self._rows.append((step, row))
 
-    def _save_checkpoint(self, model, trial):  # noqa: ANN001
-        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        assert self._digest is not None  # noqa: S101 - `recall` has set it if checkpoints are kept
+        folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -193,12 +206,18 @@ class _ObjectiveTrainer(Trainer):
             raise Failure(f"{folder}: the checkpoint cannot be written ({error})") from error
 
     def recall(self, folder: Path, digest: str, label: str) -> str | None:
-        """The checkpoint to go on from, if there is one; takes up what was recorded before it."""
-        self._digest = digest if self.accelerator.num_processes == 1 else broadcast_object_list([digest])[0]
+        """The checkpoint to continue from, or None; also restores the rows recorded before it.
+
+        Checkpoints that the training must not continue from are deleted.
+        """
+        # The digest of the first process counts, so that all processes agree on the checkpoint.
+        if self.accelerator.num_processes > 1:
+            digest = broadcast_object_list([digest])[0]
+        self._digest = digest
         if self.is_world_process_zero():
-            resumption.throw_away_others(folder, self._digest, label)
+            resumption.throw_away_others(folder, digest, label)
         self.accelerator.wait_for_everyone()
-        found = resumption.last(folder, self._digest)
+        found = resumption.last(folder, digest)
         if found is None:
             return None
         checkpoint, rows = found
@@ -206,13 +225,11 @@ class _ObjectiveTrainer(Trainer):
         return str(checkpoint)
 
     def last_loss(self) -> float:
-        """The loss of the last update, as far as it has come."""
+        """The loss of the latest update, summed over its batches so far."""
         return self._rows[-1][1]["loss"]
 
     def history(self, every: int) -> list[dict[str, float]]:
-        """Means of the recorded numbers over windows of `every` optimiser steps; `step` is the last
-        of a window.
-        """
+        """Means of the numbers over windows of `every` updates; `step` is the last of a window."""
         windows: dict[int, list[dict[str, float]]] = {}
         last = self.state.global_step
         for step, numbers in self._rows:
@@ -224,28 +241,24 @@ class _ObjectiveTrainer(Trainer):
 
 
 class _ProgressCallback(TrainerCallback):
-    """Says how far a training is; how many updates it makes is known to the Trainer, once it has
-    begun.
-    """
+    """Progress lines. The Trainer knows the number of updates only once the training has begun."""
 
     def __init__(self, label: str, loss: Callable[[], float]) -> None:
         self._label, self._loss = label, loss
 
-    def on_train_begin(self, args, state, control, **kwargs):  # noqa: ANN001
+    def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
         self._progress = Progress(self._label, state.max_steps, "updates")
 
-    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
+    def on_step_end(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
         self._progress.update(state.global_step, f", loss {self._loss():.3f}")
 
-    def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001
+    def on_train_end(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
         self._progress.close()
 
 
-def _check_lengths(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]) -> None:
-    """Raise Failure where an example, or an answer of a pair with its prompt, is longer than the
-    model can read.
-    """
-    longest = longest_input(model)
+def _check_lengths(model: PreTrainedModel | PeftModel, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Raise Failure if a prompt with an answer exceeds the context of the model."""
+    longest = longest_input(unwrapped(model))
     for example in examples:
         inputs = (
             [example["prompt"] + answer for answer in example["answers"]]
@@ -255,8 +268,14 @@ def _check_lengths(model: PreTrainedModel, examples: Sequence[Mapping[str, Any]]
         check_length(max(map(len, inputs)), longest, example.get("problem_id"))
 
 
+def unwrapped(model: Any) -> PreTrainedModel:
+    """The model itself, without the classes that wrap it for adapters and for several processes."""
+    inner = getattr(model, "module", model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
 def pad(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
-    """Rows of unequal length as one tensor (rows, longest), filled on the right."""
+    """Rows of unequal length as one tensor (rows, longest), padded with `fill` on the right."""
     out = torch.full((len(rows), max(len(r) for r in rows)), fill, dtype=dtype)
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.as_tensor(row, dtype=dtype)
@@ -267,8 +286,11 @@ def pad(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> tor
 
 
 def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
-    """Batch of examples with `input_ids` and, aligned with them, `weights` (the weight of
-    predicting that token).
+    """A padded batch of examples for the weighted negative log-likelihood.
+
+    input_ids, attention_mask: shape (examples, tokens).
+    weights: the weight of predicting each token, shape (examples, tokens).
+    tokens: the sum of these weights, see updates.count.
     """
     return {
         "input_ids": pad([e["input_ids"] for e in examples], 0, torch.long),
@@ -279,11 +301,11 @@ def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
 
 
 def collate_packed(examples: list[Mapping[str, Any]]) -> Batch:
-    """The same batch as one row without padding: positions begin anew with every example, which
-    sees nothing of the others.
+    """The same batch as one row without padding.
+
+    `position_ids` restart with every example, so that examples do not attend to one another.
     """
-    # The first token of an example is predicted by nothing, though another example stands before
-    # it.
+    # The first token of an example must not be predicted from the example in front of it.
     weights = [w for e in examples for w in (0.0, *e["weights"][1:])]
     positions = [p for e in examples for p in range(len(e["input_ids"]))]
     return {
@@ -295,30 +317,24 @@ def collate_packed(examples: list[Mapping[str, Any]]) -> Batch:
 
 
 def _trained_tokens(examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    """The weight of all tokens of the examples. The first of each is predicted by nothing."""
+    """The summed weight of all tokens except the first of each example, which is not predicted."""
     return count(sum(sum(e["weights"][1:]) for e in examples))
 
 
 def first_wanted(weights: torch.Tensor) -> int:
-    """The first column of weights (rows, tokens) that is not zero in every row: the prompts' common
-    part lies before it.
-    """
+    """Index of the first column of weights (rows, tokens) that is not zero in every row."""
     return int((weights != 0).any(0).float().argmax())
 
 
 def predictions(model: torch.nn.Module, batch: Batch, first: int) -> torch.Tensor:
-    """Logits that predict tokens 1 + first and on: (rows, tokens - 1 - first, vocabulary). What is
-    not wanted costs nothing.
-    """
+    """Logits of tokens 1 + first and later only, (rows, tokens - 1 - first, vocabulary)."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     kept = batch["input_ids"].shape[1] - first
     return model(**inputs, logits_to_keep=kept).logits[:, :-1]
 
 
 def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """Weighted mean negative log-likelihood over the tokens of the batch, or its share of the
-    update's mean.
-    """
+    """This batch's share of the update's weighted mean negative log-likelihood per token."""
     weights = batch["weights"][:, 1:]
     first = first_wanted(weights)
     logps = losses.token_logps(predictions(model, batch, first), batch["input_ids"][:, 1 + first :])
@@ -327,4 +343,5 @@ def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, d
 
 def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
     """Write a whole model in the Hugging Face format, safetensors only."""
-    model.to(dtype).save_pretrained(folder, safe_serialization=True)
+    model.to(dtype)  # type: ignore[arg-type]  # transformers' annotation takes the dtype for `self`
+    model.save_pretrained(folder, safe_serialization=True)

@@ -1,9 +1,9 @@
-"""What the batches of one update share, over steps and over processes, so that an update is the
-same however it is cut.
+"""Counts and examples that the batches of one update share, over its steps and processes.
 
-The sums of an objective are divided by counts of the whole update: tokens, pairs, columns. Where
-processes share a batch that the examples do not fill, blanks fill it, which count nothing;
-otherwise examples would be trained on twice.
+The sums of an objective are divided by the counts of the whole update (tokens, pairs, columns), so
+an update is the same however its examples are split into batches. If several processes share a
+batch that the examples do not fill, it is filled with blanks, which have no weight. Without blanks
+the Trainer would fill it with examples that it has used already.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 import torch
 
 SUMS = ("tokens", "pairs")
-"""Counts of a batch that add up over an update. Of `columns`, the width of a batch, an update has
-the largest.
+"""Counts that add up over the batches of an update. The third count, `columns`, is the width of a
+batch; an update has the largest of its batches.
 """
 
 _BLANK = "blank"
 
 
 def count(number: float) -> torch.Tensor:
-    """A count as batches hold it: a scalar, float32."""
+    """A count in the form that batches hold it, a float32 scalar."""
     return torch.tensor(float(number))
 
 
 def counts_of_update(batches: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The counts of all batches of an update, over all processes.
+    """The counts of an update, from its batches in this process and from all other processes.
 
-    Sums are divided by the number of processes: gradients are averaged over them. With one batch
-    and one process these are the batch's own counts.
+    Sums are divided by the number of processes, because gradients are averaged over processes. With
+    one batch and one process these are the batch's own counts.
     """
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     found = {}
@@ -48,7 +48,7 @@ def counts_of_update(batches: Sequence[Mapping[str, torch.Tensor]]) -> dict[str,
 
 
 def filled(examples: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[str, Any]]:
-    """The examples, and blanks behind them until whole batches are full."""
+    """The examples, followed by as many blanks as fill the last batch."""
     missing = -len(examples) % batch_size
     return [*({**e, _BLANK: False} for e in examples), *[{**examples[0], _BLANK: True}] * missing]
 
@@ -56,8 +56,9 @@ def filled(examples: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[
 def without_blanks(
     collate: Callable[[list[Any]], dict[str, torch.Tensor]],
 ) -> Callable[[list[Any]], dict[str, torch.Tensor]]:
-    """A collator that leaves blanks out. A batch of nothing else is a batch of one, in which
-    everything counts 0.
+    """A collator that leaves blanks out.
+
+    A batch of blanks alone becomes a batch of one example whose weights and counts are all 0.
     """
 
     def collated(examples: list[Any]) -> dict[str, torch.Tensor]:
@@ -71,8 +72,9 @@ def without_blanks(
 
 
 class FilledOrder(torch.utils.data.Sampler[int]):
-    """The examples of an epoch in random order, blanks last: the same order in every process, and
-    in a single one.
+    """The examples of an epoch in random order, with the blanks at the end.
+
+    The order depends on the seed and the epoch alone, so all processes have the same.
     """
 
     def __init__(self, examples: int, batch_size: int, seed: int) -> None:
@@ -83,7 +85,7 @@ class FilledOrder(torch.utils.data.Sampler[int]):
         return self._total
 
     def set_epoch(self, epoch: int) -> None:
-        """Every epoch has an order of its own."""
+        """Choose the order of this epoch."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
