@@ -1,5 +1,4 @@
-"""What an engine is asked for: requests, the distribution of the next token, random numbers, and
-where an answer ends.
+"""What engines have in common: requests, distributions of the next token, random numbers, stopping.
 
 It decides what a sample is, so that every engine draws from the same distribution. It may import
 core and data.

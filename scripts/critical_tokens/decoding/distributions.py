@@ -119,8 +119,7 @@ class Nucleus(Distribution):
             own = probabilities.gather(-1, ids)
             above = probabilities.masked_fill(probabilities <= own, 0.0).sum(-1, keepdim=True)
             possible = (own > 0) & (above < self.top_p + _EDGE)
-        found: list[bool] = possible.squeeze(-1).tolist()
-        return found
+        return possible.squeeze(-1).tolist()
 
     def sample(self, logits: Tensor, uniforms: Tensor, rows: Tensor) -> Tensor:
         """See Distribution. A nucleus is drawn from in falling order of probability."""
@@ -169,8 +168,7 @@ def draw(probabilities: Tensor, uniforms: Tensor) -> list[int]:
     if not cumulative[-1] > 0:
         raise ValueError("no token is left to draw")
     targets = uniforms.double() * cumulative[-1]
-    ids: list[int] = torch.searchsorted(cumulative, targets, right=True).clamp_max(len(probabilities) - 1).tolist()
-    return ids
+    return torch.searchsorted(cumulative, targets, right=True).clamp_max(len(probabilities) - 1).tolist()
 
 
 GREEDY = Nucleus(temperature=0.0)

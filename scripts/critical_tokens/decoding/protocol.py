@@ -1,4 +1,4 @@
-"""What an engine is: continue prefixes of token ids, n times each, under a sampling distribution."""
+"""What an engine does: it continues prefixes of token ids under a sampling distribution."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """Continue `prefix` (token ids, BOS included) `n` times by at most `max_new_tokens` tokens; `n`
-    is whole unless weighted.
+    """A prefix to be continued `n` times.
 
-    Sample i draws its random numbers from a stream of its own, keyed by (seed, i): what a request
-    returns does not depend on the requests around it, beyond the rounding of floating-point sums.
+    prefix: token ids, BOS included.
+    n: number of samples; a whole number unless completions are weighted.
+    seed: sample i draws its random numbers from a stream of its own, keyed by (seed, i). So the
+    result of a request does not depend on the other requests, apart from rounding.
+    max_new_tokens: longest continuation.
     """
 
     prefix: tuple[int, ...]
@@ -29,14 +31,17 @@ class Request:
     max_new_tokens: int
 
     def longest(self, context: int) -> int:
-        """The most tokens that the prefix and its continuation may have together."""
+        """The largest number of tokens of the prefix and its continuation together."""
         return min(len(self.prefix) + self.max_new_tokens, context)
 
 
 @dataclass(frozen=True, order=True)
 class Completion:
-    """Generated token ids without EOS, whether EOS came (False: cut off at max_new_tokens), and the
-    samples it stands for.
+    """A continuation of a prefix.
+
+    token_ids: the generated tokens without EOS.
+    finished: whether the model ended it; False if it was cut off at max_new_tokens.
+    weight: the number of samples that it stands for.
     """
 
     token_ids: tuple[int, ...]
@@ -45,12 +50,12 @@ class Completion:
 
 
 class RequestError(Failure):
-    """A request that no engine can answer."""
+    """A request that an engine cannot answer."""
 
 
 @contextmanager
 def about(what: str) -> Iterator[None]:
-    """Say what a RequestError is about."""
+    """Put `what` in front of the message of a RequestError."""
     try:
         yield
     except RequestError as error:
@@ -58,9 +63,7 @@ def about(what: str) -> Iterator[None]:
 
 
 def check(requests: Sequence[Request], context: int) -> None:
-    """Raise RequestError for an empty prefix, or one that leaves no room for a new token in the
-    context.
-    """
+    """Raise RequestError for a prefix that is empty or leaves no room in the context."""
     for request in requests:
         if not request.prefix:
             raise RequestError("a request has an empty prefix")
@@ -69,18 +72,19 @@ def check(requests: Sequence[Request], context: int) -> None:
 
 
 def check_path(prompt: Sequence[int], path: Sequence[int], context: int) -> None:
-    """Raise RequestError where the tokens that predict the path do not fit into the context."""
+    """Raise RequestError if the tokens that predict the path do not fit into the context."""
     read = len(prompt) + len(path) - 1
     if read > context:
         raise RequestError(f"a prompt and an answer of {read} tokens exceed the model's context of {context}")
 
 
 class Engine(Protocol):
-    """Anything that answers requests.
+    """An engine answers requests.
 
-    context: the most tokens that a prefix and its continuation may have together. device: what it
-    runs on. tokens_generated: new tokens decoded so far, EOS included; what an engine shares
-    between samples counts once.
+    context: the largest number of tokens of a prefix and its continuation together.
+    device: the device that it runs on.
+    tokens_generated: new tokens decoded so far, EOS included. A token that several samples share
+    counts once.
     """
 
     context: int
@@ -94,22 +98,21 @@ class Engine(Protocol):
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
     ) -> list[list[Completion]]:
-        """Completions of each request, in order. `on_progress` is told how many completions are
-        done.
+        """The completions of each request, in the order of the requests.
 
-        Each request has `n` completions, independent samples. If `weighted`, it has some whose
-        weights add up to `n` on average: the weights of the completions with any property are on
-        average `n` times its probability. Weights above 1 belong to completions that every seed
-        gives; an engine that knows nothing better gives ceil(n) equal samples.
+        on_progress: called with the number of completions that are done.
+        weighted: if False, a request has `n` independent samples. If True, it has any number of
+        weighted completions: for every property of a completion, the expected total weight of the
+        completions with it is `n` times its probability. Weights above 1 belong to completions that
+        occur under every seed. An engine may return ceil(n) samples of equal weight.
 
-        Raises RequestError for a bad request, see `check`.
+        Raises RequestError, see `check`.
         """
         ...
 
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
-        """Raw logits (len(path), vocabulary) that predict each token of `path` after `prompt`, in
-        one teacher-forced pass.
+        """Raw logits (len(path), vocabulary) of every token of `path` after `prompt`.
 
-        Raises RequestError where they exceed the context.
+        They come from one teacher-forced pass. Raises RequestError, see `check_path`.
         """
         ...

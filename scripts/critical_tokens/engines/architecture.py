@@ -1,12 +1,13 @@
-"""How a model has to be decoded: found out from its config, and by trying it when an engine is
-opened.
+"""How a model must be decoded; found by trying it when an engine is opened, and from its config.
 
-The buffer of `batch` holds keys and values of every token in every layer and puts one mask over
-them. That is right for most models, but not for layers that see a window, keep a recurrent state or
-compute position biases from the mask. So the shared buffer is tried on a few random tokens, and its
-logits have to be those of the plain forward pass. Where they are not, `plain` is tried in the same
-way, and a model that fails there, too, is refused. What so few tokens cannot show is read from the
-config: the length from which on a window cuts something off, or a rotary embedding changes.
+The shared cache of `continuous_batching` holds keys and values of every token in every layer under
+one mask. That is correct for most models, but not for layers that see only a window, keep a
+recurrent state, or compute position biases from the mask. Therefore the shared cache is tried on a
+few random tokens: its logits must equal those of the plain forward pass. If they differ, `plain` is
+tried in the same way, and a model that fails there too is refused.
+
+Few tokens cannot show the length at which a window starts to cut tokens off or a rotary embedding
+changes. That length is read from the config.
 """
 
 from __future__ import annotations
@@ -31,33 +32,31 @@ from critical_tokens.engines.plain import Place, Plain
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# Tokens of the prefixes that are tried, new tokens of each, and samples, which differ from their
-# first token on.
+# Lengths of the prefixes that are tried, new tokens of each, and samples of each.
 _LENGTHS, _STEPS, _SAMPLES = (4, 11, 23), 3, 2
-# Keys of a config that bound what a layer sees, in tokens, and those that look like them and do
-# not.
+# Config keys that bound the number of tokens a layer sees, and keys that look alike but do not.
 _BOUND = re.compile(r"window|chunk|local_att|block_size|^index_")
 _OTHER = re.compile(r"layers|pattern|feed_forward|lm_head|^num_|_num_|_dim$|heads")
-# The window's width is what these say; other keys may mean both sides together (ModernBERT's
-# local_attention).
+# Keys whose value is the width of the window. Others may count both sides together, such as
+# ModernBERT's local_attention, so half of their value is taken.
 _WIDTHS = ("sliding_window", "attention_chunk_size")
-# Rotary embeddings whose frequencies do not depend on the length of the text.
+# Types of rotary embeddings whose frequencies do not depend on the length of the text.
 _FIXED = ("default", "linear", "llama3", "yarn", "proportional")
-# What is refused differs by more than rounding can explain: by so many times half of the digits of
-# the dtype.
+# A model is refused if logits differ by more than this, in the units of `_Rehearsal._distance`:
+# rounding cannot explain so much.
 _REFUSED = 4.0
-# Trained models in half precision can round by more than random ones do. Up to this number of
-# parameters they are tried once more in float32, where rounding and a wrong mask cannot be
+# Trained models in half precision may have larger rounding errors than random ones. Up to this
+# number of parameters a model is tried again in float32, where rounding and a wrong mask cannot be
 # confused.
 _EXACT = 3e9
 _WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture"
 
 
 def shared_reach(host: Host) -> tuple[int, int]:
-    """The longest sequence that the shared buffer decodes rightly (0: none, sys.maxsize: all), and
-    the size of the vocabulary.
+    """The longest sequence that the shared cache decodes correctly, and the vocabulary size.
 
-    Raises Failure for a model that is no causal language model, or that cannot be decoded here.
+    The length is 0 if it decodes no sequence correctly, sys.maxsize if it decodes all. Raises
+    Failure for a model that is not a causal language model or cannot be decoded here.
     """
     if host.model.config.is_encoder_decoder or not host.model.can_generate():
         raise Failure(f"{host.name} is not a causal language model; {_WAY_OUT}")
@@ -74,8 +73,9 @@ def shared_reach(host: Host) -> tuple[int, int]:
 
 @contextmanager
 def _in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """The model's parameters in float32 for a while. Buffers stay as they are: rotary frequencies
-    have a dtype of their own.
+    """The model's parameters in float32 for a while.
+
+    Buffers are not converted, because rotary frequencies have a dtype of their own.
     """
     kept = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
@@ -88,10 +88,9 @@ def _in_float32(model: PreTrainedModel) -> Iterator[None]:
 
 
 def config_reach(config: PreTrainedConfig) -> int:
-    """The longest sequence, in tokens, in which no layer's window cuts anything off and the rotary
-    embedding stays the same.
+    """Length up to which no window cuts tokens off and the rotary embedding stays the same.
 
-    sys.maxsize where the config bounds nothing.
+    It is in tokens, and sys.maxsize if the config sets no bound.
     """
     text = config.get_text_config(decoder=True).to_dict()
     bounds = [sys.maxsize]
@@ -108,7 +107,7 @@ def config_reach(config: PreTrainedConfig) -> int:
 
 
 def _integers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """All whole numbers in a config with their keys, those in nested sections included."""
+    """All whole numbers in a config with their keys, nested sections included."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _integers(inner, str(name))
@@ -120,7 +119,7 @@ def _integers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _ropes(value: Any) -> Iterator[Mapping[str, Any]]:
-    """All settings of rotary embeddings in a config: some models have one for each type of layer."""
+    """All settings of rotary embeddings in a config; some models have several."""
     if isinstance(value, Mapping):
         if "rope_type" in value or "type" in value:
             yield value
@@ -129,9 +128,7 @@ def _ropes(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 class _Rehearsal:
-    """Random prefixes with random continuations, and the logits that the plain forward pass has for
-    them.
-    """
+    """Random prefixes with random continuations, and their logits by the plain forward pass."""
 
     def __init__(self, host: Host) -> None:
         self.host, self.trouble = host, ""
@@ -143,15 +140,16 @@ class _Rehearsal:
         draw = lambda n: ids[torch.randint(len(ids), (n,), generator=generator)]  # noqa: E731
         self.prefixes = [draw(min(length, room)) for length in _LENGTHS]
         self.tokens = torch.stack([draw(_SAMPLES * _STEPS).view(_SAMPLES, _STEPS) for _ in _LENGTHS])
-        # Samples differ from their first token on.
+        # The two samples of a prefix differ in their first token.
         self.tokens[:, 1, 0] = ids[(torch.searchsorted(ids, self.tokens[:, 0, 0].contiguous()) + 1) % len(ids)]
         self.requests = [Request(tuple(p.tolist()), _SAMPLES, i, _STEPS) for i, p in enumerate(self.prefixes)]
         self._truth = self._plain_forward()
         self.vocabulary = self._truth.shape[-1]
 
     def _plain_forward(self) -> torch.Tensor:
-        """Logits (prefixes, samples, steps, vocabulary). Raises Failure where the model has none,
-        or sees what comes later.
+        """Logits (prefixes, samples, steps, vocabulary).
+
+        Raises Failure if the model has no such logits or if they depend on later tokens.
         """
         found = []
         for prefix, tokens in zip(self.prefixes, self.tokens, strict=True):
@@ -162,7 +160,7 @@ class _Rehearsal:
                 raise
             except Exception as error:
                 raise Failure(
-                    f"{self.host.name} does not run on token ids alone ({_told(error)}); {_WAY_OUT}"
+                    f"{self.host.name} does not run on token ids alone ({_first_line(error)}); {_WAY_OUT}"
                 ) from error
         truth = torch.stack(found)
         if truth.isnan().any():
@@ -170,16 +168,15 @@ class _Rehearsal:
             raise Failure(f"{self.host.name} gives logits that are not numbers: {what}")
         if self._distance(truth[:, 0, :1], truth[:, 1, :1]) > _REFUSED:
             raise Failure(
-                f"{self.host.name} is not a causal language model as it is configured: what it predicts depends on later tokens"
-                f" (encoders need is_decoder); {_WAY_OUT}"
+                f"{self.host.name} is not a causal language model as it is configured: what it predicts depends on "
+                f"later tokens (encoders need is_decoder); {_WAY_OUT}"
             )
         return truth
 
     def error(self, decoder: type[_RehearsedBatch | _RehearsedPlain]) -> float:
-        """How far a decoder that is made to draw the tokens of the rehearsal is from the logits of
-        the plain forward pass.
+        """Distance of a decoder's logits from those of the plain forward pass, see `_distance`.
 
-        See `_distance`; infinite where it fails.
+        The decoder is made to draw the tokens of the rehearsal. Infinite if it fails.
         """
         ends = Ends(frozenset(), None, self.vocabulary, self.host.device)
         try:
@@ -188,18 +185,18 @@ class _Rehearsal:
             rehearsed.run()
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # whatever it is, this decoder is not for this model
-            self.trouble = _told(error)
+        except Exception as error:  # any error means that this decoder cannot decode this model
+            self.trouble = _first_line(error)
             return math.inf
         self.trouble = "token by token it has other logits than in one pass"
         return self._distance(rehearsed.seen.flatten(1, 2), self._truth.flatten(1, 2))
 
     def _distance(self, found: torch.Tensor, truth: torch.Tensor) -> float:
-        """How far logits (prefixes, rows, vocabulary) are apart: the distance that most rows of
-        every prefix keep.
+        """Distance between logits (prefixes, rows, vocabulary), in units of sqrt(eps) of the dtype.
 
-        It is relative to the logits' own size, and in units of half of the digits of the dtype. Not
-        all rows count, because rounding may send a token of a mixture of experts to another expert.
+        The distance of two rows is relative to the size of the true logits. The median over the
+        rows of a prefix is taken, because rounding may send a token of a mixture of experts to
+        another expert; then the largest over the prefixes.
         """
         found, truth = (t.masked_fill(t.isinf(), 0.0) for t in (found, truth))
         size = (truth - truth.mean(-1, keepdim=True)).norm(dim=-1)
@@ -208,37 +205,38 @@ class _Rehearsal:
         return float(most) / torch.finfo(self.host.dtype).eps ** 0.5
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _ordinary_ids(config: PreTrainedConfig) -> torch.Tensor:
-    """Token ids in order, without those that a config names: BOS, EOS, padding, places of images."""
+    """Token ids in order, without those that a config names, such as BOS, EOS and padding."""
     named = {value for key, value in _integers(config.to_dict()) if "token" in key}
     vocabulary = config.get_text_config(decoder=True).vocab_size
     return torch.tensor([i for i in range(vocabulary) if i not in named])
 
 
 class _RehearsedBatch(Batch):
-    """The shared buffer, told what to draw."""
+    """Continuous batching that draws given tokens and keeps the logits."""
 
     def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
-        self._told, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
+        self._given, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
         where = (self._request[self._row], self._samples.number, self._step[self._row])
         self.seen[where] = logits[self._row].float()
-        return self._told[where]
+        return self._given[where]
 
 
 class _RehearsedPlain(Plain):
-    """The plain way, told what to draw."""
+    """Plain decoding that draws given tokens and keeps the logits."""
 
     def prepare(self, tokens: torch.Tensor, vocabulary: int) -> None:
-        self._told, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
+        self._given, self.seen = (tokens, tokens.new_zeros((*tokens.shape, vocabulary), dtype=torch.float32))
 
     def draw(self, logits: torch.Tensor, places: Sequence[Place], step: int) -> torch.Tensor:
-        where = tuple(torch.tensor(column, device=logits.device) for column in zip(*places, strict=True))
-        self.seen[(*where, step)] = logits.float()
-        return self._told[(*where, step)]
+        request = torch.tensor([place.request for place in places], device=logits.device)
+        number = torch.tensor([place.number for place in places], device=logits.device)
+        self.seen[request, number, step] = logits.float()
+        return self._given[request, number, step]

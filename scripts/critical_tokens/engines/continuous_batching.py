@@ -1,15 +1,16 @@
-"""Continuous batching: all rows in one key-value buffer, decoded together under one mask.
+"""Continuous batching: all rows in one key-value cache, decoded together under one mask.
 
-Rows are right-aligned in the buffer, so that every row writes the same column at a step, whatever
-the length of its prefix. A prefix is the keys and values of all its tokens but the last, and that
-last token, which the row's first step reads. So prefixes that continue one another, and branches
-that differ in one token from them, share one prefill: of the longest, which the others are slices
-of. Samples of a request are one row as long as they have drawn the same tokens, each from its own
-random stream: what they agree on is decoded once. A weighted row stands for any number of samples,
-and splits where more than one token is due. A finished row is overwritten by the last one at once,
-and waiting requests are let in when a quarter of the rows is free.
+- Rows are aligned on the right, so that all rows write the same column in a step.
+- Prefill computes keys and values of all tokens of a prefix except the last, which the first step
+  of the row reads. So prefixes that continue one another, and branches that differ from them in
+  their last token, share the prefill of the longest one.
+- Samples of a request share a row as long as they have drawn the same tokens, so that common tokens
+  are decoded once. Each sample draws from its own random stream.
+- A weighted row stands for any number of samples, and splits if more than one token is selected.
+- A finished row is overwritten by the last row at once. Waiting requests are added when a quarter
+  of the rows is free.
 
-Which models can be decoded in this way is decided in `architecture`.
+`architecture` decides which models can be decoded in this way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from critical_tokens.decoding.distributions import Distribution
 from critical_tokens.decoding.protocol import Completion, Request
@@ -30,16 +31,14 @@ from critical_tokens.decoding.systematic import systematic_sample
 from critical_tokens.engines.host import Host
 from critical_tokens.engines.kv_cache import KVCache
 
-# Rows kept free for the samples of a request when it is let in: they part by and by.
+# Number of rows that are kept free for the samples of a new request, which come to differ.
 _SPREAD = 8
-# Spare columns of the buffer: rows move to the left together when they are used up.
+# Number of spare columns. When they are used up, all rows are moved to the left.
 _SLACK = 64
 
 
 class _Samples(NamedTuple):
-    """Samples: their numbers in their requests, the keys of their random streams, and for how many
-    each stands.
-    """
+    """Samples: their numbers in their requests, keys of their random streams, and weights."""
 
     number: torch.Tensor
     key: torch.Tensor
@@ -49,26 +48,26 @@ class _Samples(NamedTuple):
         return _Samples(*(tensor[which] for tensor in self))
 
     def join(self, others: Sequence[_Samples]) -> _Samples:
-        """With others behind, on the device of these."""
+        """These samples followed by others, on the device of these."""
         return _Samples(
             *(torch.cat([t.to(self.number.device) for t in tensors]) for tensors in zip(self, *others, strict=True))
         )
 
 
 class _Part(NamedTuple):
-    """Samples of a request that agree on the tokens generated so far, and wait for a row."""
+    """Samples of a request that have drawn the same tokens and wait for a row."""
 
     request: int
     samples: _Samples
     generated: tuple[int, ...]
 
     def most_rows(self) -> int:
-        """How many rows these samples may come to need."""
+        """The largest number of rows that these samples may need later."""
         return math.ceil(float(self.samples.weight.sum()))
 
 
 def _whole(index: int, request: Request, weighted: bool) -> _Part:
-    """A request that nothing has been generated for."""
+    """All samples of a request, before anything is generated."""
     if weighted:
         number, weight = (torch.zeros(1, dtype=torch.long), torch.tensor([request.n], dtype=torch.float64))
     else:
@@ -79,12 +78,10 @@ def _whole(index: int, request: Request, weighted: bool) -> _Part:
 
 
 class Batch:
-    """One call of `generate`: the waiting parts, the alive rows, their samples, and the finished
-    completions.
+    """One call of `generate`: waiting parts, alive rows, their samples, finished completions.
 
-    A row stands for all samples of a request that have drawn the same tokens so far. When they draw
-    different ones the row splits; where no row is free for the others, they wait as a part of their
-    own.
+    A row stands for all samples of a request that have drawn the same tokens so far. If they draw
+    different tokens, the row splits. Samples for which no row is free wait as a part of their own.
     """
 
     def __init__(
@@ -102,11 +99,10 @@ class Batch:
         longest = max(r.longest(self._context) for r in requests)
         rows = min(sum(math.ceil(r.n) for r in requests), max(1, max_tokens // (longest + _SLACK)))
         self._buffer = KVCache(rows, longest + _SLACK)
-        self._cache = Cache(layers=self._buffer.layers)
         order: Sequence[int] = range(len(requests))
         if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
-            # Nothing is shared that neighbours would share: rows of like length waste fewer
-            # columns.
+            # No two requests share a prefill, so they need not be neighbours. If rows have similar
+            # lengths, fewer columns are wasted.
             order = sorted(order, key=lambda i: -len(requests[i].prefix))
         self._waiting = deque(_whole(i, requests[i], weighted) for i in order if requests[i].n)
         self._results: list[list[tuple[int, Completion]]] = [[] for _ in requests]
@@ -115,8 +111,8 @@ class Batch:
         def column(length: int = rows) -> torch.Tensor:
             return torch.zeros(length, dtype=torch.long, device=self._device)
 
-        # Of rows: request, pending token, tokens drawn, position of the pending token, leftmost
-        # column, most tokens, tokens.
+        # For each row: index of its request, pending token, number of drawn tokens, position of the
+        # pending token, leftmost column, largest number of tokens, and the tokens.
         self._request, self._token, self._step, self._position = (column(), column(), column(), column())
         self._start, self._limit = column(), column()
         self._output = torch.zeros(
@@ -125,12 +121,13 @@ class Batch:
         self._state = (
             self._request, self._token, self._step, self._position, self._start, self._limit, self._output,
         )  # fmt: skip
-        self._row = column(0)  # of alive samples
+        self._row = column(0)  # the row of each alive sample
         self._samples = _Samples(column(0), column(0), column(0).double())
 
     def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
-        """Each request's completions in the order of its samples. `on_progress` is called with how
-        many are done.
+        """Completions of each request, in the order of its samples.
+
+        on_progress: called with the number of completions that are done.
         """
         done = 0
         while self._work_left():
@@ -145,7 +142,7 @@ class Batch:
         return bool(self._waiting) or self._buffer.active > 0
 
     def _admit(self) -> None:
-        """Prefill waiting parts into free rows, once enough rows are free to be worth it."""
+        """Put waiting parts into free rows if enough rows are free to be worth a prefill."""
         b = self._buffer
         free = b.rows - b.active
         if not self._waiting or (b.active and free < b.rows / 4):
@@ -188,12 +185,12 @@ class Batch:
         b.admit(cache, column(source), self._position[rows], width)
 
         repeats = column([len(p.samples.number) for p in parts])
-        row = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
-        self._row = torch.cat([self._row, row])
+        added = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
+        self._row = torch.cat([self._row, added])
         self._samples = self._samples.join([p.samples for p in parts])
 
     def _step_all(self) -> None:
-        """One token for every alive row."""
+        """Decode one token in every alive row."""
         b = self._buffer
         if not b.active:
             return
@@ -201,8 +198,8 @@ class Batch:
             self._shift(b.column - b.first)
         alive = slice(0, b.active)
         columns = torch.arange(b.first, b.column + 1, device=self._device)
-        # Added to the attention's scores; a mask of booleans would be turned into this once more in
-        # every layer.
+        # The mask is added to attention scores. Every layer would convert a boolean mask into this
+        # form again.
         mask = torch.zeros((b.active, len(columns)), dtype=self._host.dtype, device=self._device)
         mask = mask.masked_fill_(columns < self._start[alive, None], -torch.inf)[:, None, None]
         logits = self._host.logits(
@@ -210,7 +207,7 @@ class Batch:
             input_ids=self._token[alive, None],
             attention_mask=mask,
             position_ids=self._position[alive, None],
-            past_key_values=self._cache,
+            past_key_values=b.cache,
             use_cache=True,
         )[:, -1]
         b.column += 1
@@ -219,14 +216,12 @@ class Batch:
         self._split(self._finish(self._divide(logits) if self._weighted else self._draw(logits)))
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """A token for every sample."""
+        """Draw a token for every sample."""
         numbers = uniforms(self._samples.key, self._step[self._row])
         return self._distribution.sample(logits, numbers, self._row)
 
     def _divide(self, logits: torch.Tensor) -> torch.Tensor:
-        """Divide every sample, the only one of its row, among the tokens that are due; their
-        tokens.
-        """
+        """Divide the one weighted sample of each row among selected tokens; returns the tokens."""
         row, samples = self._row, self._samples
         expected = samples.weight.unsqueeze(-1) * self._distribution.probabilities(logits)[row]
         taken = systematic_sample(expected, uniforms(samples.key, self._step[row]))
@@ -241,7 +236,7 @@ class Batch:
         self._buffer.shift(to)
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
-        """Let go of the samples that are done with the tokens they have drawn; the others' tokens."""
+        """Complete the samples that end with their drawn tokens; returns the others' tokens."""
         leaving = self._ends.ending[drawn] | (self._step[self._row] + 1 >= self._limit[self._row])
         stopped = self._stopped(drawn)
         for place in stopped:
@@ -263,22 +258,18 @@ class Batch:
         return drawn[~leaving]
 
     def _stopped(self, drawn: torch.Tensor) -> dict[int, int]:
-        """The places of tokens that complete the stop text, and how many tokens of their answers
-        are kept.
-        """
+        """The places of tokens that complete the stop text, and the kept lengths of the answers."""
         found = {}
         for place in self._ends.candidates(drawn):
             row = int(self._row[place])
             generated = [*self._output[row, : int(self._step[row])].tolist(), int(drawn[place])]
-            kept = self._ends.stop.kept(self._requests[int(self._request[row])].prefix, generated)
+            kept = self._ends.kept(self._requests[int(self._request[row])].prefix, generated)
             if kept is not None:
                 found[place] = kept
         return found
 
     def _split(self, drawn: torch.Tensor) -> None:
-        """Give every group of samples with the same row and token a row, and close the gaps of rows
-        without samples.
-        """
+        """Give each group of samples with the same row and token its own row, and close gaps."""
         b = self._buffer
         size = self._ends.vocabulary
         groups, group = torch.unique(self._row * size + drawn, return_inverse=True)
@@ -304,7 +295,7 @@ class Batch:
         self._close_gaps(place[seated])
 
     def _park(self, parked: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, group: torch.Tensor) -> None:
-        """Put the samples of groups that found no row back to the front of the waiting parts."""
+        """Put groups for which no row is free to the front of the waiting parts."""
         for index in parked.tolist():
             row = int(rows[index])
             generated = (*self._output[row, : int(self._step[row])].tolist(), int(tokens[index]))
@@ -316,7 +307,7 @@ class Batch:
             tensor[target] = tensor[source]
 
     def _close_gaps(self, used: torch.Tensor) -> None:
-        """Move the last rows into the gaps below them, so that the alive rows are the first ones."""
+        """Move the last rows into gaps, so that the alive rows are the first ones."""
         b = self._buffer
         b.active = len(used)
         beyond = used[used >= b.active]
@@ -333,13 +324,11 @@ class Batch:
 
 
 def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
-    """The fewest of the prefixes that all others are slices of, which of them covers each prefix,
-    and every length.
-    """
+    """The prefixes that no other continues, which of them covers each prefix, and all lengths."""
     order = sorted(range(len(prefixes)), key=lambda i: prefixes[i], reverse=True)
     paths: list[tuple[int, ...]] = []
     source = [0] * len(prefixes)
-    # In this order a prefix comes right behind the last of those that continue it.
+    # In this order a prefix directly follows the prefixes that continue it.
     for i in order:
         if not paths or paths[-1][: len(prefixes[i])] != prefixes[i]:
             paths.append(prefixes[i])

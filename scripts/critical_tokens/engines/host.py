@@ -1,6 +1,4 @@
-"""A causal language model as the engines ask it: its last logits, and how long what it reads may
-be.
-"""
+"""A causal language model as the engines use it: its last logits and its context."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
 class Host:
     """A model in evaluation mode.
 
-    name: its architecture, for messages. context: the most tokens that it reads, sys.maxsize where
-    only memory bounds them.
+    name: its architecture, for messages.
+    context: the largest number of tokens that it can read, sys.maxsize if only memory bounds it.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -30,9 +28,7 @@ class Host:
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def logits(self, keep: int, **inputs: object) -> torch.Tensor:
-        """Logits (rows, keep, vocabulary) behind the last `keep` tokens, the only ones that most
-        models compute then.
-        """
+        """Logits (rows, keep, vocabulary) at the last `keep` tokens; few models compute more."""
         if self._keeps:
             inputs["logits_to_keep"] = keep
         return self.model(**inputs).logits[:, -keep:]

@@ -54,7 +54,7 @@ def _vllm(
     eos: int | Collection[int],
     stop: Stop | None,
 ) -> Engine:
-    """vLLM applies a single adapter itself. Several are merged into a temporary copy of the weights,
+    """vLLM applies a single adapter itself. Several are merged into a temporary copy of the model,
     which is deleted once vLLM has loaded it.
     """
     from critical_tokens.engines.vllm_engine import VllmEngine
@@ -98,7 +98,7 @@ NAMES = tuple(ENGINES)
 
 
 def entry_of(name: str) -> EngineEntry:
-    """The registry's entry of an engine. Raises Failure, listing the engines, for an unknown one."""
+    """The registry's entry of an engine. Raises Failure, listing the engines, for another."""
     if name not in ENGINES:
         raise Failure(f"the engine is {name!r}, must be one of {', '.join(ENGINES)}")
     return ENGINES[name]

@@ -1,9 +1,8 @@
-"""The plain way to decode: the library's own `generate`, with the model's own cache, masks and
-positions.
+"""Plain decoding: transformers' own `generate` with the model's own cache, masks and positions.
 
-It is right for whatever `generate` can run: attention windows, recurrent layers, position biases.
-It is slower than `batch`: prefixes share a batch only where they are equally long, nothing is
-shared between samples, and a batch ends with its last row.
+It is correct for every model that `generate` can run, with attention windows, recurrent layers or
+position biases. It is slower than `continuous_batching`: only prefixes of equal length share a
+batch, samples share nothing, and a batch lasts as long as its longest row.
 """
 
 from __future__ import annotations
@@ -26,15 +25,17 @@ from critical_tokens.engines.host import Host
 
 
 class Place(NamedTuple):
-    """A sample: the index of its request, and its number among the request's samples."""
+    """A sample, by the index of its request and its number among the samples of the request."""
 
     request: int
     number: int
 
 
 class Plain:
-    """One call of `generate` of the engine. Samples draw from the same streams as in `batch`;
-    weighted ones are all equal.
+    """One call of the engine's `generate`.
+
+    Samples draw from the same random streams as in `continuous_batching`. Weighted completions all
+    have the same weight.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Plain:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's inputs are."""
+        """The device of the model's inputs."""
         return self._host.device
 
     def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
-        """Each request's completions in the order of its samples. `on_progress` is called with how
-        many are done.
+        """Completions of each request, in the order of its samples.
+
+        on_progress: called with the number of completions that are done.
         """
         found: dict[Place, Completion] = {}
         for places in self._batches():
@@ -77,9 +79,7 @@ class Plain:
         return replace(completion, weight=request.n / math.ceil(request.n)) if self._weighted else completion
 
     def _batches(self) -> Iterator[list[Place]]:
-        """Samples whose prefixes are equally long, as many as the bound on tokens lets in, and at
-        least one.
-        """
+        """Samples with prefixes of equal length, as many as the bound on tokens allows, or one."""
         order = sorted(range(len(self._requests)), key=lambda i: len(self._requests[i].prefix))
         for _, group in groupby(order, key=lambda i: len(self._requests[i].prefix)):
             alike = list(group)
@@ -97,7 +97,7 @@ class Plain:
 
 
 class _Rows:
-    """The rows of one batch, and what has been drawn for them."""
+    """The rows of one batch and their tokens."""
 
     def __init__(
         self, plain: Plain, places: Sequence[Place], requests: Sequence[Request], ends: Ends, context: int
@@ -110,7 +110,7 @@ class _Rows:
         self.generated: list[list[int]] = [[] for _ in requests]
 
     def inputs(self) -> dict[str, object]:
-        """Arguments of the library's `generate`."""
+        """Arguments of transformers' `generate`."""
         ids = torch.tensor([r.prefix for r in self._requests], device=self._plain.device)
         settings = GenerationConfig(max_new_tokens=max(self._limits), do_sample=False, use_cache=True, pad_token_id=0)
         return {
@@ -122,12 +122,12 @@ class _Rows:
         }
 
     def completions(self) -> list[Completion]:
-        """What has come of every row."""
+        """The completion of every row."""
         rows = zip(self.generated, self._kept, strict=True)
         return [Completion(tuple(ids[:kept]), kept is not None) for ids, kept in rows]
 
     def _choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Scores that leave no other token than the one that is drawn."""
+        """Scores that allow only the drawn token of each row."""
         drawn = self._plain.draw(logits, self._places, ids.shape[1] - self._width)
         for row, token in enumerate(drawn.tolist()):
             if not self._done[row]:
@@ -146,9 +146,7 @@ class _Rows:
 
 @contextmanager
 def _own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """Leave out what a checkpoint's generation config adds to its logits, e.g. a penalty on
-    repetitions, and its EOS.
-    """
+    """Ignore the checkpoint's generation config, such as a repetition penalty and its EOS ids."""
     stated, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield

@@ -1,9 +1,9 @@
-"""The transformers engine: any causal language model of the library, on CPU or GPU.
+"""The transformers engine: any causal language model of transformers, on CPU or GPU.
 
-Most models are decoded by continuous batching over a shared key-value buffer (`batch`). Those that
-such a buffer cannot hold, and sequences longer than a layer's window, are decoded by the library's
-own `generate` (`plain`), which is slower. `architecture` decides between them when the engine is
-opened. A request's answers do not depend on the other requests.
+Most models are decoded by `continuous_batching` over a shared key-value cache. Models that such a
+cache cannot hold, and sequences longer than the window of a layer, are decoded by transformers' own
+`generate` (`plain`), which is slower. `architecture` decides between them when the engine is
+opened. The completions of a request do not depend on the other requests.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 
 class TransformersEngine:
-    """Batched sampling with a transformers model. `max_tokens` bounds keys and values, in tokens
-    over all rows.
+    """Batched sampling with a transformers model.
 
-    Answers end at any of the EOS ids or, unless it is None, at `stop`. Raises Failure without an
-    EOS id, or for a model that cannot be decoded here.
+    eos_token_id: one or several ids; an answer ends at each of them.
+    max_tokens: bound of the key-value cache, in tokens over all rows.
+    stop: a text at which answers end too, or None.
+
+    Raises Failure without an EOS id, and for a model that cannot be decoded here.
     """
 
     @torch.inference_mode()
@@ -60,7 +62,7 @@ class TransformersEngine:
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
     ) -> list[list[Completion]]:
-        """See engines.protocol.Engine."""
+        """See decoding.protocol.Engine."""
         check(requests, self.context)
         results: list[list[Completion]] = [[] for _ in requests]
         done = 0
@@ -81,8 +83,10 @@ class TransformersEngine:
         return results
 
     def _ways(self, requests: Sequence[Request]) -> list[tuple[type[Batch | Plain], list[int]]]:
-        """Which decoder takes which requests: by the length of each, so that its neighbours do not
-        matter.
+        """The decoders and the indices of their requests.
+
+        The length of a request decides its decoder, so its completions do not depend on other
+        requests.
         """
         fits = [r.longest(self.context) <= self._reach for r in requests]
         shared = [i for i, fit in enumerate(fits) if fit]
@@ -96,7 +100,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:
-        """See engines.protocol.Engine."""
+        """See decoding.protocol.Engine."""
         check_path(prompt, path, self.context)
         ids = torch.tensor([[*prompt, *path[:-1]]], device=self._host.device)
         return self._host.logits(len(path), input_ids=ids, use_cache=False)[0].float()

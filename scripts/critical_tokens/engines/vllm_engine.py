@@ -1,9 +1,11 @@
-"""The vLLM engine: the same requests as the transformers engine's, for GPUs and large models.
+"""The vLLM engine, for GPUs and large models.
 
-Runs with vLLM 0.32 for CUDA or its CPU build, each in an environment of its own. What differs from
-the transformers engine: samples of a request are seeded by vLLM's own generators, so they agree in
-distribution and not token by token; path_logits knows the most probable tokens of each position
-only, and says so where they are not enough.
+It runs with vLLM 0.32 for CUDA or with its CPU build, each in an environment of its own. It differs
+from the transformers engine in two ways:
+- Samples are drawn with vLLM's own random numbers. They have the same distribution, but not the
+  same tokens.
+- path_logits knows only the most probable tokens of each position, and refuses a position where
+  these are not enough.
 """
 
 from __future__ import annotations
@@ -25,24 +27,29 @@ from critical_tokens.models.checkpoints import ModelSource, context_of, folder_o
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Most probable tokens asked for at each position of a path. A nucleus of 0.95 at temperature 1
-# hardly ever has more.
+# Number of most probable tokens that are requested at each position of a path. A nucleus of 0.95 at
+# temperature 1 hardly ever has more.
 _KEPT = 1024
+# The smallest probability mass that these tokens must have together.
 _ENOUGH = 0.95
-# Samples in one call of vLLM, between two reports of progress.
+# Number of samples in one call of vLLM. Progress is reported after each call.
 _CALL = 8192
-# On a CPU a key-value block is a multiple of 32 tokens, and only whole blocks of a prefix are
-# shared.
+# On a CPU a block of the key-value cache is a multiple of 32 tokens. Only whole blocks of a prefix
+# are shared.
 _CPU_BLOCK = 32
 
 
 class VllmEngine:
-    """Sampling with vLLM. `max_tokens` bounds the key-value cache on a CPU; a GPU's cache takes the
-    memory that is left.
+    """Sampling with vLLM.
 
-    At most one `adapter` (a folder) is applied, without merging; `context` cuts the model's own
-    context, whose keys and values have to fit into the cache. Answers end at any of the EOS ids or,
-    unless it is None, at `stop`. Raises Failure without an EOS id or a context.
+    eos_token_id: one or several ids; an answer ends at each of them.
+    max_tokens: size of the key-value cache on a CPU, in tokens; on a GPU it takes the free memory.
+    adapter: folder of an adapter, which is applied without merging.
+    tensor_parallel: number of GPUs that share the model.
+    context: upper limit of the model's context, whose keys and values must fit into the cache.
+    stop: a text at which answers end too, or None.
+
+    Raises Failure without an EOS id or a context.
     """
 
     def __init__(
@@ -96,7 +103,7 @@ class VllmEngine:
         self._close = weakref.finalize(self, self._llm.llm_engine.engine_core.shutdown)
 
     def close(self) -> None:
-        """Stop vLLM's workers and give its memory back."""
+        """Stop vLLM's workers and free their memory."""
         self._close()
 
     def generate(
@@ -106,7 +113,7 @@ class VllmEngine:
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
     ) -> list[list[Completion]]:
-        """See engines.protocol.Engine."""
+        """See decoding.protocol.Engine."""
         check(requests, self.context)
         results: list[list[Completion]] = []
         done = 0
@@ -116,7 +123,7 @@ class VllmEngine:
             for request, output in zip(call, self._run([r.prefix for r in call], parameters), strict=True):
                 completions = [self._completion(request, o) for o in sorted(output.outputs, key=lambda o: o.index)]
                 self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
-                # Greedy decoding is asked for once: vLLM refuses equal samples.
+                # vLLM refuses several greedy samples, so one is requested and repeated.
                 n = math.ceil(request.n)
                 completions *= n if greedy else 1
                 results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
@@ -156,11 +163,10 @@ class VllmEngine:
         return Completion(ids[:-1] if ended else ids, ended)
 
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
-        """See engines.protocol.Engine. Log-probabilities, which are logits too; -inf for all but
-        the most probable tokens.
+        """See decoding.protocol.Engine. The logits are log-probabilities.
 
-        Raises RequestError, too, where those hold less than 95 % of the mass: too little for a
-        nucleus.
+        They are -inf for all but the most probable tokens. Also raises RequestError where these
+        have less than 95 % of the probability mass, which is too little for a nucleus.
         """
         import torch
         from vllm import SamplingParams
@@ -168,7 +174,8 @@ class VllmEngine:
         check_path(prompt, path, self.context)
         if self._adapter is not None:
             raise RequestError("path_logits with an adapter is not supported by vLLM's CPU build; merge the adapter")
-        # The last token is asked for as a sample: it would need room behind the context otherwise.
+        # The logits of the last token come from a sampled token, so that the path may end at the
+        # end of the context.
         asked = SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=self._kept, logprobs=self._kept, detokenize=False
         )
@@ -187,8 +194,9 @@ class VllmEngine:
 
 
 def _cpu_settings(config: Any, source: ModelSource, max_tokens: int, context: int) -> dict[str, Any]:
-    """A cache of `max_tokens` tokens. Seeds and chunked prefill do not go together in the CPU
-    build.
+    """Settings of the CPU build: a cache of `max_tokens` tokens, and no chunked prefill.
+
+    Chunked prefill does not work together with seeds in that build.
     """
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -203,7 +211,7 @@ def _cpu_settings(config: Any, source: ModelSource, max_tokens: int, context: in
 
 
 def _rank(adapter: Path) -> int:
-    """The rank of an adapter, rounded up to one that vLLM has kernels for."""
+    """The rank of an adapter, rounded up to a rank that vLLM has kernels for."""
     import json
 
     rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
@@ -211,7 +219,10 @@ def _rank(adapter: Path) -> int:
 
 
 def _spread(seed: int) -> int:
-    """A request's seed for vLLM, where sample i has seed + i: far from every other request's."""
+    """The seed of a request for vLLM, far from the seeds of other requests.
+
+    The distance is needed because vLLM gives sample i the seed + i.
+    """
     import torch
 
     from critical_tokens.decoding.random_streams import mix
@@ -220,7 +231,7 @@ def _spread(seed: int) -> int:
 
 
 def _calls(requests: Sequence[Request]) -> list[list[Request]]:
-    """Requests in calls of about as many samples as vLLM is given at a time."""
+    """The requests split into calls of about _CALL samples."""
     calls: list[list[Request]] = []
     room = 0
     for request in requests:
