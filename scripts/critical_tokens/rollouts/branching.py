@@ -1,9 +1,8 @@
-"""Branches: continue from a prefix of a trajectory, possibly with another token next, n times,
-under a distribution.
+"""Branches: continuations of a prefix of a trajectory, possibly with another next token.
 
-Rollouts (`rollouts`), the replacement test of Figure 2, the counterfactuals of CFT and the first
-tokens of CoT-decoding are all lists of forks put to `branch`. An engine answers them; nothing here
-knows of batches or caches.
+Rollouts (`scores`), the replacement test of Figure 2 and the counterfactuals of CFT are lists of
+forks for `branch`. An engine generates the continuations, so nothing here depends on batches or
+caches.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ Grader = Callable[[Sequence[int]], bool]
 """Whether a whole answer (token ids without EOS) is correct."""
 
 OnProgress = Callable[[int], None]
+"""Called with the number of continuations that are done."""
 
 
 class BranchingError(Failure):
-    """A trajectory that cannot be branched, or an engine that did not do what it was asked for."""
+    """A trajectory that cannot be branched, or an engine that did not do what was requested."""
 
     def __init__(self, trajectory: Trajectory, position: int | None, what: str) -> None:
         place = "" if position is None else f", position {position}"
@@ -34,8 +34,13 @@ class BranchingError(Failure):
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A sampled answer to be examined: its name, prompt, answer ids (without EOS), grader, and a
-    seed < 2**31.
+    """A sampled answer to be examined.
+
+    name: how messages name it.
+    prompt: token ids.
+    answer: token ids without EOS.
+    grader: says whether an answer to the same problem is correct.
+    seed: below 2**31.
     """
 
     name: str
@@ -46,20 +51,18 @@ class Trajectory:
 
 
 def require_tokens(trajectory: Trajectory) -> None:
-    """Raise BranchingError for an answer that ended before it began: it has no position to branch
-    at.
-    """
+    """Raise BranchingError for an answer without tokens, which has no position to branch at."""
     if not trajectory.answer:
         raise BranchingError(trajectory, None, "the answer has no tokens")
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How samples are drawn and how long they may get: `max_new_tokens` is the longest whole
-    answer, prefix included.
+    """How continuations are drawn and where they end.
 
-    Finished answers are scored with `eos_token_id`; the engine ends them at any of `ends`, by
-    default at that one only.
+    max_new_tokens: longest whole answer, the kept prefix included.
+    eos_token_id: the token whose probability is that of ending an answer.
+    ends: all tokens at which the engine ends an answer; by default eos_token_id only.
     """
 
     distribution: Distribution
@@ -74,11 +77,13 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Fork:
-    """`n` continuations of the first `length` answer tokens of trajectory `index`, then `token`
-    (None: whatever is drawn).
+    """A request for `n` continuations of a prefix of a trajectory.
 
-    `n` is whole unless they are weighted. `stream` (0 to 3) keeps the random numbers of different
-    uses of one place apart.
+    index: the index of the trajectory.
+    length: the number of its answer tokens that are kept.
+    token: the token that follows them; None if it is drawn, too.
+    n: a whole number unless continuations are weighted.
+    stream: 0 to 3; different streams give one place different random numbers.
     """
 
     index: int
@@ -89,7 +94,7 @@ class Fork:
 
 
 class Continuation(NamedTuple):
-    """The whole answer of one continuation, and for how many samples it stands (1 unless weighted)."""
+    """The whole answer of a continuation, and the number of samples that it stands for."""
 
     answer: tuple[int, ...]
     weight: float
@@ -97,9 +102,7 @@ class Continuation(NamedTuple):
 
 @dataclass(frozen=True)
 class Branch:
-    """One continuation from another or the same token at a position: that token, the whole answer,
-    and its grade.
-    """
+    """A graded continuation: the token at the examined position, the whole answer, its grade."""
 
     token_id: int
     answer: tuple[int, ...]
@@ -114,14 +117,14 @@ def branch(
     on_progress: OnProgress | None = None,
     weighted: bool = False,
 ) -> list[list[Continuation]]:
-    """Each fork's continuations. A fork that is at the length limit, or ends with EOS, stands as it
-    is.
+    """The continuations of each fork.
 
-    If `weighted`, their weights add up to the fork's `n` on average, see
-    engines.protocol.Engine.generate.
+    A fork that has reached the length limit or ends with EOS is its own continuation. If
+    `weighted`, the weights add up to the `n` of the fork on average, see
+    decoding.protocol.Engine.generate.
 
-    Raises BranchingError for an answer without tokens, a prefix that fills the model's context, or
-    an engine that returns another number of continuations than asked for.
+    Raises BranchingError for an answer without tokens, for a prefix that fills the model's context,
+    and for an engine that returns another number of continuations than requested.
     """
     results: list[list[Continuation]] = []
     requests: list[Request] = []
@@ -139,8 +142,8 @@ def branch(
         if len(prefix) >= engine.context:
             what = f"a prefix of {len(prefix)} tokens fills the model's context of {engine.context}"
             raise BranchingError(trajectory, len(start) - 1, what)
-        # Neighbouring seeds give unrelated streams (sampling.mix): every place has a number of its
-        # own.
+        # Every place has a seed of its own. Neighbouring seeds give unrelated random streams
+        # (random_streams.mix).
         place = (trajectory.seed * 4096 + fork.length) * 4 + fork.stream
         seed = place * 262_144 + (0 if fork.token is None else fork.token)
         requests.append(Request(prefix, fork.n, seed, left))
@@ -161,13 +164,14 @@ def _graded(
     trajectories: Sequence[Trajectory],
     forks: Sequence[Fork],
     generation: GenerationSettings,
-    on_progress: OnProgress | None = None,
 ) -> list[list[Branch]]:
-    """The graded continuations of each fork; forks name a token."""
-    return [
-        [Branch(fork.token, c.answer, trajectories[fork.index].grader(c.answer)) for c in continuations]
-        for fork, continuations in zip(forks, branch(engine, trajectories, forks, generation, on_progress), strict=True)
-    ]
+    """The graded continuations of forks that name a token."""
+    results = []
+    for fork, continuations in zip(forks, branch(engine, trajectories, forks, generation), strict=True):
+        assert fork.token is not None  # noqa: S101 - see the callers below
+        grader = trajectories[fork.index].grader
+        results.append([Branch(fork.token, c.answer, grader(c.answer)) for c in continuations])
+    return results
 
 
 # --- one token kept or replaced (Figure 2)
@@ -176,7 +180,7 @@ def _graded(
 def keep_token(
     engine: Engine, trajectories: Sequence[Trajectory], positions: Sequence[int], n: int, generation: GenerationSettings
 ) -> list[list[Branch]]:
-    """`n` continuations with the token at each trajectory's position kept."""
+    """`n` continuations of each trajectory after the token at its position, which is kept."""
     placed = zip(trajectories, positions, strict=True)
     forks = [Fork(i, position, t.answer[position], n, 2) for i, (t, position) in enumerate(placed)]
     return _graded(engine, trajectories, forks, generation)
@@ -190,13 +194,12 @@ def replace_token(
     generation: GenerationSettings,
     replacement: Distribution,
 ) -> list[list[Branch]]:
-    """`n` replacements of the token at each position, each drawn from `replacement` without that
-    token, continued once.
+    """`n` branches of each trajectory, each with another token at its position.
 
-    The released code draws from the full softmax at T=1
-    (rollout_sampling_for_critical_tokens.py:142-157), which is `Nucleus(1.0, 1.0)`; the sampling
-    distribution is the other natural choice. The token is masked before the nucleus is
-    cut, so there is always another one to draw.
+    The other tokens are drawn from `replacement`, and each is continued once. The original token is
+    masked before the distribution is cut, so there is always another one to draw. The released code
+    draws from the full softmax at temperature 1 (rollout_sampling_for_critical_tokens.py:142-157),
+    which is "softmax" in distributions.DISTRIBUTIONS.
     """
     import torch
 
@@ -222,12 +225,13 @@ def replace_token(
 def counterfactuals(
     engine: Engine, trajectories: Sequence[Trajectory], generation: GenerationSettings, ranks: Sequence[int] = (2, 3)
 ) -> list[list[list[Branch]]]:
-    """At every position the tokens of those ranks in place of the trajectory's own, continued
-    greedily (CFT, 2510.10974).
+    """Greedy continuations with other tokens at every position (CFT, 2510.10974).
 
-    A trajectory's own token counts as rank 1, the others follow in the order of the model's logits,
-    from rank 2 on. results[i][t] holds a branch per rank at position t of trajectory i. CFT calls t
-    critical in a correct answer when all of them are wrong.
+    ranks: which other tokens. The token of the trajectory has rank 1; the others have ranks from 2
+    on, in the order of the model's logits.
+
+    results[i][t] has a branch per rank at position t of trajectory i. CFT calls position t of a
+    correct answer critical if all its branches are wrong.
     """
     forks = []
     for index, trajectory in enumerate(trajectories):
@@ -243,9 +247,11 @@ def counterfactuals(
 
 
 @dataclass(frozen=True)
-class Path:
-    """A greedy answer from one of the most probable first tokens, and the two largest probabilities
-    at each of its tokens.
+class GreedyPath:
+    """A greedy answer after a given first token.
+
+    token_ids, finished: as in decoding.protocol.Completion.
+    top_two: the two largest probabilities at each token.
     """
 
     token_ids: tuple[int, ...]
@@ -253,8 +259,9 @@ class Path:
     top_two: tuple[tuple[float, float], ...]
 
     def confidence(self, span: slice = slice(None)) -> float:
-        """Mean gap of the two largest probabilities over a span of the answer's tokens
-        (CoT-decoding's delta, 2402.10200).
+        """Mean gap of the two largest probabilities over a span of tokens.
+
+        This is the delta of CoT-decoding (2402.10200).
         """
         gaps = [first - second for first, second in self.top_two[span]]
         return sum(gaps) / len(gaps) if gaps else 0.0
@@ -262,9 +269,10 @@ class Path:
 
 def first_tokens(
     engine: Engine, prompts: Sequence[Sequence[int]], k: int, generation: GenerationSettings
-) -> list[list[Path]]:
-    """Greedy answers of each prompt from its `k` most probable first tokens, most probable first
-    (CoT-decoding, 2402.10200).
+) -> list[list[GreedyPath]]:
+    """Greedy answers after the `k` most probable first tokens of each prompt.
+
+    The most probable token comes first (CoT-decoding, 2402.10200).
     """
     starts = [engine.path_logits(p, (generation.eos_token_id,))[0].topk(k).indices.tolist() for p in prompts]
     requests = [
@@ -274,14 +282,15 @@ def first_tokens(
         if not generation.is_end(token)
     ]
     answers = iter(engine.generate(requests, GREEDY))
-    results = []
+    results: list[list[GreedyPath]] = []
     for prompt, tokens in zip(prompts, starts, strict=True):
         results.append([])
         for token in tokens:
-            ids, finished = (), True
+            ids: tuple[int, ...] = ()
+            finished = True
             if not generation.is_end(token):
                 completion = next(answers)[0]
                 ids, finished = (token, *completion.token_ids), completion.finished
             top = engine.path_logits(prompt, ids).softmax(-1).topk(2, -1).values.tolist() if ids else []
-            results[-1].append(Path(ids, finished, tuple(map(tuple, top))))
+            results[-1].append(GreedyPath(ids, finished, tuple((first, second) for first, second in top)))
     return results

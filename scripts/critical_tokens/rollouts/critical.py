@@ -1,6 +1,4 @@
-"""Which token of an incorrect trajectory is critical (paper, section 2), and how that compares with
-the first wrong one.
-"""
+"""The critical token of an incorrect trajectory (paper, section 2) and its first wrong token."""
 
 from __future__ import annotations
 
@@ -13,13 +11,15 @@ if TYPE_CHECKING:
     from critical_tokens.pocket.language import Segment
 
 LATER_BELOW = 0.05
-"""The paper's threshold: every score behind a critical token is below it."""
+"""The paper's threshold: every score after a critical token is below it."""
 
 
 @dataclass(frozen=True)
 class Critical:
-    """Index of the critical token; `zero_only` where only the first of its two conditions could be
-    met.
+    """A critical token.
+
+    position: its index in the answer.
+    zero_only: whether it meets only the first of the two conditions, see `find_critical`.
     """
 
     position: int
@@ -29,12 +29,14 @@ class Critical:
 def find_critical(
     scores: Sequence[float], later_below: float = LATER_BELOW, zero_up_to: float = 0.0
 ) -> Critical | None:
-    """The first token with score 0 after which every score stays below `later_below`.
+    """The first token with score 0 after which every score is below `later_below`.
 
-    scores[t] is the success rate of rollouts from the prefix that ends with token t. Where no token
-    meets both conditions the first with score 0 is taken and marked, as the paper reports for one
-    of its 100 GSM8K trajectories; None where no score is 0. `zero_up_to` is the largest score that counts
-    as 0: scores that are no counts hardly ever are 0.
+    If no token meets both conditions, the first token with score 0 is taken and marked, as the
+    paper reports for one of its 100 GSM8K trajectories. None if no score is 0.
+
+    scores: scores[t] is the success rate of rollouts from the prefix that ends with token t.
+    zero_up_to: the largest score that counts as 0. It is above 0 for stratified scores, which are
+    hardly ever exactly 0.
     """
     zero_only: int | None = None
     for t, score in enumerate(scores):
@@ -48,11 +50,10 @@ def find_critical(
 
 
 def settled(scores: Sequence[float], later_below: float = LATER_BELOW, zero_up_to: float = 0.0) -> bool:
-    """Whether the scores of a trajectory's last tokens decide its critical token, whatever the
-    earlier ones are.
+    """Whether the scores of the last tokens decide the critical token, whatever the others are.
 
-    A score of at least `later_below` rules out every token before it, unless no token at all meets both
-    conditions.
+    They do if one of them is at least `later_below`, which rules out every token before it, and a
+    token after it meets both conditions.
     """
     found = find_critical(scores, later_below, zero_up_to)
     return found is not None and not found.zero_only and any(s >= later_below for s in scores)
@@ -66,19 +67,25 @@ def rule_rows(
     draws: int,
     seed: int,
 ) -> list[dict[str, float | int | None]]:
-    """What the rule finds with other thresholds and fewer rollouts, a row for each.
+    """Rows on the critical tokens under other thresholds and from fewer rollouts.
 
-    counts: (rollouts, correct ones) of every token, by trajectory, as many rollouts everywhere.
-    found: share of trajectories with a token that meets both conditions; same: share with the one
-    that all rollouts and the paper's threshold of 5 % find. Of those found whose first wrong token
-    is known, at_or_before_first_wrong is a share, and shift the mean number of tokens up to it.
-    Numbers for fewer rollouts, drawn without replacement, are means over `draws` of them. Sizes
-    that there are not enough for are left out.
+    counts: (rollouts, correct rollouts) of every token, by trajectory. All tokens have the same
+    number of rollouts.
+    first_wrong: index of the first wrong token by trajectory; None if it is unknown.
+    thresholds: values of `later_below`, each with all rollouts.
+    sizes: smaller numbers of rollouts, each with the paper's threshold. They are drawn without
+    replacement, and the row has means over `draws` such draws. Larger sizes are left out.
+
+    The columns of a row besides its settings:
+    - found: share of trajectories with a token that meets both conditions.
+    - same: share of trajectories with the token that all rollouts and the paper's threshold give.
+    - at_or_before_first_wrong: share of found tokens, among those with a known first wrong token.
+    - shift: mean number of tokens from the found token to the first wrong one, among the same.
     """
     rng = random.Random(f"{seed}/critical rule")
     full = {name: find_critical([c / n for n, c in of_one]) for name, of_one in counts.items()}
     most = min((n for of_one in counts.values() for n, _ in of_one), default=0)
-    rows = []
+    rows: list[dict[str, float | int | None]] = []
     for later_below, size in [(threshold, most) for threshold in thresholds] + [
         (LATER_BELOW, size) for size in sizes if size < most
     ]:
@@ -91,11 +98,12 @@ def rule_rows(
                 if token is None or token.zero_only:
                     continue
                 found += 1
-                same += full[name] is not None and not full[name].zero_only and token.position == full[name].position
-                if first_wrong.get(name) is not None:
+                same += token == full[name]
+                wrong = first_wrong.get(name)
+                if wrong is not None:
                     known += 1
-                    before += token.position <= first_wrong[name]
-                    shift += first_wrong[name] - token.position
+                    before += token.position <= wrong
+                    shift += wrong - token.position
         total = repeats * len(counts)
         rows.append({
             "later_below": later_below,
@@ -110,15 +118,15 @@ def rule_rows(
 
 
 def _subsample(rng: random.Random, n: int, correct: int, size: int) -> int:
-    """How many of `size` rollouts, drawn without replacement from n, are correct."""
+    """The number of correct rollouts among `size` of n, drawn without replacement."""
     return correct if size == n else sum(i < correct for i in rng.sample(range(n), size))
 
 
 def token_at(char: int, ends: Sequence[int]) -> int:
-    """Index of the token that holds a character; `ends[t]` is the length of the text up to and
-    including token t.
+    """Index of the token that contains a character.
 
-    A character behind the last token belongs to the token that would come next (EOS).
+    ends: ends[t] is the length of the text up to and including token t. A character after the last
+    token belongs to the token that would come next (EOS).
     """
     return next((t for t, end in enumerate(ends) if end > char), len(ends))
 
@@ -126,10 +134,9 @@ def token_at(char: int, ends: Sequence[int]) -> int:
 def first_wrong_token(
     text: str, ends: Sequence[int], finished: bool, language: Sequence[Segment], shapes: frozenset[str]
 ) -> tuple[int, str] | None:
-    """Index and error kind of a completion's first wrong token by the exact step checker; None for
-    a correct one.
+    """Index and kind of error of a completion's first wrong token; None for a correct completion.
 
-    A blank in front of the completion belongs to its form and is no error.
+    The exact step checker decides. A blank in front of the completion is not an error.
     """
     from critical_tokens.pocket.language import check
 

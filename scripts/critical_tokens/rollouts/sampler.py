@@ -1,6 +1,4 @@
-"""A model, its tokenizer and its engine, put to problems: sample answers, encode prompts, grade
-token ids.
-"""
+"""A model with its tokenizer and engine: encodes prompts, samples answers, grades token ids."""
 
 from __future__ import annotations
 
@@ -24,7 +22,11 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """A model with its tokenizer and engine, for problems that are asked in one way."""
+    """A model with its tokenizer and engine, for problems with one form of prompt.
+
+    adapters: files of adapters, the one nearest to the base model first.
+    grader: which verdict grades answers, one of grading.answers.GRADERS.
+    """
 
     def __init__(
         self,
@@ -48,11 +50,12 @@ class Sampler:
     def sample(
         self, problems: Sequence[Row], n: int, distribution: Distribution, max_new_tokens: int, seed: int, label: str
     ) -> list[dict[str, Any]]:
-        """`n` samples of each problem as rows of the table "trajectories". `label` names the work
-        in progress lines.
+        """`n` samples of each problem as rows of the table "trajectories".
 
-        Raises RequestError, before anything is sampled, for a problem whose prompt fills the
-        model's context.
+        label: how progress lines name the work.
+
+        Raises RequestError for a problem whose prompt fills the model's context, before anything is
+        sampled.
         """
         requests = []
         for problem, ids in zip(problems, self.prompt_ids(problems), strict=True):
@@ -75,7 +78,7 @@ class Sampler:
         ]
 
     def grader(self, gold: str) -> Callable[[Sequence[int]], bool]:
-        """Grades an answer's token ids against a gold answer; equal answers are graded once."""
+        """A function that grades token ids against a gold answer; it grades equal answers once."""
         known: dict[tuple[int, ...], bool] = {}
 
         def graded(ids: Sequence[int]) -> bool:
@@ -90,6 +93,6 @@ class Sampler:
 
 
 def seed_of(seed: int, *names: object) -> int:
-    """A seed below 2**31 for a thing that names identify, e.g. a problem and a sample."""
+    """A seed below 2**31 for what the names identify, such as a sample of a problem."""
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

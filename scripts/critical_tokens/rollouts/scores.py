@@ -1,10 +1,9 @@
-"""Rollout scores: the success rate of continuations from every prefix of a trajectory, by three
-procedures.
+"""Rollout scores: the success rate of continuations from every prefix of a trajectory.
 
-`independent` is the paper's, `coupled` has the same estimate from samples that prefixes share,
-`stratified` a better one from the exact probabilities of staying on the trajectory. Each is a plan:
-which forks it needs, and what the scores are once they are graded. `score` puts plans to an engine,
-all forks at once, or from the end backwards until nothing earlier matters.
+Of the three procedures, `independent` is the paper's, `coupled` gives the same estimate from
+samples that prefixes share, and `stratified` gives a better one from the exact probabilities of
+staying on the trajectory. A procedure makes plans, which say what forks they need and compute
+scores from graded continuations. `score` carries out plans with an engine.
 """
 
 from __future__ import annotations
@@ -32,13 +31,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Settled = Callable[[Sequence[float]], bool]
-"""Whether the scores of a trajectory's last positions decide what is asked of it, whatever the
-earlier ones are.
-"""
+"""Whether the scores of the last positions of a trajectory suffice, whatever the others are."""
 
 
 class Outcome(NamedTuple):
-    """Whether a continuation is correct, and for how many samples it stands."""
+    """Whether a continuation is correct, and the number of samples that it stands for."""
 
     correct: bool
     weight: float
@@ -47,19 +44,19 @@ class Outcome(NamedTuple):
 Outcomes = Mapping[tuple[int, int | None], Sequence[Outcome]]
 """Outcomes of a trajectory's forks, by prefix length and token."""
 
-# Positions that `score` takes at a time from the end backwards: enough for a full batch, few enough
-# to stop early.
+# Number of positions that `score` takes at a time when it goes backwards: enough for a full batch,
+# few enough to stop early.
 _ROUND = 4
 
 
 @dataclass(frozen=True)
 class Score:
-    """The prefix that ends with answer token `position` (-1: the bare prompt): its success rate,
-    and how it was found.
+    """The success rate of the prefix that ends with an answer token, and how it was found.
 
-    `n` and `correct` count the continuations behind it: all of them from this prefix (independent,
-    coupled), or those that leave the trajectory here (stratified). `standard_error` is that of
-    `score`.
+    position: the index of that token; -1 for the bare prompt.
+    n, correct: the number of continuations and of correct ones: all that start from this prefix
+    (independent, coupled), or those that leave the trajectory here (stratified).
+    standard_error: that of `score`.
     """
 
     position: int
@@ -75,20 +72,20 @@ def _counted(length: int, n: int, correct: int) -> Score:
 
 
 class Plan(Protocol):
-    """What scoring one trajectory takes: forks, whose continuations may be weighted."""
+    """How one trajectory is scored: its forks, and whether their continuations are weighted."""
 
-    forks: Sequence[Fork]
-    weighted: bool
+    @property
+    def forks(self) -> Sequence[Fork]: ...  # noqa: D102
+
+    @property
+    def weighted(self) -> bool: ...  # noqa: D102
 
     def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
-        """Scores of all prefixes of at least `first` tokens, from the outcomes of the forks of at
-        least that length.
-        """
-        ...
+        """Scores of all prefixes of at least `first` tokens, from forks of at least that length."""
 
 
 Planner = Callable[[Engine, int, Trajectory, GenerationSettings], Plan]
-"""Makes the plan of the trajectory with that index; its plans are all weighted or none."""
+"""Makes the plan of a trajectory from its index; all plans of a planner are weighted, or none."""
 
 
 def score(
@@ -99,13 +96,13 @@ def score(
     on_progress: Callable[[int, int], None] | None = None,
     settled: Settled | None = None,
 ) -> list[list[Score]]:
-    """Scores of every prefix of every trajectory, the bare prompt and the whole answer included, in
-    order.
+    """Scores of every prefix of every trajectory, from the bare prompt to the whole answer.
 
-    `on_progress` is called with the number of continuations that are done, and with their total.
-    With `settled`, a trajectory is scored from its end backwards, and only as far as that needs:
-    its list is then the scores of its last positions, the same numbers as without it. Raises
-    BranchingError, see `branching.branch`.
+    on_progress: called with the number of continuations that are done, and with their total.
+    settled: if given, trajectories are scored from the end backwards until it is true of their
+    scores. The result then has the last positions only, with the same scores.
+
+    Raises BranchingError, see `branching.branch`.
     """
     plans = []
     for index, trajectory in enumerate(trajectories):
@@ -118,7 +115,11 @@ def score(
 
     def grade(forks: Sequence[Fork]) -> None:
         nonlocal done
-        report = on_progress and (lambda finished: on_progress(done + finished, total))
+
+        def report(finished: int) -> None:
+            if on_progress is not None:
+                on_progress(done + finished, total)
+
         continued = branch(engine, trajectories, forks, generation, report, weighted)
         for fork, continuations in zip(forks, continued, strict=True):
             grader = trajectories[fork.index].grader
@@ -129,9 +130,8 @@ def score(
         grade([fork for plan in plans for fork in plan.forks])
         return [plan.scores(graded, 0) for plan, graded in zip(plans, outcomes, strict=True)]
     results: list[list[Score]] = [[] for _ in plans]
-    ends = {
-        i: len(t.answer) + 1 for i, t in enumerate(trajectories)
-    }  # of those not settled: the prefixes left, by length
+    # For each trajectory that is not settled, the length of the shortest prefix that is scored.
+    ends = {i: len(t.answer) + 1 for i, t in enumerate(trajectories)}
     while ends:
         starts = {i: max(0, end - _ROUND) for i, end in ends.items()}
         grade([fork for i in ends for fork in plans[i].forks if starts[i] <= fork.length < ends[i]])
@@ -170,21 +170,23 @@ def independent(n: int) -> Planner:
 
 
 def _chances(engine: Engine, trajectory: Trajectory, generation: GenerationSettings) -> tuple[list[int], Tensor]:
-    """The path that a trajectory takes, EOS included where there is room for it, and the
-    probabilities of every next token.
+    """The path of a trajectory, and the probabilities (len(path), vocabulary) of every next token.
 
-    One teacher-forced pass; (len(path), vocabulary), under the distribution that the engine samples
-    from. Raises BranchingError where that distribution could not have given the answer.
+    The path is the answer, with EOS if the length limit leaves room for it. The probabilities are
+    those of the distribution that the engine samples from, by one teacher-forced pass. Raises
+    BranchingError if the answer cannot have been drawn from that distribution.
     """
     path = [*trajectory.answer, generation.eos_token_id][: generation.max_new_tokens]
     if len(trajectory.prompt) + len(path) > engine.context:
-        what = f"prompt and answer of {len(trajectory.prompt) + len(path)} tokens exceed the model's context of {engine.context}"
+        length = len(trajectory.prompt) + len(path)
+        what = f"prompt and answer of {length} tokens exceed the model's context of {engine.context}"
         raise BranchingError(trajectory, engine.context - len(trajectory.prompt), what)
     logits = engine.path_logits(trajectory.prompt, path).cpu()
     possible = generation.distribution.allows(logits[: len(trajectory.answer)], trajectory.answer)
     if not all(possible):
         position = possible.index(False)
-        what = f"token {trajectory.answer[position]} is outside the sampling distribution; was it sampled with other settings?"
+        token = trajectory.answer[position]
+        what = f"token {token} is outside the sampling distribution; was it sampled with other settings?"
         raise BranchingError(trajectory, position, what)
     return path, generation.distribution.probabilities(logits)
 
@@ -194,8 +196,10 @@ def _chances(engine: Engine, trajectory: Trajectory, generation: GenerationSetti
 
 @dataclass(frozen=True)
 class _Sample:
-    """A sample that follows the trajectory from prefix length `born` on and leaves it at `left`
-    (None: never).
+    """A sample that follows the trajectory from one prefix length to another.
+
+    born: the length of its first prefix.
+    left, token: the length at which it leaves the trajectory, and with which token; None if never.
     """
 
     born: int
@@ -212,7 +216,7 @@ class _Coupled:
     weighted = False
 
     def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
-        """Each sample counts at every prefix from its birth to its leaving."""
+        """Each sample counts at every prefix from `born` to `left`."""
         correct = [0] * (len(self.trajectory.answer) + 1)
         own_grade = self.trajectory.grader(self.trajectory.answer)
         taken: Counter[tuple[int, int | None]] = Counter()
@@ -221,11 +225,9 @@ class _Coupled:
             if sample.left is not None:
                 if sample.left < first:
                     continue
-                last, grade = (
-                    sample.left,
-                    outcomes[sample.left, sample.token][taken[sample.left, sample.token]].correct,
-                )
-                taken[sample.left, sample.token] += 1
+                place = (sample.left, sample.token)
+                last, grade = sample.left, outcomes[place][taken[place]].correct
+                taken[place] += 1
             for length in range(sample.born, last + 1):
                 correct[length] += grade
         return [_counted(length, self.n, c) for length, c in enumerate(correct) if length >= first]
@@ -234,14 +236,15 @@ class _Coupled:
 def coupled(n: int) -> Planner:
     """The estimate of `n` independent rollouts per prefix, from samples that prefixes share.
 
-    A rollout from prefix t whose next token happens to be the trajectory's own is, from there on,
-    an exact sample from prefix t+1, because p(rest | prefix t) factors into p(next | prefix t)
-    p(rest | prefix t+1). So n samples are kept alive at every prefix: each stays with probability
-    q, the trajectory's next token's under the engine's own sampling distribution (temperature and
-    nucleus included), the others leave with a token drawn from that distribution without it, and as
-    many newcomers join at the next prefix. At every prefix the n samples alive are independent and
-    exact; only scores of neighbouring prefixes are correlated. All q come from one teacher-forced
-    pass, no sample on the trajectory costs a token, and only the leavers are generated.
+    A rollout from prefix t whose next token is the trajectory's own is from then on an exact sample
+    from prefix t+1, because p(rest | prefix t) = p(next | prefix t) p(rest | prefix t+1). So n
+    samples are alive at every prefix. Each stays on the trajectory with probability q, which is
+    that of the trajectory's next token under the engine's sampling distribution (temperature and
+    nucleus included). The others leave with a token drawn from that distribution without this
+    token, and as many new samples join at the next prefix.
+
+    At every prefix the n samples are independent and exact; only the scores of different prefixes
+    are correlated. All q come from one forward pass, and only samples that leave are generated.
     """
     import torch
 
@@ -263,10 +266,9 @@ def coupled(n: int) -> Planner:
             for slot, drawn in zip(leaving.tolist(), tokens, strict=True):
                 samples.append(_Sample(born[slot], length, drawn))
                 born[slot] = length + 1
-        # Those who never left are the trajectory itself; born behind its end they were not alive at
-        # any prefix.
+        # Samples that never leave are the trajectory itself. One born after its end never lived.
         samples += [_Sample(b, None, None) for b in born if b <= len(trajectory.answer)]
-        leavers = Counter((s.left, s.token) for s in samples if s.left is not None)
+        leavers = Counter((s.left, s.token) for s in samples if s.left is not None and s.token is not None)
         forks = [Fork(index, left, token, count, 1) for (left, token), count in sorted(leavers.items())]
         return _Coupled(forks, n, trajectory, samples)
 
@@ -285,12 +287,11 @@ class _Stratified:
     weighted = True
 
     def scores(self, outcomes: Outcomes, first: int) -> list[Score]:
-        """Backwards, from the known grade of the whole trajectory."""
+        """Computed backwards from the known grade of the whole trajectory."""
         score, variance = float(self.trajectory.grader(self.trajectory.answer)), 0.0
         out = []
-        if len(self.staying) == len(
-            self.trajectory.answer
-        ):  # at the length limit there is nothing behind the last token
+        if len(self.staying) == len(self.trajectory.answer):
+            # The answer has reached the length limit, so nothing follows its last token.
             out.append(Score(len(self.staying) - 1, 0, 0, score, 0.0))
         at: list[list[Outcome]] = [[] for _ in self.staying]
         for (length, _), found in outcomes.items():
@@ -306,25 +307,25 @@ class _Stratified:
 
 
 def stratified(branches: float) -> Planner:
-    """Better scores from fewer tokens: whatever is probable enough is summed up, only the rest is
-    drawn.
+    """Better scores from fewer tokens: probable tokens are summed over, only the rest is sampled.
 
-    By the law of total expectation the score of prefix t is s_t = q s_{t+1} + sum_a p_a s_{t,a}, q
-    the probability of the trajectory's next token, p_a those of the others. All of them come from
-    one teacher-forced pass, and the last score is the trajectory's own grade. `branches` samples
-    are due at every prefix: a token that is due at least once is a branch of that weight, the
-    others are by lot, with weight 1 (`systematic_sample`); and the engine goes on in that way at
-    every token that follows. What was not looked at counts as the guess g = s_{t+1}, cut to [0, 1],
-    which every branch corrects:
+    By the law of total expectation, the score of prefix t is s_t = q s_{t+1} + sum_a p_a s_{t,a}.
+    Here q is the probability of the trajectory's next token, and p_a are those of the other tokens,
+    all from one teacher-forced pass. The last score is the grade of the trajectory itself.
+
+    `branches` is the expected number of samples at every prefix, so token a has the expected count
+    `branches` * p_a. If that is at least 1, it is a branch with this weight. The other tokens are
+    branches of weight 1 with that probability (`systematic_sample`). The engine continues in the
+    same way at every later token. A guess g, which is s_{t+1} cut to [0, 1], stands for everything
+    that is not sampled, and every branch corrects it:
 
         s_t = q s_{t+1} + (1 - q) g + sum over branches of weight / `branches` * (grade - g)
 
-    Every score is unbiased, because weights are on average what they are due, and the guess stems
-    from later positions only, whose lots are independent of those here. So a score may lie outside
-    [0, 1].
+    Every score is unbiased, because mean weights equal expected counts, and because the guess
+    depends on later positions only, whose sampling is independent. A score may lie outside [0, 1].
 
-    Only lots are uncertain: the standard errors add up their squared corrections. That is the
-    variance of lots drawn one by one; drawn systematically they vary less as a rule.
+    Only the branches of weight 1 are random. The squared standard error sums their squared
+    corrections, as for independent sampling. Systematic sampling usually varies less.
     """
     import torch
 
