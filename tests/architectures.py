@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures, sharp enough that greedy decoding is not a coin toss."""
+"""Tiny random models of many architectures whose greedy tokens are clearly the most probable."""
 
 import torch
 import transformers
@@ -40,7 +40,7 @@ def _vision(text):
 
 _GEMMA3 = _NAMED | _MIXED | {"head_dim": 8, "query_pre_attn_scalar": 8}
 
-# Decoded from the shared buffer, whatever the length.
+# Decoded by continuous batching at any length.
 SHARED = {
     "llama": ("LlamaConfig", _NAMED),
     "llama, yarn": (
@@ -79,8 +79,8 @@ SHARED = {
     "bert as a decoder": ("BertConfig", _NAMED | {"is_decoder": True}),
 }
 
-# A layer sees 8 tokens only, keeps a state, or computes position biases from the mask: never
-# decoded from the shared buffer.
+# Never decoded by continuous batching, because a layer sees only 8 tokens, keeps a state, or
+# computes position biases from the mask.
 PLAIN = {
     "mistral 0.1": ("MistralConfig", _NAMED | {"sliding_window": 8}),
     "qwen2, windows": (
@@ -117,8 +117,8 @@ PLAIN = {
     ),
 }
 
-# From 40 tokens on something changes that no short trial shows; the second number is how far the
-# shared buffer is trusted.
+# From 40 tokens on something changes that a short trial cannot show. The second number is the
+# longest sequence that is decoded by continuous batching.
 LONG = {
     "mistral, window 40": ("MistralConfig", _NAMED | {"sliding_window": 40}, 40),
     "gemma 3, window 40": ("Gemma3TextConfig", _GEMMA3 | {"sliding_window": 40}, 40),

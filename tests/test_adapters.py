@@ -1,6 +1,4 @@
-"""Weights and adapters as files: what is broken, incomplete or another model's is refused by name,
-before it is used.
-"""
+"""Files of weights and adapters: broken, incomplete or foreign ones are refused before use."""
 
 import copy
 import errno
@@ -284,5 +282,5 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, monkeypatch
     assert not output.exists()
     assert not list(tmp_path.glob("**/half"))
     monkeypatch.undo()
-    train(tiny("llama"), output)  # what the failed training left is no hindrance
+    train(tiny("llama"), output)  # remains of the failed training do not prevent another one
     assert output.is_file()

@@ -1,6 +1,4 @@
-"""Architectures: a model is decoded as the library decodes it, whatever its layers are, or it is
-refused by name.
-"""
+"""Architectures: the engine decodes a model as transformers does, or refuses it by name."""
 
 import random
 import sys
@@ -34,7 +32,7 @@ def prefixes(lengths):
 
 
 def generated(model, prefix):
-    """Greedy tokens of the library's own decoding, without EOS."""
+    """Greedy tokens by transformers' own decoding, without EOS."""
     ids = torch.tensor([prefix])
     settings = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": EOS, "pad_token_id": 0}
     out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prefix) :].tolist()
@@ -49,7 +47,9 @@ def test_answers_are_those_of_generate_and_of_the_request_alone(family):
     engine = TransformersEngine(model, EOS, 4000)
     greedy = engine.generate([Request(p, 1, 0, NEW) for p in asked], GREEDY)
     assert [answers[0].token_ids for answers in greedy] == [generated(model, p) for p in asked]
-    assert len({token for answers in greedy for token in answers[0].token_ids}) > 2  # no model that repeats itself
+    assert (
+        len({token for answers in greedy for token in answers[0].token_ids}) > 2
+    )  # the model does not only repeat itself
     drawn = [Request(p, 2, i, NEW) for i, p in enumerate(asked)]
     together = engine.generate(drawn, Nucleus(1.0, 0.9))
     assert [engine.generate([request], Nucleus(1.0, 0.9))[0] for request in drawn[::-1]] == together[::-1]
@@ -83,12 +83,12 @@ def test_a_window_that_the_config_hides_is_found_by_trying(monkeypatch):
     assert shared_reach(Host(random_model(*PLAIN["gemma 3"])))[0] == 0
 
 
-# --- the plain way against the shared buffer
+# --- plain decoding against continuous batching
 
 
 @pytest.fixture
 def plain(tiny_model, monkeypatch):
-    """Makes engines of the tiny model that decode by `generate` only."""
+    """A function that makes engines of the tiny model that only use plain decoding."""
     monkeypatch.setattr(architecture, "shared_reach", lambda host: (0, 100))
     return lambda *bounds: TransformersEngine(tiny_model, EOS, *bounds)
 
@@ -100,7 +100,7 @@ def asked(n=12):
 
 
 class Third:
-    """Ends an answer with its third token, of those that are even."""
+    """A stop that ends an answer at its third token if that is even, and keeps one token."""
 
     closers = frozenset(range(0, 100, 2))
 
@@ -139,7 +139,7 @@ def test_a_generation_config_does_not_change_the_distribution(tiny_model, plain,
     assert tiny_model.generation_config is stated
 
 
-# --- what is refused
+# --- refused models
 
 
 @pytest.mark.parametrize(

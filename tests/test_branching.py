@@ -1,12 +1,16 @@
-"""Branches off a trajectory: a token kept, replaced, substituted by rank, and first tokens."""
+"""Branches: a token kept or replaced, counterfactuals by rank, and first tokens."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from branches import DRAWS, EOS, RecordingEngine, correct, trajectories
 
+from critical_tokens.core.records import ArtifactError
 from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Completion, Request
 from critical_tokens.engines.transformers_engine import TransformersEngine
+from critical_tokens.rollouts import examination
 from critical_tokens.rollouts.branching import (
     BranchingError,
     Fork,
@@ -64,7 +68,7 @@ def test_replacements_follow_the_masked_distribution(tiny_model):
 
 
 def greedily(model, prefix, room):
-    """The plainest greedy decoding."""
+    """The greedy completion of a prefix."""
     return TransformersEngine(model, EOS).generate([Request(tuple(prefix), 1, 0, room)], GREEDY)[0][0]
 
 
@@ -136,3 +140,35 @@ def test_an_engine_that_returns_too_little_is_named():
     trajectory = Trajectory("p2/0", (5, 6), (30, 40), correct, 0)
     with pytest.raises(BranchingError, match="trajectory p2/0, position 0: the engine returned 4 of 5 continuations"):
         branch(Lazy(), [trajectory], [Fork(0, 1, None, 5, 0)], GenerationSettings(DRAWS, 10, EOS))
+
+
+class StubSampler:
+    """A sampler whose prompts are all the same and whose gold answers are never compared."""
+
+    def __init__(self, model):
+        self.engine = TransformersEngine(model, EOS)
+        self.tokenizer = SimpleNamespace(eos_token_id=EOS)
+        self.ends = (EOS,)
+
+    def prompt_ids(self, problems):
+        return [[5, 6, 7] for _ in problems]
+
+    def grader(self, gold):
+        return correct
+
+
+def test_an_excluded_token_gives_way_to_the_most_probable_other_one(tiny_model):
+    sampler = StubSampler(tiny_model)
+    sampled = greedily(tiny_model, (5, 6, 7), 8).token_ids
+    answers = [{"problem_id": "p", "sample_id": 3, "token_ids": list(sampled)}]
+    rows = examination.exclusion_rows(sampler, answers, [{"problem_id": "p", "answer": "1"}], [2], 8, 1)
+    logits = tiny_model(input_ids=torch.tensor([[5, 6, 7, *sampled[:2]]])).logits[0, -1]
+    second = logits.topk(2).indices.tolist()[1]
+    other = (*sampled[:2], second, *greedily(tiny_model, (5, 6, 7, *sampled[:2], second), 5).token_ids)
+    name = {"problem_id": "p", "sample_id": 3, "draw": 0}
+    assert rows == [
+        name | {"arm": "kept", "token_id": sampled[2], "answer": list(sampled), "correct": correct(sampled)},
+        name | {"arm": "excluded", "token_id": second, "answer": list(other), "correct": correct(other)},
+    ]
+    with pytest.raises(ArtifactError, match="the table of problems: has no problem p"):
+        examination.answer_trajectories(sampler, answers, [], 1)

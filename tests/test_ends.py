@@ -1,6 +1,4 @@
-"""Where answers and tokens end: EOS ids of a model, characters of several tokens, stop texts,
-prompts that are too long.
-"""
+"""Where answers end: EOS ids, characters of several tokens, stop texts, too long prompts."""
 
 import json
 from pathlib import Path
@@ -26,8 +24,9 @@ QUESTION = [{"problem_id": "a", "question": "What is 1+1?", "answer": "2"}]
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a model that says one token whatever came before, with a tokenizer, and says where it
-    is.
+    """A function that writes a model with a tokenizer and returns its source.
+
+    The model always predicts the same token.
     """
 
     def write(tokenizer, says, generation=None, vocabulary=None, **config):
@@ -58,10 +57,10 @@ def sample(source, problems=QUESTION):
 @pytest.mark.parametrize(
     ("eos", "generation", "config", "found"),
     [
-        ("<|end|>", None, {}, (0,)),  # Llama's own 2 in config.json and in its copy is a word here
+        ("<|end|>", None, {}, (0,)),  # The 2 of Llama's config.json, and of a copy of it, is an ordinary token here.
         ("<|end|>", [0, 1], {}, (0, 1)),
         ("<|end|>", 1, {}, (0, 1)),
-        ("<|end|>", 5, {}, (0, 5)),  # what generation_config.json itself says is believed
+        ("<|end|>", 5, {}, (0, 5)),  # The ids in a generation_config.json of its own are used.
         ("<|end|>", [0, 7_000_000], {}, (0,)),
         ("<|turn|>", 0, {}, (1, 0)),
         ("<|end|>", None, {"eos_token_id": [0, 1]}, (0, 1)),
@@ -75,7 +74,7 @@ def test_all_ends_of_a_model_are_found(written, eos, generation, config, found):
     source = written(made_tokenizers.byte_level(eos=eos), 1, generation, **config)
     tokenizer = load_tokenizer(source)
     assert end_ids(source, tokenizer) == found
-    assert tokenizer.eos_token_id == found[0]  # what finished answers are trained and scored with
+    assert tokenizer.eos_token_id == found[0]  # This id ends finished answers in training and scoring.
     row = sample(source)
     assert (row["token_ids"], row["finished"]) == (([], True) if 1 in found else ([1] * 8, False))
 
@@ -144,7 +143,7 @@ def test_a_token_ends_where_its_characters_are_complete(tokenizer, text):
         beginning = prompts.decode(tokenizer, ids[: place + 1])
         assert beginning.rstrip("\ufffd") == text[: len(beginning.rstrip("\ufffd"))]
         assert text[:end].startswith(beginning.rstrip("\ufffd"))
-    # Every character lies in a token that is complete with it: decoding up to there shows it.
+    # A character belongs to the token that completes it: decoding up to this token shows it.
     for place, character in enumerate(text):
         token = critical.token_at(place, ends)
         assert prompts.decode(tokenizer, ids[: token + 1])[place] == character
@@ -167,9 +166,7 @@ def test_a_stop_text_cuts_behind_the_last_character(tokenizer, answer):
 
 
 def test_a_stop_text_of_bytes_is_found():
-    """A colon that has no token of its own is a byte, and one within a longer token closes the text
-    as well.
-    """
+    """Two colons that complete the text: one that is a byte token, one within a longer token."""
     tokenizer = made_tokenizers.byte_fallback()
     ids = [*encoded(tokenizer, "6"), *encoded(tokenizer, "\nQuestion")[1:], tokenizer.convert_tokens_to_ids("<0x3A>")]
     kept = Stop(tokenizer, "\nQuestion:").first([], ids)

@@ -1,4 +1,4 @@
-"""The transformers engine against the plainest possible decoder."""
+"""The transformers engine against the simplest possible decoder."""
 
 import random
 from dataclasses import replace
@@ -30,7 +30,7 @@ def requests(n=40, seed=0):
 
 @torch.inference_mode()
 def one_by_one(model, request, distribution):
-    """Sample after sample, the whole prefix recomputed at every token."""
+    """Decode one sample after another, with the whole prefix recomputed for every token."""
     out = []
     for sample in range(request.n):
         key = stream_keys(torch.tensor([request.seed]), torch.tensor([sample]))
@@ -54,8 +54,7 @@ def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
     results = engine.generate(asked, distribution)
     for request, completions in zip(asked, results, strict=True):
         assert [(c.token_ids, c.finished) for c in completions] == one_by_one(tiny_model, request, distribution)
-    # What samples agree on is decoded once: every distinct beginning that something was drawn
-    # behind.
+    # Common tokens of samples are decoded once, so each distinct prefix of completions counts once.
     decoded = 0
     for completions in results:
         decoded += len({c.token_ids[:t] for c in completions for t in range(len(c.token_ids) + c.finished)})
@@ -64,7 +63,7 @@ def test_equals_decoding_one_by_one(tiny_model, distribution, max_tokens):
 
 @pytest.mark.parametrize("max_tokens", [150, 100_000])
 def test_weighted_completions_weigh_what_they_are_worth(tiny_model, max_tokens):
-    """Over many seeds: the weights of every likely answer average n times its exact probability."""
+    """Over many seeds, the mean weight of each likely answer is n times its exact probability."""
     distribution, n, seeds = Nucleus(0.2, 0.95), 20.5, 300
     prefix, steps = (5, 6, 7), 3
 
@@ -190,7 +189,7 @@ def test_an_engine_that_is_not_there_is_refused_in_words(monkeypatch):
 
 
 def test_a_new_engine_is_a_function_and_an_entry(monkeypatch):
-    """The function gets all arguments; the package and the environment are named where it lacks."""
+    """Its function gets all arguments; a missing package is refused with its environment."""
     opened = []
 
     def open_recording(*arguments):

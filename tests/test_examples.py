@@ -1,4 +1,4 @@
-"""Training examples from tables: what belongs together, and what does not."""
+"""Training examples from tables, and tables that do not belong together."""
 
 import subprocess
 import sys

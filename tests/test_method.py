@@ -20,9 +20,7 @@ def samples(*groups):
 
 
 def test_the_papers_example_of_the_negative_set():
-    """Wrong answers counted 3, 2, 1, 1, 1, 1, 1: one each for the answers counted 3 and 2 covers
-    half of the ten.
-    """
+    """Of ten wrong samples, the answers given 3 and 2 times make up half, so each gives one."""
     wrong = [("a", 3, False), ("b", 2, False), *((x, 1, False) for x in "cdefg")]
     chosen = select(samples(*wrong, ("right", 4, True)), random.Random(0))
     assert len(chosen.negative) == 2
@@ -81,9 +79,7 @@ def test_selection_is_random_within_a_group():
     ],
 )
 def test_critical_token_rule(scores, expected):
-    """Score 0 and every later one below 5 %: of 64 rollouts at most 3 may be correct (paper,
-    section 2).
-    """
+    """Score 0, and all later scores below 5 %: at most 3 of 64 correct (paper, section 2)."""
     assert find_critical(scores) == expected
 
 

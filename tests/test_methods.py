@@ -1,6 +1,4 @@
-"""What a method may ask for: objectives of the registry, layers that a model has, inputs that it
-can read.
-"""
+"""What a method needs: an objective of the registry, existing layers, inputs of allowed length."""
 
 import copy
 import importlib
@@ -142,7 +140,7 @@ class Watched(dict):
 
 
 def test_the_registry_names_the_constants_that_an_objective_reads():
-    """An objective can read no constant that is not declared, and declares none that it ignores."""
+    """An objective reads all constants that it declares, and no others."""
     generator = torch.Generator().manual_seed(0)
     logps = -torch.rand(4, 6, generator=generator)
     logits = torch.randn(4, 6, 9, generator=generator)

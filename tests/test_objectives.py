@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from critical_tokens.objectives import losses
+from critical_tokens.core.records import Failure
+from critical_tokens.objectives import losses, token_weights
 
 
 def case_tensors(case):
@@ -146,3 +147,26 @@ def test_divergence_is_zero_for_equal_models_and_positive_otherwise():
     mask = torch.ones(2, 5)
     torch.testing.assert_close(losses.sequential_kl(logits, logits, mask), torch.zeros(2), atol=1e-6, rtol=0)
     assert (losses.sequential_kl(logits, logits.flip(-1), mask) > 0).all()
+
+
+# --- the registry of token weights
+
+
+def test_a_new_kind_of_token_weights_is_a_function_and_an_entry(monkeypatch):
+    def falling(pair, tables, length, seed):
+        return [tables["heights"][pair["problem_id"]] / (1 + t) for t in range(length)]
+
+    entry = token_weights.TokenWeights("falling weights", ("heights",), falling)
+    monkeypatch.setitem(token_weights.TOKEN_WEIGHTS, "falling", entry)
+    pair = {"problem_id": "p", "rejected_finished": True}
+    tables = {"heights": {"p": 0.8}}
+    assert token_weights.entry_of("falling").tables == ("heights",)
+    assert token_weights.rejected_weights("falling", pair, tables, 2, 1) == [0.8, 0.4]
+    assert token_weights.rejected_weights("falling", pair, tables, 2, 1, "one") == [0.8, 1.0]
+    unfinished = pair | {"rejected_finished": False}
+    assert token_weights.rejected_weights("falling", unfinished, tables, 2, 1, "one") == [0.8, 0.4]
+
+
+def test_an_unknown_kind_of_token_weights_is_refused():
+    with pytest.raises(Failure, match="weights are 'ones', must be one of contrast, shuffled, mean, base, positive"):
+        token_weights.rejected_weights("ones", {"problem_id": "p"}, {}, 2, 1)

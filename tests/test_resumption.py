@@ -1,6 +1,4 @@
-"""A training that was stopped: it goes on where nothing has changed, and begins anew where anything
-has.
-"""
+"""A stopped training continues if nothing has changed, and starts anew if anything has."""
 
 import copy
 import dataclasses
@@ -21,7 +19,7 @@ NAMES = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 def pairs(last=43):
-    """Four pairs; the last token but one of each rejected answer can be chosen."""
+    """Four pairs; the last but one token of each rejected answer is a parameter."""
     return [
         alignment.pair_example(
             [5, 6, 7 + i],
@@ -48,7 +46,7 @@ def train(folder, model, method=METHOD, settings=SETTINGS, lora=LORA, examples=N
 
 
 def stop(monkeypatch, folder, model, after=7, **own):
-    """Start a training and kill it in the batch behind the `after`-th; its last checkpoint is left."""
+    """Start a training and kill it after `after` batches; its last checkpoint remains."""
     objective_of = alignment.objective_of
     seen = []
 
@@ -88,7 +86,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("objective", ["nll", "cdpo"])
 def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, monkeypatch, objective):
-    """Dropout and the order of examples included: the random state is part of a checkpoint."""
+    """A checkpoint has the random state, so dropout and the order of examples are the same."""
     method = method_with(objective, 0.5)
     undisturbed, expected = train(tmp_path / "whole", tiny_model, method)
     stop(monkeypatch, tmp_path / "stopped", tiny_model, method=method)
@@ -146,8 +144,9 @@ def test_another_model_or_other_code_begins_anew(tiny_model, tmp_path, monkeypat
 
 @pytest.mark.parametrize("state", [None, "[]", "{}", '{"digest": "x", "rows": []}', "{"])
 def test_a_checkpoint_that_is_not_complete_is_thrown_away(tiny_model, tmp_path, monkeypatch, state):
-    """What lies beside it is written last: a training that was killed while it wrote a checkpoint
-    has none.
+    """The file that marks a checkpoint is written last.
+
+    A training that was killed while it wrote a checkpoint therefore has none.
     """
     expected = train(tmp_path / "fresh", tiny_model)[1]
     stop(monkeypatch, tmp_path / "stopped", tiny_model)

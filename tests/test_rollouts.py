@@ -1,4 +1,4 @@
-"""Rollout scores by every procedure, on models small enough to know the exact probabilities."""
+"""Rollout scores by every procedure, on models small enough for exact probabilities."""
 
 from dataclasses import replace
 
@@ -18,9 +18,7 @@ from critical_tokens.rollouts.scores import coupled, independent, score, stratif
 
 @torch.inference_mode()
 def exact_success(model, prompt, answer, max_new_tokens):
-    """The probability that a rollout ends in a correct answer, by walking the whole tree of
-    continuations.
-    """
+    """The probability that a rollout ends in a correct answer, from all continuations."""
     if len(answer) == max_new_tokens:
         return float(correct(answer))
     probabilities = DRAWS.probabilities(model(input_ids=torch.tensor([[*prompt, *answer]])).logits[:, -1])[0]
@@ -39,20 +37,20 @@ def scores_of(model, chosen, planner, length):
 
 @pytest.mark.parametrize("procedure", [independent, coupled, stratified])
 def test_scores_converge_to_the_exact_probabilities(tiny_model, procedure):
-    """A tree small enough to enumerate: the last positions of answers of four tokens."""
+    """The last positions of answers of four tokens have few enough continuations to enumerate."""
     chosen = trajectories(tiny_model)
     n = 4000
     for trajectory, of_it in zip(chosen, scores_of(tiny_model, chosen, procedure(n), 4), strict=True):
         assert [s.position for s in of_it] == [-1, 0, 1, 2, 3]
         for position in (1, 2, 3):
             exact = exact_success(tiny_model, trajectory.prompt, trajectory.answer[: position + 1], 4)
-            # Binomial with n continuations, which stratified scores are better than.
+            # The error of a binomial with n continuations; stratified scores have a smaller one.
             assert abs(of_it[position + 1].score - exact) <= 4.5 * (exact * (1 - exact) / n) ** 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("branches", [0.3, 2.0])
 def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_model, branches):
-    """Over many seeds, with few enough branches that most positions are looked at by lot (0.3)."""
+    """Over many seeds; with 0.3 branches, most positions are sampled at random."""
     one = trajectories(tiny_model, n=1)[0]
     seeds = 1500
     chosen = [Trajectory(one.name, one.prompt, one.answer, one.grader, seed) for seed in range(seeds)]
@@ -64,11 +62,11 @@ def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_
         spread = float(values.std())
         assert abs(float(values.mean()) - exact) <= 4.5 * spread / seeds**0.5 + 1e-9
         assert spread <= 1.1 * float((errors**2).mean() ** 0.5)
-    assert spread == 0.0  # nothing is uncertain behind the last token
+    assert spread == 0.0  # nothing is random after the last token
 
 
 def test_stratified_scores_are_better_than_as_many_coupled_samples(tiny_model):
-    """By their squared error over several answers, where some tokens are much likelier than others."""
+    """By squared error over several answers; some tokens are much more likely than others."""
     sharp = Nucleus(0.2, 1.0)
     generation, engine, seeds = (GenerationSettings(sharp, 5, EOS), TransformersEngine(tiny_model, EOS), 300)
     chosen = [replace(t, seed=seed) for t in trajectories(tiny_model, n=4, distribution=sharp) for seed in range(seeds)]
@@ -101,7 +99,7 @@ def test_scoring_is_reproducible(tiny_model, planner):
 
 
 def test_coupled_samples_number_n_at_every_prefix(tiny_model):
-    """An answer that is always right counts every sample alive: n of them, everywhere."""
+    """If every answer is correct, all samples alive count: n of them at every prefix."""
     sampled = trajectories(tiny_model, n=5, length=12)
     chosen = [Trajectory(t.name, t.prompt, t.answer, lambda ids: True, t.seed) for t in sampled]
     for of_it in scores_of(tiny_model, chosen, coupled(33), 20):
@@ -122,13 +120,14 @@ def test_different_places_draw_from_different_streams():
     assert max(seeds) < 2**63
 
 
-# --- as far as the critical token needs
+# --- scores from the end backwards
 
 
 @pytest.mark.parametrize("planner", [independent(16), coupled(16), stratified(4)])
 @pytest.mark.parametrize("zero", [0.0, 0.2])
 def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_model, planner, zero):
-    # Lost from token 10 on, a coin toss for answers that left before.
+    # Answers with the first 11 tokens of the trajectory are incorrect, about half of the others are
+    # correct.
     def grader(own):
         return lambda ids: ids[:11] != own[:11] and sum(ids) % 2 == 0
 
@@ -162,7 +161,7 @@ def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_
 def test_scores_are_settled_only_when_nothing_earlier_can_matter():
     assert not critical.settled([0.0, 0.0])  # an earlier zero may come first
     assert critical.settled([0.5, 0.0, 0.0])
-    assert not critical.settled([0.0, 0.5, 0.2])  # no token meets both conditions: the first zero of all counts
+    assert not critical.settled([0.0, 0.5, 0.2])  # no token meets both conditions, so the first zero counts
     assert not critical.settled([])
 
 
@@ -200,11 +199,10 @@ def test_a_trajectory_that_cannot_be_scored_is_named(tiny_model, planner):
 
 
 def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, pocket_tokenizer):
-    """On many positions of real trajectories of the pocket world: standardised differences have
-    mean 0 and spread 1.
+    """On real trajectories of the pocket world, standardised differences have mean 0 and spread 1.
 
-    Level: the mean of m standardised differences, of which those of one trajectory are correlated,
-    within 4 standard errors of the trajectory means; their root mean square below 1.25.
+    Differences of one trajectory are correlated, so the mean must lie within 4 standard errors of
+    the means of trajectories. The root mean square must be below 1.25.
     """
     from critical_tokens.data import sources
     from critical_tokens.rollouts import sampler

@@ -1,4 +1,4 @@
-"""Sampling distributions: what is drawn is what `probabilities` says."""
+"""Sampling distributions: samples are drawn with the stated probabilities."""
 
 import pytest
 import torch
@@ -56,9 +56,7 @@ def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
 @pytest.mark.parametrize("top_p", [0.3, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("scale", [2.0, 5.0])
 def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
-    """Logits of half precision are often equal, at the edge of the nucleus and at the last of its
-    candidates, too.
-    """
+    """Half precision makes many logits equal, also at the edge of the nucleus."""
     distribution = Nucleus(1.0, top_p)
     logits = (torch.randn(40, 3000, generator=torch.Generator().manual_seed(3)) * scale).bfloat16()
     probabilities = distribution.probabilities(logits)
@@ -68,7 +66,7 @@ def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
     for row in range(40):
         allowed = probabilities[row].nonzero().squeeze(-1)
         few = allowed[probabilities[row, allowed] > 0.01]
-        assert set(few.tolist()) <= set(drawn[rows == row].tolist())  # and what is probable is drawn
+        assert set(few.tolist()) <= set(drawn[rows == row].tolist())  # all probable tokens are drawn
         assert all(distribution.allows(logits[row].expand(len(allowed), -1), allowed.tolist()))
 
 

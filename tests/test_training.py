@@ -1,4 +1,4 @@
-"""Training: what moves, what stays, and what happens when it goes wrong."""
+"""Training: what it changes, what it leaves alone, and how it fails."""
 
 import copy
 import dataclasses
@@ -93,7 +93,7 @@ def test_unit_weights_train_the_same_model_as_dpo(tiny_model, tmp_path):
 
 
 def test_weights_of_zero_leave_the_rejected_answer_to_its_own(tiny_model, tmp_path):
-    """With all rejected tokens at score 1 only the chosen answer is pushed."""
+    """If all rejected tokens have score 1, only the chosen answer has a gradient."""
     weights = [[0.0] * 5] * 4
     examples = pair_examples(tiny_model, weights)
     batch = alignment.collate_pairs(examples)
@@ -115,7 +115,7 @@ def test_a_run_is_reproducible_and_the_seed_matters(tiny_model, tmp_path):
 
 
 def test_accumulation_gives_the_loss_of_the_larger_batch(tiny_model):
-    """Answers of equal length: two batches of one accumulated are one batch of two."""
+    """Two accumulated batches of one answer equal one batch of two answers."""
     last = []
     for batch_size, accumulation in ((2, 1), (1, 2)):
         settings = TrainingSettings(
@@ -172,9 +172,11 @@ def test_recomputed_activations_change_nothing(tiny_model, tmp_path):
 
 
 def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
-    """One row of answers behind one another: none sees another, and the boundary is not trained on."""
+    """No answer of a packed row sees another, and first tokens are not trained on."""
     examples = [alignment.answer_example([5, 6, 7 + i], [20 + i, 21, *range(30, 30 + i), 2]) for i in range(4)]
-    examples.append({"input_ids": [8, 9, 10], "weights": [1.0, 1.0, 1.0]})  # weights on what nothing predicts
+    examples.append(
+        {"input_ids": [8, 9, 10], "weights": [1.0, 1.0, 1.0]}
+    )  # the first token has a weight, but is not predicted
     settings = dataclasses.replace(SETTINGS, batch_size=5)
     _, padded = run(tiny_model, alignment.Method("nll"), tmp_path / "padded", examples, settings)
     packing = dataclasses.replace(settings, packing=True)
@@ -185,7 +187,7 @@ def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
 
 
 def test_the_released_loss_is_the_mean_over_all_columns(tiny_model):
-    """Those of the common prompt included, which are not computed."""
+    """The columns of the common prompt count, although they are not computed."""
     examples = pair_examples(tiny_model, [[0.2] * 5] * 4)
     objective, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.5}))
     batch = collate(examples)

@@ -1,6 +1,4 @@
-"""What an update of a training is: the same however it is cut, and without randomness that nobody
-asked for.
-"""
+"""Updates of a training: the same however they are split, and without unintended randomness."""
 
 import copy
 import json
@@ -24,8 +22,9 @@ LENGTHS = (2, 3, 20, 24, 5, 2, 17, 9)
 
 
 def unlike_examples(objective, model, count=8):
-    """Examples of very unlike lengths; the reference of pairs is not the policy, so that every term
-    has a gradient.
+    """Examples of very different lengths.
+
+    The reference of pairs is not the policy, so that every term has a gradient.
     """
     rng = random.Random(3)
     ids = lambda n: [rng.randrange(3, 100) for _ in range(n)]  # noqa: E731
@@ -41,7 +40,7 @@ def unlike_examples(objective, model, count=8):
 
 
 class Gradients(torch.optim.SGD):
-    """An optimiser that keeps the gradient of every update."""
+    """An optimiser that records the gradient of every update."""
 
     def __init__(self, parameters):
         super().__init__(parameters, lr=1e-3)
@@ -80,8 +79,9 @@ CUTS = [(objective, False) for objective in alignment.OBJECTIVES] + [("nll", Tru
 @pytest.mark.parametrize(("objective", "packing"), CUTS)
 @pytest.mark.parametrize("count", [8, 7], ids=["full", "incomplete"])
 def test_an_update_has_the_same_gradient_however_it_is_cut(tiny_model, monkeypatch, objective, packing, count):
-    """8 x 1, 2 x 4 and 1 x 8; with seven examples the last batch of 2 x 4 is smaller than the
-    others.
+    """Batch size times accumulation is 8 x 1, 2 x 4 or 1 x 8.
+
+    With seven examples the last batch of 2 x 4 is smaller than the others.
     """
     whole, history = gradients(monkeypatch, tiny_model, objective, 8, 1, packing, count)
     for batch_size, accumulation in ((2, 4), (1, 8)):
@@ -92,9 +92,7 @@ def test_an_update_has_the_same_gradient_however_it_is_cut(tiny_model, monkeypat
 
 
 def test_an_incomplete_last_update_counts_its_own_tokens(tiny_model, monkeypatch):
-    """Eight examples in updates of three: the last has two, which weigh as much as they would in a
-    batch of their own.
-    """
+    """Of eight examples in updates of three, the last two weigh as much as in a batch of two."""
     whole, history = gradients(monkeypatch, tiny_model, "nll", 3, 1)
     parts, own = gradients(monkeypatch, tiny_model, "nll", 1, 3)
     assert len(whole) == len(parts) == 3
@@ -170,7 +168,7 @@ if len(sys.argv) > 2:
 
 
 def test_processes_that_share_a_model_train_what_one_does(tmp_path):
-    """Five pairs in batches of four: of the last update one process has a pair, the other none."""
+    """Five pairs in batches of four: one process has a pair of the last update, the other none."""
     from safetensors.torch import load_file
 
     program = tmp_path / "train.py"
@@ -214,13 +212,11 @@ def scored_pairs(model):
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "mamba"])
 @pytest.mark.parametrize("objective", ["dpo", "tdpo"])
 def test_preference_training_starts_at_log_two_in_every_architecture(name, objective, tmp_path):
-    """Whatever dropout the base has; the adapter's own changes nothing before the first update,
-    when it is zero.
-    """
+    """The dropout of the base model is off, and the adapter is zero before the first update."""
     model = tiny(name)
     examples = scored_pairs(model)
     settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=2, warmup_share=0.0)
-    # PEFT has no dropout for the experts of a mixture, which are one tensor.
+    # PEFT has no dropout for the experts of a mixture, because they are one tensor.
     own = alignment.Lora(4, 8, 0.0 if name == "mixtral" else 0.3, "all-linear")
     history = adapters.train(
         model, examples, alignment.Method(objective), settings, own, tmp_path / "a" / "adapter_model.safetensors"
@@ -276,9 +272,7 @@ def test_a_model_is_checked_for_packing_once(tiny_model, monkeypatch):
 
 
 def test_the_released_loss_is_that_of_one_batch_of_the_update(tiny_model):
-    """In parts it is divided by the columns of the longest row of the whole update, not by each
-    part's own.
-    """
+    """Each part of an update is divided by the columns of the update's longest row."""
     examples = unlike_examples("cdpo_released", tiny_model)
     function, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.3}))
     whole = float(function(tiny_model, collate(examples))[0])

@@ -1,6 +1,4 @@
-"""Tiny random models that differ from Llama in what training has to know of: dropout, layers,
-positions, experts.
-"""
+"""Tiny random models with features that matter in training: dropout, layers, positions, experts."""
 
 from architectures import PLAIN, SHARED, config_of, random_model
 
@@ -27,7 +25,7 @@ NAMES = tuple(CONFIGS)
 
 
 def tiny(name):
-    """A random model, the same every time, that is ready to score."""
+    """A random model in evaluation mode, the same every time."""
     return random_model(*CONFIGS[name])
 
 
