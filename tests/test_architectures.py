@@ -56,7 +56,7 @@ def test_answers_are_those_of_generate_and_of_the_request_alone(family):
     assert shared_reach(Host(model))[0] == reach
 
 
-def test_long_sequences_leave_the_buffer_and_short_ones_stay(monkeypatch, capsys):
+def test_long_sequences_leave_the_shared_cache_and_short_ones_stay(monkeypatch, capsys):
     name, settings, reach = LONG["mistral, window 40"]
     model = random_model(name, settings)
     engine = TransformersEngine(model, EOS, 4000)
@@ -73,8 +73,8 @@ def test_long_sequences_leave_the_buffer_and_short_ones_stay(monkeypatch, capsys
     engine.generate([Request(p, 1, 0, NEW) for p in prefixes((reach,))], GREEDY)
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "MistralForCausalLM (mistral): sequences of more than 40 tokens are decoded by the library's own generate, "
-        "which is slower than the shared buffer"
+        "MistralForCausalLM (mistral): sequences of more than 40 tokens are decoded by transformers' own generate, "
+        "which is slower than continuous batching"
     ]
 
 
@@ -211,7 +211,7 @@ LLAMA3 = {
         ("ModernBertDecoderConfig", {"local_attention": 128}, 64),
     ],
 )
-def test_the_config_says_how_long_the_buffer_is_right(name, settings, reach):
+def test_the_config_says_up_to_which_length_the_shared_cache_is_right(name, settings, reach):
     assert config_reach(config_of(name, settings)) == reach
 
 

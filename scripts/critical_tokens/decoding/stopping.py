@@ -30,9 +30,9 @@ class Stop:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str) -> None:
         self.text = text
         self._tokenizer = tokenizer
-        # The tokens that can complete the text. Only behind them the text is searched, and few
-        # answers have many of them. Some tokenizers name a token by its byte. The ids of a
-        # vocabulary may have gaps.
+        # The tokens that can complete the text. The text is searched only after one of them, which
+        # saves time, because they are rare. Some tokenizers name a token by its byte, and the ids
+        # of a vocabulary may have gaps.
         byte = f"<0x{ord(text[-1]):02X}>"
         self.closers = frozenset(i for name, i in tokenizer.get_vocab().items() if text[-1] in name or name == byte)
 

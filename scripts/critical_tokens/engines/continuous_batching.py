@@ -98,7 +98,7 @@ class Batch:
         self._device = host.device
         longest = max(r.longest(self._context) for r in requests)
         rows = min(sum(math.ceil(r.n) for r in requests), max(1, max_tokens // (longest + _SLACK)))
-        self._buffer = KVCache(rows, longest + _SLACK)
+        self._kv = KVCache(rows, longest + _SLACK)
         order: Sequence[int] = range(len(requests))
         if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
             # No two requests share a prefill, so they need not be neighbours. If rows have similar
@@ -139,23 +139,23 @@ class Batch:
         return [[completion for _, completion in sorted(found)] for found in self._results]
 
     def _work_left(self) -> bool:
-        return bool(self._waiting) or self._buffer.active > 0
+        return bool(self._waiting) or self._kv.active > 0
 
     def _admit(self) -> None:
         """Put waiting parts into free rows if enough rows are free to be worth a prefill."""
-        b = self._buffer
-        free = b.rows - b.active
-        if not self._waiting or (b.active and free < b.rows / 4):
+        kv = self._kv
+        free = kv.rows - kv.active
+        if not self._waiting or (kv.active and free < kv.rows / 4):
             return
         parts = []
-        while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, b.rows)) <= free:
+        while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, kv.rows)) <= free:
             parts.append(self._waiting.popleft())
             free -= reserve
         if parts:
             self._prefill(parts)
 
     def _prefill(self, parts: list[_Part]) -> None:
-        b = self._buffer
+        kv = self._kv
         asked = [self._requests[p.request] for p in parts]
         prefixes = [r.prefix + p.generated for r, p in zip(asked, parts, strict=True)]
         paths, source, lengths = _cover([p[:-1] for p in prefixes])
@@ -165,24 +165,24 @@ class Batch:
         cache = DynamicCache()
         self._host.logits(1, input_ids=ids.to(self._device), past_key_values=cache, use_cache=True)
         width = max(lengths)
-        if not b.active:
-            b.first = b.column = width
-        elif b.column < width:
+        if not kv.active:
+            kv.first = kv.column = width
+        elif kv.column < width:
             self._shift(width)
 
         def column(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, device=self._device)
 
-        first, rows = b.active, slice(b.active, b.active + len(parts))
+        first, rows = kv.active, slice(kv.active, kv.active + len(parts))
         self._request[rows] = column([p.request for p in parts])
         self._token[rows] = column([p[-1] for p in prefixes])
         self._step[rows] = column([len(p.generated) for p in parts])
         self._position[rows] = column(lengths)
-        self._start[rows] = b.column - self._position[rows]
+        self._start[rows] = kv.column - self._position[rows]
         self._limit[rows] = column([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
         for row, part in enumerate(parts, first):
             self._output[row, : len(part.generated)] = column(list(part.generated))
-        b.admit(cache, column(source), self._position[rows], width)
+        kv.admit(cache, column(source), self._position[rows], width)
 
         repeats = column([len(p.samples.number) for p in parts])
         added = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
@@ -191,28 +191,28 @@ class Batch:
 
     def _step_all(self) -> None:
         """Decode one token in every alive row."""
-        b = self._buffer
-        if not b.active:
+        kv = self._kv
+        if not kv.active:
             return
-        if b.column == b.columns:
-            self._shift(b.column - b.first)
-        alive = slice(0, b.active)
-        columns = torch.arange(b.first, b.column + 1, device=self._device)
+        if kv.column == kv.columns:
+            self._shift(kv.column - kv.first)
+        alive = slice(0, kv.active)
+        columns = torch.arange(kv.first, kv.column + 1, device=self._device)
         # The mask is added to attention scores. Every layer would convert a boolean mask into this
         # form again.
-        mask = torch.zeros((b.active, len(columns)), dtype=self._host.dtype, device=self._device)
+        mask = torch.zeros((kv.active, len(columns)), dtype=self._host.dtype, device=self._device)
         mask = mask.masked_fill_(columns < self._start[alive, None], -torch.inf)[:, None, None]
         logits = self._host.logits(
             1,
             input_ids=self._token[alive, None],
             attention_mask=mask,
             position_ids=self._position[alive, None],
-            past_key_values=b.cache,
+            past_key_values=kv.cache,
             use_cache=True,
         )[:, -1]
-        b.column += 1
+        kv.column += 1
         self._position[alive] += 1
-        self.tokens += b.active
+        self.tokens += kv.active
         self._split(self._finish(self._divide(logits) if self._weighted else self._draw(logits)))
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
@@ -232,8 +232,8 @@ class Batch:
         return tokens
 
     def _shift(self, to: int) -> None:
-        self._start[: self._buffer.active] += to - self._buffer.column
-        self._buffer.shift(to)
+        self._start[: self._kv.active] += to - self._kv.column
+        self._kv.shift(to)
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
         """Complete the samples that end with their drawn tokens; returns the others' tokens."""
@@ -270,13 +270,13 @@ class Batch:
 
     def _split(self, drawn: torch.Tensor) -> None:
         """Give each group of samples with the same row and token its own row, and close gaps."""
-        b = self._buffer
+        kv = self._kv
         size = self._ends.vocabulary
         groups, group = torch.unique(self._row * size + drawn, return_inverse=True)
         rows, tokens = groups // size, groups % size
         stays = torch.ones_like(rows, dtype=torch.bool)  # the first group of a row keeps it
         stays[1:] = rows[1:] != rows[:-1]
-        empty = torch.ones(b.rows, dtype=torch.bool, device=self._device)
+        empty = torch.ones(kv.rows, dtype=torch.bool, device=self._device)
         empty[rows] = False
         free = empty.nonzero().squeeze(-1)  # those within the alive rows come first
         moving = (~stays).nonzero().squeeze(-1)
@@ -302,25 +302,25 @@ class Batch:
             self._waiting.appendleft(_Part(int(self._request[row]), self._samples.take(group == index), generated))
 
     def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        self._buffer.move(target, source)
+        self._kv.move(target, source)
         for tensor in self._state:
             tensor[target] = tensor[source]
 
     def _close_gaps(self, used: torch.Tensor) -> None:
         """Move the last rows into gaps, so that the alive rows are the first ones."""
-        b = self._buffer
-        b.active = len(used)
-        beyond = used[used >= b.active]
+        kv = self._kv
+        kv.active = len(used)
+        beyond = used[used >= kv.active]
         if len(beyond):
-            empty = torch.ones(b.active, dtype=torch.bool, device=self._device)
-            empty[used[used < b.active]] = False
+            empty = torch.ones(kv.active, dtype=torch.bool, device=self._device)
+            empty[used[used < kv.active]] = False
             gaps = empty.nonzero().squeeze(-1)
             self._copy(gaps, beyond)
-            moved = torch.arange(b.rows, device=self._device)
+            moved = torch.arange(kv.rows, device=self._device)
             moved[beyond] = gaps
             self._row = moved[self._row]
-        if b.active:
-            b.first = int(self._start[: b.active].min())
+        if kv.active:
+            kv.first = int(self._start[: kv.active].min())
 
 
 def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:

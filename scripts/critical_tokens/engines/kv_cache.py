@@ -68,11 +68,11 @@ class _Layer(CacheLayerMixin):
     keys: torch.Tensor
     values: torch.Tensor
 
-    def __init__(self, buffer: KVCache, *like: torch.Tensor) -> None:
+    def __init__(self, kv: KVCache, *like: torch.Tensor) -> None:
         super().__init__()
-        self._buffer = buffer
+        self._kv = kv
         # The width of values may differ from that of keys (DeepSeek's latent attention).
-        self.keys, self.values = (t.new_zeros((buffer.rows, t.shape[1], buffer.columns, t.shape[3])) for t in like)
+        self.keys, self.values = (t.new_zeros((kv.rows, t.shape[1], kv.columns, t.shape[3])) for t in like)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -81,17 +81,17 @@ class _Layer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        b = self._buffer
-        self.keys[: b.active, :, b.column] = key_states[:, :, 0]
-        self.values[: b.active, :, b.column] = value_states[:, :, 0]
-        used = slice(b.first, b.column + 1)
-        return self.keys[: b.active, :, used], self.values[: b.active, :, used]
+        kv = self._kv
+        self.keys[: kv.active, :, kv.column] = key_states[:, :, 0]
+        self.values[: kv.active, :, kv.column] = value_states[:, :, 0]
+        used = slice(kv.first, kv.column + 1)
+        return self.keys[: kv.active, :, used], self.values[: kv.active, :, used]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._buffer.column + 1 - self._buffer.first, 0
+        return self._kv.column + 1 - self._kv.first, 0
 
     def get_seq_length(self) -> int:
-        return self._buffer.column - self._buffer.first
+        return self._kv.column - self._kv.first
 
     def get_max_length(self) -> int:
-        return self._buffer.columns
+        return self._kv.columns

@@ -94,7 +94,7 @@ class TransformersEngine:
         if others and not self._said:
             self._said = True
             which = f"sequences of more than {self._reach} tokens are" if self._reach else "its sequences are"
-            what = "decoded by the library's own generate, which is slower than the shared buffer"
+            what = "decoded by transformers' own generate, which is slower than continuous batching"
             print(f"{self._host.name}: {which} {what}", file=sys.stderr, flush=True)
         return [(decoder, indices) for decoder, indices in ((Batch, shared), (Plain, others)) if indices]
 
