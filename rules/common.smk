@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 from critical_tokens.configuration import dataset_entries, model_entries
-from critical_tokens.core.hub import on_hub
 from critical_tokens.core.versions import code_version
 from critical_tokens.workflow.flags import flags
 from critical_tokens.workflow.recipes import Recipes
@@ -130,13 +129,9 @@ def split_of(wildcards):
 def source_files(wildcards):
     """The local file of a split, or what says that it was fetched from the hub."""
     source = split_of(wildcards)
-    if "path" in source:
-        return [source["path"]]
-    return (
-        [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
-        if "hub" in source
-        else []
-    )
+    if recipe.split_repository(wildcards.dataset, wildcards.split):
+        return [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
+    return [source["path"]] if "path" in source else []
 
 
 def train_problems(wildcards):

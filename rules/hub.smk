@@ -49,7 +49,7 @@ rule fetch_model:
     params:
         code=code_version("fetch"),
         kind="model",
-        repository=lambda wildcards: HUB_MODELS[wildcards.model],
+        repository=lambda wildcards: recipe.model_repository(wildcards.model),
     shell:
         f"python {SCRIPTS}/fetch.py"
         " --kind {params.kind}"
@@ -67,4 +67,6 @@ use rule fetch_model as fetch_dataset with:
         "<benchmarks>/fetch_dataset/{dataset}/{split}.tsv"
     params:
         kind="dataset",
-        repository=lambda wildcards: HUB_DATASETS[wildcards.dataset, wildcards.split],
+        repository=lambda wildcards: recipe.split_repository(
+            wildcards.dataset, wildcards.split
+        ),

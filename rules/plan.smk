@@ -14,10 +14,13 @@ rule plan:
     """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
     log:
         "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
     localrule: True
     conda:
         "../envs/driver.yaml"
     params:
+        code=code_version("plan"),
         config=json.dumps(config),
         benchmarks=BENCHMARKS,
         output=f"{RESULTS}/plan.csv",

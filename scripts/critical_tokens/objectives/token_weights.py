@@ -103,8 +103,6 @@ TOKEN_WEIGHTS: dict[str, TokenWeights] = {
         _rollouts,
     ),
 }
-KINDS = tuple(TOKEN_WEIGHTS)
-NEEDS = {name: entry.tables for name, entry in TOKEN_WEIGHTS.items()}
 """The tables that each kind is computed from."""
 
 EOS_WEIGHTS = {

@@ -48,23 +48,26 @@ class Recipes:
         entry = self._models[model]
         return flags(model=entry["path"], revision=entry.get("revision"), dtype=entry.get("dtype"))
 
+    def model_repository(self, model: str) -> str | None:
+        """The hub repository of a model; None for a local folder."""
+        entry = self._models[model]
+        return _at_revision(entry["path"], entry) if on_hub(entry["path"]) else None
+
+    def split_repository(self, dataset: str, split: str) -> str | None:
+        """The hub repository of a split; None for one from elsewhere. A path comes before the hub."""
+        source = self._datasets[dataset].get(split, {})
+        return _at_revision(source["hub"], source) if "hub" in source and "path" not in source else None
+
     def hub_models(self) -> dict[str, str]:
-        """Hub repositories of the selected models that lie there, by model."""
-        chosen = {name: self._models[name] for name in self._config["models"]}
-        return {name: _at_revision(entry["path"], entry) for name, entry in chosen.items() if on_hub(entry["path"])}
+        """Hub repositories of the selected models, by model."""
+        found = {model: self.model_repository(model) for model in self._config["models"]}
+        return {model: repository for model, repository in found.items() if repository}
 
     def hub_datasets(self) -> dict[tuple[str, str], str]:
-        """Hub repositories of the selected datasets that lie there, by dataset and split."""
-        chosen = {
-            (name, split): self._datasets[name].get(split, {})
-            for name in self._config["datasets"]
-            for split in ("train", "test")
-        }
-        return {
-            key: _at_revision(source["hub"], source)
-            for key, source in chosen.items()
-            if "hub" in source and "path" not in source
-        }
+        """Hub repositories of the selected datasets, by dataset and split."""
+        splits = [(dataset, split) for dataset in self._config["datasets"] for split in ("train", "test")]
+        found = {key: self.split_repository(*key) for key in splits}
+        return {key: repository for key, repository in found.items() if repository}
 
     def source(self, dataset: str, split: str) -> Settings:
         """Where the problems of a split come from, with None for what it does not say; a path comes before the hub."""
