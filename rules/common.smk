@@ -77,13 +77,12 @@ def refuse(sentence):
 def model_files(wildcards):
     """Files of a local base model, or what says that one of the hub was fetched."""
     check_packages(wildcards.model)
-    entry = config["model_registry"][wildcards.model]
-    if on_hub(entry["path"]):
-        return [
-            ancient("<results>/hub/models/{model}.json")
-        ]  # a revision is fetched once
-    made_here = Path(entry["path"]).parent == Path(RESULTS) / "pretrained"
-    return model_entries.loaded_files(Path(entry["path"]), made_here)
+    if recipe.model_repository(wildcards.model):
+        # Whenever it was: a revision is fetched once.
+        return [ancient("<results>/hub/models/{model}.json")]
+    folder = Path(config["model_registry"][wildcards.model]["path"])
+    made_here = folder.parent == Path(RESULTS) / "pretrained"
+    return model_entries.loaded_files(folder, made_here)
 
 
 def check_packages(model):

@@ -9,13 +9,11 @@ COST    a second
 import json
 
 
-# Without an output, so it runs whenever it is asked for: whoever asks for the plan wants to see it.
+# A rule without output or benchmark runs whenever it is asked for: the plan is to be seen.
 rule plan:
     """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
     log:
         "<logs>/plan.log",
-    benchmark:
-        "<benchmarks>/plan.tsv"
     localrule: True
     conda:
         "../envs/driver.yaml"

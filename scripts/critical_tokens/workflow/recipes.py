@@ -140,11 +140,15 @@ class Recipes:
         }
 
     def labels(self, dataset: str) -> Settings:
-        """How all rejected answers are scored: stratified, if the model can have given them."""
+        """As `rollouts`, for the scores of all rejected answers: stratified where that is possible."""
         settings = self._config["rollouts"]
-        if self.is_released(dataset):
-            return {"method": "independent", "samples": settings["samples"], "branches": None}
-        return {"method": "stratified", "samples": None, "branches": settings["label_branches"]}
+        released = self.is_released(dataset)
+        return {
+            "method": "independent" if released else "stratified",
+            "samples": settings["samples"] if released else None,
+            "branches": None if released else settings["label_branches"],
+            "until_critical": None,
+        }
 
     def thresholds(self, dataset: str) -> Settings:
         """later_below and zero_up_to: when a rollout score makes a token critical."""
