@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from critical_tokens.core import batches, provenance, records
-from critical_tokens.objectives import registry, token_weights
+from critical_tokens.objectives import registry
+from critical_tokens.training import token_weights
 from critical_tokens.workflow import command_line, sampling_arguments, training_arguments
 
 
@@ -47,7 +48,7 @@ def main() -> None:
 
     from critical_tokens.models import checkpoints
     from critical_tokens.training import adapters
-    from critical_tokens.training.examples import answer_examples, pair_examples
+    from critical_tokens.training.alignment import answer_examples, pair_examples
 
     settings, lora = training_arguments.training_settings(args)
     given = {name: getattr(args, name) for name in registry.all_constants()}

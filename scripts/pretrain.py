@@ -11,6 +11,7 @@ from pathlib import Path
 from critical_tokens.core import records
 from critical_tokens.data import prompts
 from critical_tokens.models import pocket_pretraining
+from critical_tokens.training import likelihood
 
 
 def main() -> None:
@@ -62,7 +63,9 @@ def main() -> None:
         seed=args.seed,
     )
     label = str(args.weights.parent)
-    history = trainer.fit(model, examples, trainer.collate_weighted, trainer.nll_objective, settings, label, 50).history
+    history = trainer.fit(
+        model, examples, likelihood.collate_weighted, likelihood.nll_objective, settings, label, 50
+    ).history
     with records.replacing_folder(args.weights.parent) as folder:
         tokenizer.save_pretrained(folder)
         trainer.save_model(model, folder, torch.bfloat16)

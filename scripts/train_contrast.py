@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens.core import provenance, records
+from critical_tokens.objectives import registry
 from critical_tokens.workflow import command_line, sampling_arguments, training_arguments
 
 
@@ -23,8 +24,8 @@ def main() -> None:
     run = provenance.Run("train_contrast", args)
 
     from critical_tokens.models import checkpoints
-    from critical_tokens.training import adapters, alignment
-    from critical_tokens.training.examples import answer_examples
+    from critical_tokens.training import adapters
+    from critical_tokens.training.alignment import answer_examples
 
     settings, lora = training_arguments.training_settings(args)
     source = sampling_arguments.model_source(args)
@@ -35,7 +36,7 @@ def main() -> None:
         tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained, args.held_out
     )
     model = checkpoints.load_model(source)
-    history = adapters.train(model, examples, alignment.Method("nll"), settings, lora, args.output)
+    history = adapters.train(model, examples, registry.Method("nll"), settings, lora, args.output)
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])
 
 

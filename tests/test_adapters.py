@@ -13,18 +13,19 @@ from safetensors.torch import load_file, save_file
 from trainable import NAMES, tiny
 
 from critical_tokens.core.records import ArtifactError, Failure
-from critical_tokens.models import adapter_files, checkpoints
+from critical_tokens.models import adapter_files, checkpoints, lora
 from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.objectives import registry
 from critical_tokens.training import adapters, alignment, trainer
 from critical_tokens.training.settings import TrainingSettings
 
-LORA = alignment.Lora(4, 8, 0.0, "all-linear")
+LORA = lora.Lora(4, 8, 0.0, "all-linear")
 EXAMPLES = [alignment.answer_example([5, 6, 7 + i], [20 + i, 21, 2]) for i in range(4)]
 SETTINGS = TrainingSettings(learning_rate=5e-2, epochs=2, batch_size=4, warmup_share=0.0, seed=1)
 
 
 def train(model, output, lora=LORA):
-    adapters.train(model, EXAMPLES, alignment.Method("nll"), SETTINGS, lora, output)
+    adapters.train(model, EXAMPLES, registry.Method("nll"), SETTINGS, lora, output)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, monkeypatch
         settings = TrainingSettings(learning_rate=1e-2, epochs=2, batch_size=4, checkpoint_updates=1)
         monkeypatch.setattr(trainer.Trainer, "_save_optimizer_and_scheduler", lambda *args: (_ for _ in ()).throw(full))
     with pytest.raises(Failure, match=r"the (adapter|checkpoint) cannot be written \(.*No space left on device"):
-        adapters.train(copy.deepcopy(tiny("llama")), EXAMPLES, alignment.Method("nll"), settings, LORA, output)
+        adapters.train(copy.deepcopy(tiny("llama")), EXAMPLES, registry.Method("nll"), settings, LORA, output)
     assert not output.exists()
     assert not list(tmp_path.glob("**/half"))
     monkeypatch.undo()

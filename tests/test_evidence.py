@@ -9,9 +9,9 @@ import pytest
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.data import annotations
 from critical_tokens.data.prompts import Prompt
-from critical_tokens.objectives import token_weights
 from critical_tokens.reporting import agreement, estimates, study_summaries, table1, words
 from critical_tokens.rollouts import critical
+from critical_tokens.training import token_weights
 
 PAIR = {"problem_id": "p", "rejected": [5, 6]}
 TABLES = {
@@ -111,7 +111,7 @@ def test_agreement_counts_tokens_of_the_examined_answers():
 
 
 def test_answers_are_trained_on_with_or_without_eos(pocket_tokenizer):
-    from critical_tokens.training.examples import answer_examples
+    from critical_tokens.training.alignment import answer_examples
 
     problems = [{"problem_id": "a", "question": "What is 1 + 1?"}]
     rows = [{"problem_id": "a", "token_ids": [20, 21], "finished": finished} for finished in (True, False, True)]

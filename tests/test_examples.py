@@ -11,7 +11,7 @@ from critical_tokens.core.records import ArtifactError
 from critical_tokens.core.schemas import SCHEMAS
 from critical_tokens.data.prompts import Prompt
 from critical_tokens.objectives import log_probabilities
-from critical_tokens.training import examples
+from critical_tokens.training import alignment
 
 PROBLEMS = [{"problem_id": f"p{i}", "question": f"What is {i} + 1?"} for i in range(2)]
 PAIRS = [
@@ -26,7 +26,7 @@ ROWS = [
 
 @pytest.fixture
 def pairs_of(pocket_tokenizer):
-    return lambda pairs, rows: examples.pair_examples(pocket_tokenizer, pairs, PROBLEMS, Prompt("gsm8k"), rows, None)
+    return lambda pairs, rows: alignment.pair_examples(pocket_tokenizer, pairs, PROBLEMS, Prompt("gsm8k"), rows, None)
 
 
 def test_a_pair_has_the_reference_of_its_problem_and_its_name(pairs_of):
@@ -52,7 +52,7 @@ def test_a_pair_of_an_unknown_problem_is_refused(pairs_of, pocket_tokenizer):
         log_probabilities.answered_side(pocket_tokenizer, pairs, PROBLEMS, Prompt("gsm8k"), "rejected")
     answers = [{"problem_id": "p7", "token_ids": [5], "finished": True}]
     with pytest.raises(ArtifactError, match=words):
-        examples.answer_examples(pocket_tokenizer, answers, PROBLEMS, Prompt("gsm8k"))
+        alignment.answer_examples(pocket_tokenizer, answers, PROBLEMS, Prompt("gsm8k"))
 
 
 def test_scored_answers_know_their_problem(pocket_tokenizer):

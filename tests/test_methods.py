@@ -22,8 +22,8 @@ from critical_tokens.training.settings import TrainingSettings
 
 def test_an_unknown_objective_is_refused_at_every_door(monkeypatch):
     with pytest.raises(Failure, match="objective is 'simpo', must be one of nll, dpo, rpo, tdpo, cdpo, cdpo_released"):
-        alignment.Method("simpo")
-    method = alignment.Method("dpo")
+        registry.Method("simpo")
+    method = registry.Method("dpo")
     object.__setattr__(method, "objective", "simpo")
     with pytest.raises(Failure, match="objective is 'simpo'"):
         alignment.objective_of(method)
@@ -65,7 +65,7 @@ def test_an_objective_from_a_file_outside_the_library_is_trained(tiny_model, hin
     """A new objective with a constant of its own is a function and an entry."""
     name, folder = hinge
     settings = TrainingSettings(learning_rate=5e-3, epochs=3, batch_size=2, warmup_share=0.0)
-    for method, first in ((alignment.Method(name), 1.0), (alignment.Method(name, {"margin": 2.5}), 2.5)):
+    for method, first in ((registry.Method(name), 1.0), (registry.Method(name, {"margin": 2.5}), 2.5)):
         output = folder / str(first) / "adapter_model.safetensors"
         examples = scored_pairs(tiny_model)
         history = adapters.train(copy.deepcopy(tiny_model), examples, method, settings, LORA, output)
@@ -73,9 +73,9 @@ def test_an_objective_from_a_file_outside_the_library_is_trained(tiny_model, hin
         assert history[-1]["loss"] < 0.9 * first
         assert output.is_file()
     with pytest.raises(Failure, match="objective hinge has no constant gamma; its constants: margin"):
-        alignment.Method(name, {"gamma": 0.5})
+        registry.Method(name, {"gamma": 0.5})
     with pytest.raises(Failure, match="objective hinge: margin is 11, must be at most 10"):
-        alignment.Method(name, {"margin": 11})
+        registry.Method(name, {"margin": 11})
 
 
 def test_the_program_offers_an_objective_from_outside_and_its_constant(hinge):
@@ -98,8 +98,8 @@ def test_the_program_offers_an_objective_from_outside_and_its_constant(hinge):
 
 
 def test_constants_have_defaults_and_bounds():
-    assert alignment.Method("rpo", {"gamma": 0.5}).constants == {"gamma": 0.5, "rpo_alpha": 1.0}
-    assert alignment.Method("nll").constants == {}
+    assert registry.Method("rpo", {"gamma": 0.5}).constants == {"gamma": 0.5, "rpo_alpha": 1.0}
+    assert registry.Method("nll").constants == {}
     for objective, constants, words in (
         ("dpo", {"rpo_alpha": 1.0}, "objective dpo has no constant rpo_alpha; its constants: gamma"),
         ("nll", {"gamma": 1.0}, "objective nll has no constant gamma; its constants: none"),
@@ -111,7 +111,7 @@ def test_constants_have_defaults_and_bounds():
         ("tdpo", {"tdpo_variant": 1.5}, "objective tdpo: tdpo_variant is 1.5, must be a whole number"),
     ):
         with pytest.raises(Failure, match=f"^{re.escape(words)}$"):
-            alignment.Method(objective, constants)
+            registry.Method(objective, constants)
 
 
 def test_every_constant_has_one_meaning(monkeypatch):
@@ -164,27 +164,27 @@ def test_the_registry_names_the_constants_that_an_objective_reads():
 @pytest.mark.parametrize("name", ["gpt_neox", "gpt2", "mixtral", "gpt_oss"])
 def test_layers_that_a_model_lacks_are_named_with_the_key(name):
     layers = ("gate_proj", "up_proj", "down_proj")
-    missing, present = alignment.missing_layers(tiny_config(name), layers)
+    missing, present = lora.missing_layers(tiny_config(name), layers)
     assert missing == list(layers)
     model = tiny(name)
     assert present == sorted({n.rpartition(".")[2] for n in lora.linear_layers(model)})
     words = r"contrast\.lora\.layers .*alignment\.lora\.layers .* has no linear layer named gate_proj, .*; it has \w+"
     with pytest.raises(Failure, match=words):
-        alignment.add_adapter(model, alignment.Lora(4, 8, 0.0, layers), 1)
-    assert alignment.missing_layers(tiny_config(name), tuple(present)) == ([], present)
-    assert alignment.missing_layers(tiny_config(name), "all-linear") == ([], present)
+        lora.add_adapter(model, lora.Lora(4, 8, 0.0, layers), 1)
+    assert lora.missing_layers(tiny_config(name), tuple(present)) == ([], present)
+    assert lora.missing_layers(tiny_config(name), "all-linear") == ([], present)
 
 
 def test_one_missing_layer_among_others_is_refused(tiny_model):
     with pytest.raises(Failure, match="has no linear layer named w1; it has down_proj, "):
-        alignment.add_adapter(copy.deepcopy(tiny_model), alignment.Lora(4, 8, 0.0, ("gate_proj", "w1")), 1)
+        lora.add_adapter(copy.deepcopy(tiny_model), lora.Lora(4, 8, 0.0, ("gate_proj", "w1")), 1)
     with pytest.raises(Failure, match=r"is '\.\*proj', must be all-linear or a list"):
-        alignment.add_adapter(copy.deepcopy(tiny_model), alignment.Lora(4, 8, 0.0, ".*proj"), 1)
+        lora.add_adapter(copy.deepcopy(tiny_model), lora.Lora(4, 8, 0.0, ".*proj"), 1)
 
 
 def test_layers_that_cannot_have_an_adapter_are_refused():
     with pytest.raises(Failure, match="MambaForCausalLM cannot have such adapters on all of these"):
-        alignment.add_adapter(tiny("mamba"), LORA, 1)
+        lora.add_adapter(tiny("mamba"), LORA, 1)
 
 
 @pytest.mark.parametrize("objective", ["nll", "dpo"])
@@ -197,8 +197,8 @@ def test_an_example_beyond_the_context_is_refused_by_its_problem(objective):
         else alignment.pair_example([5] * 100, [2], answer, problem_id="train-00007")
     )
     settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=1)
-    function, collate = alignment.objective_of(alignment.Method(objective))
-    adapted = alignment.add_adapter(model, LORA, 1)
+    function, collate = alignment.objective_of(registry.Method(objective))
+    adapted = lora.add_adapter(model, LORA, 1)
     words = "problem train-00007: its prompt and answer have 160 tokens, but the model reads 128 at most"
     with pytest.raises(Failure, match=words):
         trainer.fit(adapted, [example], collate, function, settings, "x")

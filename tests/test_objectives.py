@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from critical_tokens.core.records import Failure
-from critical_tokens.objectives import losses, token_weights
+from critical_tokens.objectives import losses
+from critical_tokens.training import token_weights
 
 
 def case_tensors(case):

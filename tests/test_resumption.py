@@ -9,12 +9,14 @@ from safetensors.torch import load_file
 from trainable import method_with
 
 from critical_tokens.core import versions
+from critical_tokens.models import lora
+from critical_tokens.objectives import registry
 from critical_tokens.training import adapters, alignment, resumption
 from critical_tokens.training.settings import TrainingSettings
 
-LORA = alignment.Lora(4, 8, 0.1, "all-linear")
+LORA = lora.Lora(4, 8, 0.1, "all-linear")
 SETTINGS = TrainingSettings(5e-3, 6, 2, warmup_share=0.0, checkpoint_updates=3, seed=1)
-METHOD = alignment.Method("cdpo", {"gamma": 0.5})
+METHOD = registry.Method("cdpo", {"gamma": 0.5})
 NAMES = ["adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -107,11 +109,11 @@ def warmer(model):
 
 CHANGES = {
     "rate": {"settings": dataclasses.replace(SETTINGS, learning_rate=1e-3)},
-    "gamma": {"method": alignment.Method("cdpo", {"gamma": 0.1})},
-    "objective": {"method": alignment.Method("dpo", {"gamma": 0.5})},
+    "gamma": {"method": registry.Method("cdpo", {"gamma": 0.1})},
+    "objective": {"method": registry.Method("dpo", {"gamma": 0.5})},
     "pairs": {"examples": pairs(last=50)},
-    "rank": {"lora": alignment.Lora(8, 8, 0.1, "all-linear")},
-    "dropout": {"lora": alignment.Lora(4, 8, 0.0, "all-linear")},
+    "rank": {"lora": lora.Lora(8, 8, 0.1, "all-linear")},
+    "dropout": {"lora": lora.Lora(4, 8, 0.0, "all-linear")},
     "epochs": {"settings": dataclasses.replace(SETTINGS, epochs=5)},
     "seed": {"settings": dataclasses.replace(SETTINGS, seed=2)},
 }

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from critical_tokens.core.records import ArtifactError
-from critical_tokens.objectives import losses
-from critical_tokens.training import adapters, alignment, trainer
+from critical_tokens.models import lora
+from critical_tokens.objectives import losses, registry
+from critical_tokens.training import adapters, alignment, likelihood, trainer
 from critical_tokens.training.settings import TrainingSettings
 
-LORA = alignment.Lora(4, 8, 0.0, "all-linear")
+LORA = lora.Lora(4, 8, 0.0, "all-linear")
 SETTINGS = TrainingSettings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=1)
 
 
@@ -44,9 +45,9 @@ def run(model, method, folder, examples=None, settings=SETTINGS):
     return model, adapters.train(model, examples, method, settings, LORA, folder / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("objective", alignment.OBJECTIVES)
+@pytest.mark.parametrize("objective", registry.OBJECTIVES)
 def test_every_objective_learns_and_starts_where_it_should(tiny_model, tmp_path, objective):
-    _, history = run(tiny_model, alignment.Method(objective), tmp_path / objective)
+    _, history = run(tiny_model, registry.Method(objective), tmp_path / objective)
     assert [row["step"] for row in history] == list(range(1, 13))
     assert history[-1]["loss"] < history[0]["loss"]
     if objective in ("dpo", "tdpo", "cdpo", "cdpo_released"):
@@ -63,9 +64,9 @@ def test_every_objective_learns_and_starts_where_it_should(tiny_model, tmp_path,
 def test_every_adapter_weight_moves_and_no_base_weight_does(tiny_model, tmp_path):
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
     model = copy.deepcopy(tiny_model)
-    adapted = alignment.add_adapter(model, LORA, 1)
+    adapted = lora.add_adapter(model, LORA, 1)
     start = {name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad}
-    trainer.fit(adapted, answer_examples(), trainer.collate_weighted, trainer.nll_objective, SETTINGS, "test")
+    trainer.fit(adapted, answer_examples(), likelihood.collate_weighted, likelihood.nll_objective, SETTINGS, "test")
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             assert not torch.equal(parameter, start[name]), name
@@ -77,7 +78,7 @@ def test_every_adapter_weight_moves_and_no_base_weight_does(tiny_model, tmp_path
 def test_a_merged_adapter_computes_what_was_trained(tiny_model, tmp_path):
     from peft import PeftModel
 
-    _, _ = run(tiny_model, alignment.Method("nll"), tmp_path / "sft")
+    _, _ = run(tiny_model, registry.Method("nll"), tmp_path / "sft")
     ids = torch.tensor([[5, 6, 7, 20, 21]])
     unmerged = PeftModel.from_pretrained(copy.deepcopy(tiny_model), tmp_path / "sft")
     expected = unmerged(input_ids=ids).logits
@@ -87,8 +88,8 @@ def test_a_merged_adapter_computes_what_was_trained(tiny_model, tmp_path):
 
 def test_unit_weights_train_the_same_model_as_dpo(tiny_model, tmp_path):
     weights = [[1.0] * 5] * 4
-    _, dpo = run(tiny_model, alignment.Method("dpo"), tmp_path / "a")
-    _, cdpo = run(tiny_model, alignment.Method("cdpo"), tmp_path / "b", pair_examples(tiny_model, weights))
+    _, dpo = run(tiny_model, registry.Method("dpo"), tmp_path / "a")
+    _, cdpo = run(tiny_model, registry.Method("cdpo"), tmp_path / "b", pair_examples(tiny_model, weights))
     assert [r["loss"] for r in cdpo] == pytest.approx([r["loss"] for r in dpo], abs=1e-6)
 
 
@@ -98,7 +99,7 @@ def test_weights_of_zero_leave_the_rejected_answer_to_its_own(tiny_model, tmp_pa
     examples = pair_examples(tiny_model, weights)
     batch = alignment.collate_pairs(examples)
     model = copy.deepcopy(tiny_model)
-    loss, _ = alignment.objective_of(alignment.Method("cdpo"))[0](model, batch)
+    loss, _ = alignment.objective_of(registry.Method("cdpo"))[0](model, batch)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     logps = losses.token_logps(logits, batch["input_ids"][:, 1:])
     ratio = losses.log_ratio(logps, batch["reference"], batch["answer_mask"])
@@ -107,10 +108,10 @@ def test_weights_of_zero_leave_the_rejected_answer_to_its_own(tiny_model, tmp_pa
 
 
 def test_a_run_is_reproducible_and_the_seed_matters(tiny_model, tmp_path):
-    losses = [[r["loss"] for r in run(tiny_model, alignment.Method("dpo"), tmp_path / str(i))[1]] for i in range(2)]
+    losses = [[r["loss"] for r in run(tiny_model, registry.Method("dpo"), tmp_path / str(i))[1]] for i in range(2)]
     assert losses[0] == losses[1]
     other = TrainingSettings(learning_rate=5e-3, epochs=6, batch_size=2, warmup_share=0.0, seed=2)
-    _, history = run(tiny_model, alignment.Method("dpo"), tmp_path / "other", settings=other)
+    _, history = run(tiny_model, registry.Method("dpo"), tmp_path / "other", settings=other)
     assert [r["loss"] for r in history] != losses[0]
 
 
@@ -121,8 +122,8 @@ def test_accumulation_gives_the_loss_of_the_larger_batch(tiny_model):
         settings = TrainingSettings(
             learning_rate=1e-2, epochs=4, batch_size=batch_size, accumulation=accumulation, seed=3
         )
-        adapted = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
-        trainer.fit(adapted, answer_examples(), trainer.collate_weighted, trainer.nll_objective, settings, "test")
+        adapted = lora.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
+        trainer.fit(adapted, answer_examples(), likelihood.collate_weighted, likelihood.nll_objective, settings, "test")
         ids = torch.tensor([[5, 6, 7, 20, 21]])
         last.append(adapted(input_ids=ids).logits.detach())
     torch.testing.assert_close(*last, atol=2e-4, rtol=1e-3)
@@ -133,14 +134,14 @@ def test_a_diverging_training_stops_and_leaves_nothing(tiny_model, tmp_path):
     with pytest.raises(
         trainer.TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ \(learning_rate=1e\+30, epochs=3"
     ):
-        run(tiny_model, alignment.Method("nll"), tmp_path / "sft", settings=settings)
+        run(tiny_model, registry.Method("nll"), tmp_path / "sft", settings=settings)
     assert not (tmp_path / "sft").exists()
 
 
 def test_nothing_to_train_on_is_an_error(tiny_model, tmp_path):
     with pytest.raises(ArtifactError, match="no example to train on"):
         adapters.train(
-            tiny_model, [], alignment.Method("nll"), SETTINGS, LORA, tmp_path / "x" / "adapter_model.safetensors"
+            tiny_model, [], registry.Method("nll"), SETTINGS, LORA, tmp_path / "x" / "adapter_model.safetensors"
         )
 
 
@@ -164,9 +165,9 @@ def test_pairs_are_aligned_with_their_predictions():
 
 
 def test_recomputed_activations_change_nothing(tiny_model, tmp_path):
-    _, plain = run(tiny_model, alignment.Method("dpo"), tmp_path / "plain")
+    _, plain = run(tiny_model, registry.Method("dpo"), tmp_path / "plain")
     again = dataclasses.replace(SETTINGS, gradient_checkpointing=True)
-    _, recomputed = run(tiny_model, alignment.Method("dpo"), tmp_path / "again", settings=again)
+    _, recomputed = run(tiny_model, registry.Method("dpo"), tmp_path / "again", settings=again)
     for a, b in zip(plain, recomputed, strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
 
@@ -178,9 +179,9 @@ def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
         {"input_ids": [8, 9, 10], "weights": [1.0, 1.0, 1.0]}
     )  # the first token has a weight, but is not predicted
     settings = dataclasses.replace(SETTINGS, batch_size=5)
-    _, padded = run(tiny_model, alignment.Method("nll"), tmp_path / "padded", examples, settings)
+    _, padded = run(tiny_model, registry.Method("nll"), tmp_path / "padded", examples, settings)
     packing = dataclasses.replace(settings, packing=True)
-    _, packed = run(tiny_model, alignment.Method("nll"), tmp_path / "packed", examples, packing)
+    _, packed = run(tiny_model, registry.Method("nll"), tmp_path / "packed", examples, packing)
     assert len(padded) == 6
     for a, b in zip(padded, packed, strict=True):
         assert a == pytest.approx(b, rel=1e-4)
@@ -189,12 +190,12 @@ def test_packed_answers_train_the_same_model(tiny_model, tmp_path):
 def test_the_released_loss_is_the_mean_over_all_columns(tiny_model):
     """The columns of the common prompt count, although they are not computed."""
     examples = pair_examples(tiny_model, [[0.2] * 5] * 4)
-    objective, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.5}))
+    objective, collate = alignment.objective_of(registry.Method("cdpo_released", {"gamma": 0.5}))
     batch = collate(examples)
     whole = {name: value.clone() for name, value in batch.items()}
-    logps = losses.token_logps(trainer.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])
+    logps = losses.token_logps(likelihood.predictions(tiny_model, whole, 0), whole["input_ids"][:, 1:])
     by_token = losses.cdpo_released(logps, whole["reference"] - 0.3, whole["answer_mask"], whole["weights"], 4, 0.5)
     batch["reference"] = batch["reference"] - 0.3
     loss, _ = objective(tiny_model, batch)
-    assert trainer.first_wanted(batch["answer_mask"]) > 0
+    assert likelihood.first_wanted(batch["answer_mask"]) > 0
     torch.testing.assert_close(loss, by_token.mean())

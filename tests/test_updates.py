@@ -13,11 +13,12 @@ from conftest import ROOT
 from trainable import NAMES, method_with, tiny
 
 from critical_tokens.core.records import Failure
-from critical_tokens.objectives import log_probabilities
-from critical_tokens.training import adapters, alignment, packing, trainer, updates
+from critical_tokens.models import lora
+from critical_tokens.objectives import log_probabilities, registry
+from critical_tokens.training import adapters, alignment, likelihood, trainer, updates
 from critical_tokens.training.settings import TrainingSettings
 
-LORA = alignment.Lora(4, 8, 0.0, "all-linear")
+LORA = lora.Lora(4, 8, 0.0, "all-linear")
 LENGTHS = (2, 3, 20, 24, 5, 2, 17, 9)
 
 
@@ -66,14 +67,14 @@ def gradients(monkeypatch, model, objective, batch_size, accumulation, packing=F
         learning_rate=1e-3, epochs=1, batch_size=batch_size, accumulation=accumulation, warmup_share=0.0,
         max_grad_norm=0.0, packing=packing, seed=1,
     )  # fmt: skip
-    adapted = alignment.add_adapter(copy.deepcopy(model), LORA, 1)
+    adapted = lora.add_adapter(copy.deepcopy(model), LORA, 1)
     function, collate = alignment.objective_of(method_with(objective, 0.3), packing)
     examples = unlike_examples(objective, model, count)
     done = trainer.fit(adapted, examples, collate, function, settings, "test")
     return kept[0].kept, done.history
 
 
-CUTS = [(objective, False) for objective in alignment.OBJECTIVES] + [("nll", True)]
+CUTS = [(objective, False) for objective in registry.OBJECTIVES] + [("nll", True)]
 
 
 @pytest.mark.parametrize(("objective", "packing"), CUTS)
@@ -120,8 +121,8 @@ def test_announced_updates_are_those_made_and_warm_up_is_their_share(
         learning_rate=1e-3, epochs=epochs, batch_size=batch_size, accumulation=accumulation, warmup_share=0.5
     )
     examples = [alignment.answer_example([5, 6], [7, 8 + i]) for i in range(count)]
-    adapted = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
-    done = trainer.fit(adapted, examples, trainer.collate_weighted, trainer.nll_objective, settings, "x")
+    adapted = lora.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
+    done = trainer.fit(adapted, examples, likelihood.collate_weighted, likelihood.nll_objective, settings, "x")
     updates = math.ceil(math.ceil(math.ceil(count / batch_size) / accumulation) * epochs)
     assert done.history[-1]["step"] == updates
     assert f"x: {updates} updates in" in capsys.readouterr().err
@@ -137,10 +138,10 @@ def test_blanks_fill_a_batch_and_count_nothing(tiny_model):
     assert [e["blank"] for e in filled] == [False, False, False, True]
     assert list(updates.FilledOrder(3, 4, 0))[-1] == 3
     assert sorted(updates.FilledOrder(3, 4, 0)) == [0, 1, 2, 3]
-    for objective in alignment.OBJECTIVES:
+    for objective in registry.OBJECTIVES:
         own = unlike_examples(objective, tiny_model, 3)
         function, collate = alignment.objective_of(method_with(objective, 0.3))
-        model = alignment.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
+        model = lora.add_adapter(copy.deepcopy(tiny_model), LORA, 1)
         together = updates.without_blanks(collate)(updates.filled(own, 4))
         assert function(model, together)[0].item() == pytest.approx(function(model, collate(own))[0].item())
         alone = updates.without_blanks(collate)(updates.filled(own, 4)[3:])
@@ -217,15 +218,15 @@ def test_preference_training_starts_at_log_two_in_every_architecture(name, objec
     examples = scored_pairs(model)
     settings = TrainingSettings(learning_rate=1e-3, epochs=1, batch_size=2, warmup_share=0.0)
     # PEFT has no dropout for the experts of a mixture, because they are one tensor.
-    own = alignment.Lora(4, 8, 0.0 if name == "mixtral" else 0.3, "all-linear")
+    own = lora.Lora(4, 8, 0.0 if name == "mixtral" else 0.3, "all-linear")
     history = adapters.train(
-        model, examples, alignment.Method(objective), settings, own, tmp_path / "a" / "adapter_model.safetensors"
+        model, examples, registry.Method(objective), settings, own, tmp_path / "a" / "adapter_model.safetensors"
     )
     assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_the_adapters_own_dropout_is_kept():
-    adapted = alignment.add_adapter(tiny("gpt2"), alignment.Lora(4, 8, 0.3, "all-linear"), 1)
+    adapted = lora.add_adapter(tiny("gpt2"), lora.Lora(4, 8, 0.3, "all-linear"), 1)
     rates = {
         type(m).__name__: m.p for n, m in adapted.named_modules() if isinstance(m, torch.nn.Dropout) and "lora" in n
     }
@@ -237,7 +238,7 @@ def test_a_model_that_stays_random_is_refused(tiny_model):
     model = copy.deepcopy(tiny_model)
     model.model.norm.register_forward_hook(lambda module, inputs, output: output + torch.rand(1) * module.training)
     with pytest.raises(Failure, match="LlamaForCausalLM gives other logits each time in training mode"):
-        alignment.add_adapter(model, LORA, 1)
+        lora.add_adapter(model, LORA, 1)
 
 
 # --- packing
@@ -253,7 +254,7 @@ def test_packed_answers_have_the_loss_of_padded_ones_or_packing_is_refused(name,
     examples = unlike_examples("nll", model)
     losses = []
     for packed in (False, True):
-        objective, collate = alignment.objective_of(alignment.Method("nll"), packed)
+        objective, collate = alignment.objective_of(registry.Method("nll"), packed)
         if packed and name in ("opt", "falcon", "bloom", "gpt_oss", "mamba"):
             with pytest.raises(Failure, match=r"answers in one row see one another in \w+.*set packing: false"):
                 objective(model, collate(examples))
@@ -264,8 +265,8 @@ def test_packed_answers_have_the_loss_of_padded_ones_or_packing_is_refused(name,
 
 def test_a_model_is_checked_for_packing_once(tiny_model, monkeypatch):
     calls = []
-    monkeypatch.setattr(packing, "_check", lambda model, batch: calls.append(model))
-    objective, collate = alignment.objective_of(alignment.Method("nll"), True)
+    monkeypatch.setattr(likelihood, "_check_packing", lambda model, batch: calls.append(model))
+    objective, collate = alignment.objective_of(registry.Method("nll"), True)
     for _ in range(3):
         objective(tiny_model, collate(unlike_examples("nll", tiny_model)))
     assert calls == [tiny_model]
@@ -274,7 +275,7 @@ def test_a_model_is_checked_for_packing_once(tiny_model, monkeypatch):
 def test_the_released_loss_is_that_of_one_batch_of_the_update(tiny_model):
     """Each part of an update is divided by the columns of the update's longest row."""
     examples = unlike_examples("cdpo_released", tiny_model)
-    function, collate = alignment.objective_of(alignment.Method("cdpo_released", {"gamma": 0.3}))
+    function, collate = alignment.objective_of(registry.Method("cdpo_released", {"gamma": 0.3}))
     whole = float(function(tiny_model, collate(examples))[0])
     parts = [collate(examples[i : i + 2]) for i in range(0, 8, 2)]
     counts = updates.counts_of_update(parts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
-from critical_tokens.objectives.token_weights import TOKEN_WEIGHTS
+from critical_tokens.training.token_weights import TOKEN_WEIGHTS
 from critical_tokens.workflow.refusals import Refusals, collected, nearest
 
 Config = Mapping[str, Any]

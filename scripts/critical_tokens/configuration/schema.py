@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from critical_tokens.decoding import distributions
 from critical_tokens.engines import opening
-from critical_tokens.objectives import registry, token_weights
+from critical_tokens.objectives import registry
+from critical_tokens.training import token_weights
 from critical_tokens.workflow.refusals import collected, listed, nearest
 
 Schema = Mapping[str, Any]

@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 
 from critical_tokens.core import records
+from critical_tokens.models.lora import Lora, add_adapter
+from critical_tokens.objectives import registry
 from critical_tokens.training import alignment, trainer
 from critical_tokens.training.settings import TrainingSettings
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 def train(
     model: PreTrainedModel,
     examples: Sequence[Mapping[str, Any]],
-    method: alignment.Method,
+    method: registry.Method,
     settings: TrainingSettings,
-    lora: alignment.Lora,
+    lora: Lora,
     output: Path,
     log_every: int = 1,
 ) -> list[dict[str, float]]:
@@ -40,7 +42,7 @@ def train(
     if not examples:
         raise records.ArtifactError(f"{output}: no example to train on; more problems or samples are needed")
     objective, collate = alignment.objective_of(method, settings.packing)
-    adapted = alignment.add_adapter(model, lora, settings.seed)
+    adapted = add_adapter(model, lora, settings.seed)
     checkpoints = output.parent / "checkpoints"
     about = {"method": dataclasses.asdict(method), "lora": dataclasses.asdict(lora)}
     trained = trainer.fit(

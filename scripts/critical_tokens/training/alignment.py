@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from critical_tokens.models.lora import Lora, add_adapter, check_layers, missing_layers
+from critical_tokens.core.records import ArtifactError, Row
+from critical_tokens.data.prompts import Prompt, prompts_by_problem, with_eos
 from critical_tokens.objectives import losses
-from critical_tokens.objectives.registry import OBJECTIVES, Compared, Likelihood, Method, Preference, entry_of
-from critical_tokens.training.packing import PackedLikelihood
-from critical_tokens.training.trainer import (
+from critical_tokens.objectives.registry import Compared, Likelihood, Method, Preference, entry_of
+from critical_tokens.training.likelihood import (
     Batch,
     Objective,
+    PackedLikelihood,
     collate_packed,
     collate_weighted,
     first_wanted,
@@ -23,18 +24,69 @@ from critical_tokens.training.trainer import (
 )
 from critical_tokens.training.updates import count
 
-__all__ = [
-    "OBJECTIVES",
-    "Lora",
-    "Method",
-    "add_adapter",
-    "answer_example",
-    "check_layers",
-    "collate_pairs",
-    "missing_layers",
-    "objective_of",
-    "pair_example",
-]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+# --- examples from the tables of selected answers and pairs
+
+
+def answer_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    answered: Sequence[Row],
+    problems: Sequence[Row],
+    prompt: Prompt,
+    eos_trained: bool = True,
+    held_out: int = 0,
+) -> list[dict[str, Any]]:
+    """Examples for the negative log-likelihood, from rows of the table "answers".
+
+    eos_trained: whether finished answers end with EOS.
+    held_out: number of answers at the end of the table that are left out.
+
+    The released code trains without EOS and leaves answers out (train_sft.py:32 and 37-39).
+    """
+    answered = answered[: len(answered) - held_out] if held_out else answered
+    encoded = prompts_by_problem(tokenizer, answered, problems, prompt)
+    eos = tokenizer.eos_token_id
+    return [
+        answer_example(
+            encoded[r["problem_id"]], with_eos(r["token_ids"], r["finished"] and eos_trained, eos), r["problem_id"]
+        )
+        for r in answered
+    ]
+
+
+def pair_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Row],
+    problems: Sequence[Row],
+    prompt: Prompt,
+    reference: Sequence[Row] | None,
+    weights: Callable[[Row, int], list[float]] | None,
+) -> list[dict[str, Any]]:
+    """Examples for a preference objective, from rows of the table "pairs".
+
+    reference: rows of the table "reference"; None if the objective runs the reference model.
+    weights: the function from a pair and the number of its rejected tokens to their weights; None
+    if the objective does not weigh them.
+
+    Raises ArtifactError, naming the problem, if the reference has no row for a pair or has other
+    numbers of tokens.
+    """
+    encoded = prompts_by_problem(tokenizer, pairs, problems, prompt)
+    references = {r["problem_id"]: (r["chosen_logps"], r["rejected_logps"]) for r in reference or ()}
+    eos = tokenizer.eos_token_id
+    examples = []
+    for pair in pairs:
+        chosen = with_eos(pair["chosen"], pair["chosen_finished"], eos)
+        rejected = with_eos(pair["rejected"], pair["rejected_finished"], eos)
+        stored = references.get(pair["problem_id"])
+        if reference is not None and (stored is None or tuple(map(len, stored)) != (len(chosen), len(rejected))):
+            raise ArtifactError(f"reference: has no log-probabilities of the answers to problem {pair['problem_id']}")
+        own = weights(pair, len(rejected)) if weights is not None else None
+        examples.append(pair_example(encoded[pair["problem_id"]], chosen, rejected, stored, own, pair["problem_id"]))
+    return examples
 
 
 def answer_example(prompt: Sequence[int], answer: Sequence[int], problem_id: str | None = None) -> dict[str, Any]:
@@ -84,6 +136,9 @@ def _named(problem_id: str | None) -> dict[str, str]:
     return {} if problem_id is None else {"problem_id": problem_id}
 
 
+# --- batches and objectives
+
+
 def collate_pairs(examples: list[Mapping[str, Any]]) -> Batch:
     """A batch of pairs: first the rows of all chosen answers, then those of the rejected ones.
 
@@ -129,13 +184,13 @@ def _preference(entry: Preference, method: Method, model: Any, batch: Batch) -> 
     first = first_wanted(batch["answer_mask"])
     mask, reference, weights = (batch[key][:, first:] for key in ("answer_mask", "reference", "weights"))
     labels = batch["input_ids"][:, 1 + first :]
-    logits = predictions(model, batch, first)
-    logps = losses.token_logps(logits, labels)
-    reference_logits = None
+    logits, reference_logits = predictions(model, batch, first), None
     if entry.reference == "model":
         # If several processes train, the model is wrapped, and its own methods are in `module`.
         with torch.no_grad(), getattr(model, "module", model).disable_adapter():
             reference_logits = predictions(model, batch, first)
+    logps = losses.token_logps(logits, labels)
+    if reference_logits is not None:
         reference = losses.token_logps(reference_logits, labels)
     compared = Compared(
         method.constants, logps, reference, mask, weights, logits, reference_logits,

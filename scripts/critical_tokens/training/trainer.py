@@ -26,18 +26,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from critical_tokens.core.progress import Progress
 from critical_tokens.core.records import Failure
 from critical_tokens.models.lengths import check_length, longest_input
-from critical_tokens.objectives import losses
 from critical_tokens.training import resumption
+from critical_tokens.training.likelihood import Batch, Objective, unwrapped
 from critical_tokens.training.settings import TrainingSettings
-from critical_tokens.training.updates import FilledOrder, count, counts_of_update, filled, without_blanks
+from critical_tokens.training.updates import FilledOrder, counts_of_update, filled, without_blanks
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-Batch = dict[str, torch.Tensor]
-Objective = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, dict[str, float]]]
-"""From the model and a batch to the loss and the numbers to record."""
 
 
 class TrainingDivergedError(Failure):
@@ -266,79 +262,6 @@ def _check_lengths(model: PreTrainedModel | PeftModel, examples: Sequence[Mappin
             else [example["input_ids"]]
         )
         check_length(max(map(len, inputs)), longest, example.get("problem_id"))
-
-
-def unwrapped(model: Any) -> PreTrainedModel:
-    """The model itself, without the classes that wrap it for adapters and for several processes."""
-    inner = getattr(model, "module", model)
-    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-
-
-def pad(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
-    """Rows of unequal length as one tensor (rows, longest), padded with `fill` on the right."""
-    out = torch.full((len(rows), max(len(r) for r in rows)), fill, dtype=dtype)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.as_tensor(row, dtype=dtype)
-    return out
-
-
-# --- weighted negative log-likelihood: pretraining, SFT, the positive and the negative model
-
-
-def collate_weighted(examples: list[Mapping[str, Any]]) -> Batch:
-    """A padded batch of examples for the weighted negative log-likelihood.
-
-    input_ids, attention_mask: shape (examples, tokens).
-    weights: the weight of predicting each token, shape (examples, tokens).
-    tokens: the sum of these weights, see updates.count.
-    """
-    return {
-        "input_ids": pad([e["input_ids"] for e in examples], 0, torch.long),
-        "attention_mask": pad([[1] * len(e["input_ids"]) for e in examples], 0, torch.long),
-        "weights": pad([e["weights"] for e in examples], 0.0, torch.float32),
-        "tokens": _trained_tokens(examples),
-    }
-
-
-def collate_packed(examples: list[Mapping[str, Any]]) -> Batch:
-    """The same batch as one row without padding.
-
-    `position_ids` restart with every example, so that examples do not attend to one another.
-    """
-    # The first token of an example must not be predicted from the example in front of it.
-    weights = [w for e in examples for w in (0.0, *e["weights"][1:])]
-    positions = [p for e in examples for p in range(len(e["input_ids"]))]
-    return {
-        "input_ids": torch.tensor([[i for e in examples for i in e["input_ids"]]]),
-        "position_ids": torch.tensor([positions]),
-        "weights": torch.tensor([weights], dtype=torch.float32),
-        "tokens": _trained_tokens(examples),
-    }
-
-
-def _trained_tokens(examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    """The summed weight of all tokens except the first of each example, which is not predicted."""
-    return count(sum(sum(e["weights"][1:]) for e in examples))
-
-
-def first_wanted(weights: torch.Tensor) -> int:
-    """Index of the first column of weights (rows, tokens) that is not zero in every row."""
-    return int((weights != 0).any(0).float().argmax())
-
-
-def predictions(model: torch.nn.Module, batch: Batch, first: int) -> torch.Tensor:
-    """Logits of tokens 1 + first and later only, (rows, tokens - 1 - first, vocabulary)."""
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
-    kept = batch["input_ids"].shape[1] - first
-    return model(**inputs, logits_to_keep=kept).logits[:, :-1]
-
-
-def nll_objective(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """This batch's share of the update's weighted mean negative log-likelihood per token."""
-    weights = batch["weights"][:, 1:]
-    first = first_wanted(weights)
-    logps = losses.token_logps(predictions(model, batch, first), batch["input_ids"][:, 1 + first :])
-    return losses.weighted_nll(logps, weights[:, first:], batch["tokens"]), {}
 
 
 def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
-from critical_tokens.objectives import token_weights
 from critical_tokens.objectives.registry import REGISTRY
+from critical_tokens.training import token_weights
 from critical_tokens.workflow.flags import flags
 
 Settings = dict[str, Any]

@@ -49,7 +49,7 @@ def add_sampling(p: argparse.ArgumentParser) -> None:
 
 def add_engine(p: argparse.ArgumentParser) -> None:
     """--engine and what is its own, --max-batch-tokens."""
-    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value buffer, in tokens")
+    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value cache, in tokens")
     p.add_argument("--engine", choices=opening.ENGINES, default="transformers")
     p.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share the model (vllm)")
     p.add_argument(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from critical_tokens.workflow.command_line import optional, truth
 
 if TYPE_CHECKING:
-    from critical_tokens.training.alignment import Lora
+    from critical_tokens.models.lora import Lora
     from critical_tokens.training.settings import TrainingSettings
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
-    """Optimiser and adapter settings (see training.Settings and alignment.Lora)."""
+    """Optimiser and adapter settings (see training.Settings and lora.Lora)."""
     p.add_argument("--learning-rate", type=float, required=True)
     p.add_argument("--epochs", type=float, required=True)
     p.add_argument("--batch-size", type=int, required=True, help="examples per step, over all processes")
@@ -39,7 +39,7 @@ def add_answers(p: argparse.ArgumentParser) -> None:
 
 def training_settings(args: argparse.Namespace) -> tuple[TrainingSettings, Lora]:
     """Optimiser and adapter settings that `add_training` asked for."""
-    from critical_tokens.training.alignment import Lora
+    from critical_tokens.models.lora import Lora
     from critical_tokens.training.settings import TrainingSettings
 
     settings = TrainingSettings(
