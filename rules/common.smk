@@ -6,7 +6,7 @@ from pathlib import Path
 
 from critical_tokens.configuration import dataset_entries, model_entries
 from critical_tokens.core.versions import code_version
-from critical_tokens.workflow.flags import flags
+from critical_tokens.engines import opening
 from critical_tokens.workflow.recipes import Recipes
 from critical_tokens.workflow.refusals import ConfigError, refusing, warning
 
@@ -101,8 +101,9 @@ def engine_flags(wildcards):
 
 
 def engine_environment(wildcards):
-    """vLLM pins a torch of its own, so it has an environment of its own."""
-    return f"../envs/{'vllm' if recipe.engine_name(wildcards.model) == 'vllm' else 'train'}.yaml"
+    """The environment of the engine that a model is sampled with."""
+    engine = opening.entry_of(recipe.engine_name(wildcards.model))
+    return f"../envs/{engine.environment}"
 
 
 def adapters_of(chain):

@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture(scope="module")
 def pythia(tmp_path_factory, pocket_tokenizer):

@@ -636,6 +636,7 @@ def test_a_doubled_run_of_a_study_is_told():
 # --- through Snakemake
 
 
+@pytest.mark.workflow
 def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
     """No traceback, no line of a rule, exit status 1; where the mistake shows in the files, the
     sections or a job's inputs.
@@ -680,6 +681,7 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
     assert output.count("rule align:") == 12
 
 
+@pytest.mark.workflow
 def test_a_missing_engine_is_told_before_any_job_and_a_plan_goes_on(clone, tmp_path):
     (tmp_path / "engine.yaml").write_text("model_registry: {pocket-s: {engine: vllm}}")
     own = [
@@ -702,6 +704,7 @@ def test_a_missing_engine_is_told_before_any_job_and_a_plan_goes_on(clone, tmp_p
     assert not (clone / "results").exists()
 
 
+@pytest.mark.workflow
 def test_a_broken_config_of_the_project_is_told(clone):
     """Before Snakemake reads it, which would add the lines of the rules."""
     path = clone / "config.yaml"

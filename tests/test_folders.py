@@ -7,6 +7,8 @@ import yaml
 from conftest import ROOT
 from test_workflow import copy_repository, planned, snakemake
 
+pytestmark = pytest.mark.workflow
+
 SMOKE = ROOT / "presets" / "smoke.yaml"
 
 

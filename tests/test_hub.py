@@ -15,6 +15,8 @@ from test_workflow import config_with, copy_repository, planned
 from critical_tokens.core import hub as library
 from critical_tokens.core import provenance
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture
 def hub(tmp_path):

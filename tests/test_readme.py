@@ -17,6 +17,8 @@ from test_workflow import copy_repository, run, snakemake
 
 from critical_tokens.data import sources
 
+pytestmark = pytest.mark.workflow
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What the examples name, and a reader has: a folder with a model, problems, annotations, the
 # authors' files.

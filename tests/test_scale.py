@@ -18,6 +18,7 @@ SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
 
 
+@pytest.mark.workflow
 def test_the_paper_preset_resolves(clone):
     """Ten cells, seven methods; on a cluster and on one machine."""
     jobs = planned(*SLURM, "--", "results/table1.csv", cwd=clone)
@@ -29,6 +30,7 @@ def test_the_paper_preset_resolves(clone):
     assert planned(*one_machine, "--", "results/table1.csv", cwd=clone) == jobs
 
 
+@pytest.mark.workflow
 def test_the_released_preset_follows_the_released_code(clone):
     jobs = planned("--configfile", "presets/released.yaml", cwd=clone)
     assert jobs["align"] == 4 * 4
@@ -50,6 +52,7 @@ def test_every_repository_of_the_preset_has_a_pinned_revision():
             assert "hub" not in entry[split] or re.fullmatch("[0-9a-f]{40}", entry[split]["revision"]), name
 
 
+@pytest.mark.workflow
 def test_jobs_ask_for_what_their_model_needs(clone):
     targets = ["results/llama3-70b/gsm8k/cdpo/seed1/metrics.json", "results/llama3-8b/gsm8k/pairs.parquet"]
     text = snakemake("-n", *SLURM, "--", *targets, cwd=clone).stdout
@@ -85,6 +88,7 @@ def test_the_memory_of_a_batch_follows_from_its_rows():
     assert sizing.batch_memory_mb(4000, 1000, True, 1, any_node) - one == 1000 * workers
 
 
+@pytest.mark.workflow
 def test_a_model_too_large_for_the_gpus_is_refused(clone):
     for setting, words in (
         (
@@ -98,6 +102,7 @@ def test_a_model_too_large_for_the_gpus_is_refused(clone):
         assert words in result.stdout + result.stderr
 
 
+@pytest.mark.workflow
 def test_a_batch_that_processes_cannot_share_is_refused(clone, tmp_path):
     own = config_with(tmp_path, model_registry={"pocket-s": {"processes": 3}})
     result = snakemake("-n", *own, cwd=clone, check=False)
@@ -112,12 +117,14 @@ def test_a_local_model_is_as_large_as_its_weights():
     assert sizing.weights_gb({"path": folder, "dtype": "float32"}) == pytest.approx(500256 * 4 / 1e9)
 
 
+@pytest.mark.workflow
 def test_a_model_of_the_hub_needs_its_size(clone, tmp_path):
     own = config_with(tmp_path, models=["mine"], model_registry={"mine": {"path": "someone/model"}})
     result = snakemake("-n", *own, cwd=clone, check=False)
     assert "model_registry: mine: parameters is missing" in result.stdout + result.stderr
 
 
+@pytest.mark.workflow
 def test_the_plan_is_printed_and_written(clone, tmp_path):
     result = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)
     table = pd.read_csv(clone / "results" / "plan.csv")

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+pytestmark = pytest.mark.workflow
+
 
 def run(*command, cwd=ROOT, check=True):
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)

@@ -81,13 +81,13 @@ class EngineEntry:
     description: a phrase for help texts, schemas and docs.
     package: the Python package that must be installed.
     environment: the file in envs/ that describes an environment with this package.
-    open: the function of the arguments of `open_engine` that returns the engine.
+    opener: the function of the arguments of `open_engine` that returns the engine.
     """
 
     description: str
     package: str
     environment: str
-    open: Callable[[EngineSettings, ModelSource, Sequence[Path], int | Collection[int], Stop | None], Engine]
+    opener: Callable[[EngineSettings, ModelSource, Sequence[Path], int | Collection[int], Stop | None], Engine]
 
 
 ENGINES: dict[str, EngineEntry] = {
@@ -127,4 +127,4 @@ def open_engine(
     engine and for one that is not installed.
     """
     check_installed(settings.name)
-    return entry_of(settings.name).open(settings, source, adapters, eos_token_id, stop)
+    return entry_of(settings.name).opener(settings, source, adapters, eos_token_id, stop)
