@@ -16,7 +16,6 @@ SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/script
 RESULTS = config.get("pathvars", {}).get("results", "results")
 BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
 GRADER = config["grading"]["labels"]
-ADAPTER_FILES = ["adapter_model.safetensors", "adapter_config.json"]
 NEVER = "(?!)"  # a pattern that matches nothing
 
 recipe = Recipes(config)
