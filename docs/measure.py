@@ -1,13 +1,16 @@
 """Measure the workflow on this machine, in a fresh copy of the repository, and write
 docs/measured.json.
 
-    python docs/measure.py            all: `snakemake`, one cell alone, start-up of each program, a
-    dry run of the paper's scale python docs/measure.py --gsm8k F  the real test set as JSON lines
-    too, for the honest number of a pocket model python docs/measure.py --paper    the dry run
-    alone, beside what was measured before
+    python docs/measure.py              everything but the real test set
+    python docs/measure.py --gsm8k F    also a pocket model on the real GSM8K test set, JSON lines
+    python docs/measure.py --paper      the dry run of the paper's scale and the plans alone; the
+                                        other numbers stay as they are
 
-Run it on an idle machine. It leaves its results and figures here, too.
-Times are wall seconds; memory is the largest sum over all processes of a run.
+Everything is: `snakemake`, one cell alone, the start-up of each program, a dry run of the paper's
+scale, and what `snakemake plan` says of a model of one's own and of the paper's scale.
+
+Run it on an idle machine. It also copies its results and figures into this folder. Times are wall
+seconds. Memory is the largest sum over all processes of a run.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import yaml
 
@@ -34,7 +38,7 @@ CELL = "results/pocket-s/pocket-gsm"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gsm8k", type=Path, help="JSON lines of the real GSM8K test split")
-    parser.add_argument("--paper", action="store_true", help="measure the dry run alone")
+    parser.add_argument("--paper", action="store_true", help="measure the dry run and the plans alone")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measured.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
@@ -42,16 +46,13 @@ def main() -> None:
         for copy in (whole, single):
             _copy(copy)
         if args.paper:
-            measured = json.loads(args.output.read_text(encoding="utf-8")) | {"paper_dry_run": _paper(single)}
+            measured = json.loads(args.output.read_text(encoding="utf-8"))
+            measured |= {"paper_dry_run": _paper(single), "plans": _plans(single)}
             args.output.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
             return
         whole_run = {"make": _timed(["snakemake"], whole), "again": _timed(["snakemake"], whole)}
-        for folder in (
-            "results",
-            "figures",
-            "benchmarks",
-            ".snakemake/metadata",
-        ):  # so that nothing is up for a rerun here
+        # With the metadata, `snakemake` finds nothing to do here.
+        for folder in ("results", "figures", "benchmarks", ".snakemake/metadata"):
             shutil.copytree(whole / folder, ROOT / folder, dirs_exist_ok=True)
         measured = {
             "machine": {"cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30)},
@@ -60,6 +61,7 @@ def main() -> None:
             "cell": _timed(["snakemake", f"{CELL}/table1.csv"], single),
             "startup_seconds": _startup(whole),
             "paper_dry_run": _paper(single),
+            "plans": _plans(single),
         }
         if args.gsm8k:
             measured["gsm8k"] = _gsm8k(whole, args.gsm8k.resolve())
@@ -103,7 +105,7 @@ def _timed(command: list[str], folder: Path) -> dict[str, float]:
 
 
 def _paper(folder: Path) -> dict[str, float]:
-    """A dry run of the paper's scale on a cluster; conda is left out, which may not be at hand."""
+    """A dry run of the paper's scale on a cluster, without conda, which may not be installed."""
     command = ["snakemake", "-n", "--profile", "slurm", "--sdm", "env-modules", "--", "results/table1.csv"]
     cost = _timed(command, folder)
     shown = subprocess.run(
@@ -114,10 +116,31 @@ def _paper(folder: Path) -> dict[str, float]:
     return cost | {"jobs": jobs, "shards": shards}
 
 
+def _plans(folder: Path) -> dict[str, dict[str, float]]:
+    """What `snakemake plan` says of a small model of one's own, and of the paper's scale."""
+    own = folder / "own_model.yaml"
+    model = {
+        "path": "Qwen/Qwen2.5-0.5B",
+        "revision": "060db6499f32faf8b98477b0a26969ef7d8b9987",
+        "parameters": 494032768,
+        "dtype": "bfloat16",
+    }
+    own.write_text(yaml.safe_dump({"models": ["own"], "model_registry": {"own": model}}), encoding="utf-8")
+    options = {
+        "own": ["--configfile", "presets/own.yaml", own.name],
+        "paper": ["--profile", "slurm", "--executor", "local", "--sdm", "env-modules"],
+    }
+    found = {}
+    for name, option in options.items():
+        _timed(["snakemake", "plan", *option], folder)
+        table = pd.read_csv(folder / "results" / "plan.csv")
+        found[name] = {"jobs": int(table["jobs"].sum()), "gpu_hours": round(float(table["gpu_hours"].sum()), 1)}
+    found["own"]["parameters"] = model["parameters"]
+    return found
+
+
 def _startup(folder: Path) -> dict[str, float]:
-    """Seconds that each program takes to import what it imports, to load a pocket model if it does,
-    and to end.
-    """
+    """Seconds that each program takes to start: its imports, and a pocket model if it loads one."""
     opened = {
         "Sampler(": "Sampler(ModelSource(M), [], Prompt('gsm8k'), EngineSettings(1024))",
         "load_model(": "checkpoints.load_model(ModelSource(M)), checkpoints.load_tokenizer(ModelSource(M))",

@@ -88,7 +88,7 @@ def _source(name: str) -> Any:
 
 
 def _model(name: str) -> Any:
-    """A shipped model, or a randomly initialised Llama of a billion parameters in bf16 on the GPU."""
+    """A shipped model, or a random Llama of a billion parameters in bf16 on the GPU."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
