@@ -85,8 +85,8 @@ def _claims() -> str:
         [
             "a critical token is often not the first error",
             f"another token in {span(their_differ, 1, 0)} %",
-            f"another token in {span(differ, 1, 0)} %; at or before the first wrong token in {before} %, the very token "
-            f"in {very} %",
+            f"another token in {span(differ, 1, 0)} %; at or before the first wrong token in {before} %, the very "
+            f"token in {very} %",
             _holds(differ > 25),
         ],
         [

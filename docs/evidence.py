@@ -118,9 +118,9 @@ def _beta() -> str:
     within = swept.groupby(["model", "dataset"])["deviation"].mean()
     seeds = int(table["seeds"].max())
     note = (
-        f"Means ± standard deviation over {seeds} seeds. Between the values of beta the means have a standard deviation "
-        f"of {span(between, 1, 1)} points, between seeds of one value it is {span(within, 1, 1)} on average; the paper's "
-        f"nine numbers, one run each, have {published.std():.1f}."
+        f"Means ± standard deviation over {seeds} seeds. Between the values of beta the means have a standard "
+        f"deviation of {span(between, 1, 1)} points, between seeds of one value it is {span(within, 1, 1)} on average; "
+        f"the paper's nine numbers, one run each, have {published.std():.1f}."
     )
     header = ["beta", *(f"{model}, {dataset}" for model, dataset in cells), "paper: Llama-3-8B, GSM8K"]
     return f"{markdown(header, rows)}\n\n{note}"

@@ -110,9 +110,19 @@ def _filled(page: Path) -> str:
 # --- the library's packages, from its code
 
 
+def _floors() -> str:
+    """The packages by floor, the highest first, as a drawing in text."""
+    imported = _imported()
+    floors = {name: _floor(name, imported) for name in sorted(imported)}
+    return "\n".join(
+        f"    {floor}" + " ".join(f"{name:>16}" for name in floors if floors[name] == floor)
+        for floor in range(max(floors.values()), -1, -1)
+    )
+
+
 def _packages() -> str:
-    """A row for each package, the highest first: what it is, what it decides, what it imports."""
-    imported = {path.parent.name: _imports(path.parent) for path in LIBRARY.glob("*/__init__.py")}
+    """A row for each package, the highest first: its floor, what it decides, what it imports."""
+    imported = _imported()
     rows = []
     for package in sorted(imported, key=lambda name: (-_floor(name, imported), name)):
         text = ast.get_docstring(ast.parse((LIBRARY / package / "__init__.py").read_text(encoding="utf-8"))) or ""
@@ -123,6 +133,11 @@ def _packages() -> str:
             str(_floor(package, imported)), f"`{package}`", decides[1], ", ".join(sorted(imported[package])) or "–",
         ])  # fmt: skip
     return evidence.markdown(["floor", "package", "decides", "imports"], rows, left=4)
+
+
+def _imported() -> dict[str, set[str]]:
+    """The other packages that each package of the library imports."""
+    return {path.parent.name: _imports(path.parent) for path in LIBRARY.glob("*/__init__.py")}
 
 
 def _imports(folder: Path) -> set[str]:
@@ -155,8 +170,9 @@ def _cards() -> str:
         lines += [f"### {folder.name}", ""]
         lines.append(
             f"{recipe['parameters']:,} parameters ({recipe['layers']} layers of {recipe['width']}, {recipe['heads']} "
-            f"heads); {recipe['tokens']:,} tokens of {recipe['documents']:,} documents, seed {recipe['seed']}, final loss "
-            f"{recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on a busy machine. Rebuilt by `{card['command']}`."
+            f"heads); {recipe['tokens']:,} tokens of {recipe['documents']:,} documents, seed {recipe['seed']}, "
+            f"final loss {recipe['loss']:.3f}, {recipe['minutes']:.0f} minutes on a busy machine. "
+            f"Rebuilt by `{card['command']}`."
         )
         lines += [
             "",
@@ -179,6 +195,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **claims.PARTS,
     **evidence.PARTS,
     **measurements.PARTS,
+    "floors": _floors,
     "packages": _packages,
     "cards": _cards,
 }

@@ -158,10 +158,10 @@ def bench() -> str:
         "",
         f"Coupled and released scores agree: standardised differences at {agreement['positions']} tokens have mean "
         f"{agreement['mean_z']:.2f} and root mean square {agreement['root_mean_square_z']:.2f}; the critical token is "
-        f"the same in {agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the best "
-        f"thresholds on stratified scores (`zero_up_to` {found['best']['zero']}, `later_below` "
-        f"{found['best']['later']}) find the critical token of the paper's rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in "
-        f"{100 * found['counts_again']:.0f} %.",
+        f"the same in {agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the "
+        f"best thresholds on stratified scores (`zero_up_to` {found['best']['zero']}, "
+        f"`later_below` {found['best']['later']}) find the critical token of the paper's "
+        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in {100 * found['counts_again']:.0f} %.",
     ]
     return "\n".join(lines)
 

@@ -1,5 +1,5 @@
 """What README.md and docs/ tell a reader to type works as it stands: every block of settings and
-every command of Snakemake.
+every command of Snakemake. Their numbers are those of the tables in docs/.
 """
 
 import json
@@ -15,11 +15,14 @@ import yaml
 from conftest import ROOT
 from test_workflow import copy_repository, run, snakemake
 
+from critical_tokens.configuration import schema
 from critical_tokens.data import sources
 
 pytestmark = pytest.mark.workflow
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CHANGES = ROOT / "docs" / "change-one-thing.md"
+REGISTRY = "scripts/critical_tokens/objectives/registry.py"
 # What the examples name, and a reader has: a folder with a model, problems, annotations, the
 # authors' files.
 MODEL = "/models/mine"
@@ -60,15 +63,26 @@ def commands_of(page):
     return [words[1:] for words in told]
 
 
+def add_objective(folder):
+    """Add the objective of docs/change-one-thing.md to the registry of a copy."""
+    blocks = indented(CHANGES.read_text())
+    (function,) = [block for block in blocks if block.startswith("def ")]
+    (entry,) = [block for block in blocks if block.startswith('"')]
+    registry = folder / REGISTRY
+    before, opening, behind = registry.read_text().partition("REGISTRY: dict[str, Entry] = {\n")
+    registry.write_text(f"{before}{function}\n\n{opening}{entry}{behind}")
+
+
 SETTINGS = [settings for page in PAGES for settings in settings_of(page)]
 COMMANDS = list(dict.fromkeys(tuple(command) for page in PAGES for command in commands_of(page)))
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone in which the files that the examples name exist; the model's folder lies beside it."""
+    """A clone with the examples' files and objective; the model's folder lies beside it."""
     folder = tmp_path_factory.mktemp("reader") / "repository"
     copy_repository(folder)
+    add_objective(folder)
     shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder.parent / "mine")
     for name in (*PROBLEMS, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +102,11 @@ def configfile(clone, name, settings):
 
 
 def example(section, name):
-    """The example that registers a name in a section."""
-    (found,) = [settings for settings in SETTINGS if name in settings.get(section, {})]
-    return found
+    """The example that registers a name in a section; pages that repeat it must agree."""
+    found = [settings for settings in SETTINGS if name in settings.get(section, {})]
+    assert found
+    assert all(settings == found[0] for settings in found)
+    return found[0]
 
 
 def dry_runs_of(clone, commands):
@@ -122,7 +138,8 @@ def test_every_command_of_snakemake_is_understood(clone):
     """
     assert len(COMMANDS) >= 20
     configfile(clone, "model.yaml", example("model_registry", "mine"))
-    configfile(clone, "study.yaml", example("studies", "mine"))
+    (study,) = [settings for settings in SETTINGS if "mine" in settings.get("studies", {}).get("comparisons", {})]
+    configfile(clone, "study.yaml", study)
     commands = []
     for words in COMMANDS:
         mine = "study.yaml" if "results/studies/mine.csv" in words else "model.yaml"
@@ -138,7 +155,7 @@ def outputs_of(told):
 
 
 def test_another_beta_leaves_the_first_ones_results_alone(clone):
-    """Both ways that README.md shows: a method of the sweep, and folders of its own."""
+    """Both ways that the page shows: a method of the sweep, and folders of its own."""
     (beside,) = [settings for settings in SETTINGS if "cdpo-beta1.5" in settings.get("methods", ())]
     (apart,) = [settings for settings in SETTINGS if settings.get("contrast") == {"beta": 1.5}]
     files = [configfile(clone, f"{name}.yaml", settings) for name, settings in (("beside", beside), ("apart", apart))]
@@ -169,6 +186,76 @@ def test_the_settings_in_force_are_told_for_a_model_of_ones_own(clone):
     assert warning not in pocket
 
 
+def test_a_new_objective_is_a_function_and_an_entry(clone):
+    """Its constant reaches the command line, and a wrong value is refused."""
+    (settings,) = [settings for settings in SETTINGS if "my_ipo" in settings.get("method_registry", {})]
+    file = configfile(clone, "ipo.yaml", settings)
+    adapter = "results/pocket-s/pocket-gsm/my_ipo/seed1/adapter_model.safetensors"
+    (told,) = dry_runs_of(clone, [["-p", "--configfile", file, "--", adapter]])
+    assert re.search(r"--objective ipo\s+--tau 0\.2\s", told)
+    settings["method_registry"]["my_ipo"]["tau"] = 0
+    ((status, told),) = dry_runs.run_all([["-n", "--configfile", configfile(clone, "wrong.yaml", settings)]], clone)
+    assert status != 0
+    assert "tau is 0, must be above 0" in told
+    loss = (
+        "import torch; from critical_tokens.objectives import registry;"
+        "one = torch.ones(2, 1); batch = registry.Compared(registry.Method('ipo', {'tau': 0.5}).constants,"
+        " torch.tensor([[3.0], [1.0]]), 0 * one, one, one, one, None, one, one, one);"
+        "print(registry.REGISTRY['ipo'].losses(batch).tolist())"
+    )
+    assert run(sys.executable, "-c", loss, cwd=clone / "scripts").stdout == "[1.0]\n"  # (3 - 1 - 1 / (2 * 0.5)) squared
+
+
+def test_generated_parts_are_current(clone):
+    """From the tables in docs/ alone; every part that can be made stands in a page."""
+    run(sys.executable, "docs/generate.py", "--committed", cwd=clone)
+    pages = [*PAGES, ROOT / "data" / "models" / "README.md"]
+    for page in pages:
+        assert (clone / page.relative_to(ROOT)).read_text() == page.read_text(), f"{page}: python docs/generate.py"
+    names = re.findall(r"^<!-- begin (\w+) -->$", "".join(page.read_text() for page in pages), re.MULTILINE)
+    known = "import generate; print(*generate.PARTS)"
+    assert set(run(sys.executable, "-c", known, cwd=clone / "docs").stdout.split()) == set(names)
+
+
+def test_links_and_pictures_of_the_pages_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).is_file(), f"{page}: {target}"
+
+
+def test_files_that_the_pages_name_exist():
+    """Paths in backticks, in the project or in the library; utils/ is the released code's."""
+    roots = (ROOT, ROOT / "scripts" / "critical_tokens", ROOT / "rules", ROOT / "scripts")
+    for page in PAGES:
+        for name in re.findall(r"`([\w./-]+\.(?:py|smk|md|yaml|csv|json))`", page.read_text()):
+            if "/" in name and not name.startswith(("results/", "my/", "mine/", "utils/")):
+                assert any((root / name).exists() for root in roots), f"{page}: {name}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 145
+
+
+def test_the_changelog_names_every_renamed_key():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for old, new in schema.RENAMED.items():
+        assert f"| `{old}` | `{new}` |" in text
+
+
+def test_hooks_run_what_make_check_runs():
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in repository["hooks"]] == [line.strip() for line in recipe.splitlines()]
+    assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in repository["hooks"])
+
+
+def test_the_catalog_entry_has_the_catalogs_keys():
+    (usage,) = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text()).values()
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    assert usage["software-stack-deployment"]["conda"] is True
+
+
 def test_generating_the_docs_says_which_commands_are_still_to_be_run(clone):
     """In a sentence, before anything is written."""
     before = (clone / "README.md").read_text()
@@ -195,7 +282,7 @@ def test_a_model_and_a_dataset_of_ones_own_run_to_a_metric(clone):
     """
     model, data = example("model_registry", "mine"), example("dataset_registry", "mine")
     small = {"trajectories": {"problems": 24, "samples": 8}, "evaluation": {"problems": 12}, "alignment": {"epochs": 1}}
-    settings = {**model, **data, "figures": {"example": {"model": "mine", "dataset": "mine"}}, **small}
+    settings = {**model, **data, "figures": {"figure1_cell": {"model": "mine", "dataset": "mine"}}, **small}
     settings["dataset_registry"]["mine"]["max_new_tokens"] = 96
     file = configfile(clone, "mine.yaml", settings)
     metrics = "results/mine/mine/dpo/seed1/metrics.json"
