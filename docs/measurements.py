@@ -161,7 +161,8 @@ def bench() -> str:
         f"the same in {agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the "
         f"best thresholds on stratified scores (`zero_up_to` {found['best']['zero']}, "
         f"`later_below` {found['best']['later']}) find the critical token of the paper's "
-        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in {100 * found['counts_again']:.0f} %.",
+        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in "
+        f"{100 * found['counts_again']:.0f} %.",
     ]
     return "\n".join(lines)
 
