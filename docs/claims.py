@@ -27,8 +27,8 @@ def _verdict() -> str:
         f"incorrect answers. With another token in its place, this share is {replaced} %.",
         f"Contrastive scores find these tokens (AUC {contrast} against rollouts). The base model's own probability of "
         f"a token finds them nearly as well ({base}).",
-        f"Trained from the base model, cDPO is beyond doubt better than DPO in {_ahead(dpo)} and than RPO in "
-        f"{_ahead(rpo)}. Over all cells it is ahead by {span(pd.concat([dpo['gap'], rpo['gap']]), 1, 1)} points.",
+        f"Trained from the base model, cDPO is ahead of DPO and RPO by "
+        f"{span(pd.concat([dpo['gap'], rpo['gap']]), 1, 1)} points. The 95 % interval of the gap is above 0 in {_ahead(dpo)} for DPO, and in {_ahead(rpo)} for RPO.",
         "The gain is not due to which tokens the contrastive scores mark: the same weights in random order are better "
         f"than cDPO by {span(shuffled, 1, 1)} points."
         if (shuffled > 0).all()
