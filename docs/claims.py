@@ -28,7 +28,8 @@ def _verdict() -> str:
         f"Contrastive scores find these tokens (AUC {contrast} against rollouts). The base model's own probability of "
         f"a token finds them nearly as well ({base}).",
         f"Trained from the base model, cDPO is ahead of DPO and RPO by "
-        f"{span(pd.concat([dpo['gap'], rpo['gap']]), 1, 1)} points. The 95 % interval of the gap is above 0 in {_ahead(dpo)} for DPO, and in {_ahead(rpo)} for RPO.",
+        f"{span(pd.concat([dpo['gap'], rpo['gap']]), 1, 1)} points. "
+        f"The 95 % interval of the gap is above 0 in {_ahead(dpo)} for DPO, and in {_ahead(rpo)} for RPO.",
         "The gain is not due to which tokens the contrastive scores mark: the same weights in random order are better "
         f"than cDPO by {span(shuffled, 1, 1)} points."
         if (shuffled > 0).all()

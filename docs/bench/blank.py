@@ -1,13 +1,11 @@
-"""What the blank at the end of a prompt is worth: accuracy of the pocket models with it and without
-it.
+"""Accuracy of the pocket models with and without the blank at the end of a prompt.
 
-    PYTHONPATH=scripts python docs/bench/blank.py      # about a minute on two cores; writes
-    docs/blank.json
+    PYTHONPATH=scripts python docs/bench/blank.py      # a minute on two cores; docs/blank.json
 
 The pocket models were trained on prompts that end with the blank, and a little on the prompts'
-tokens themselves. So they can write the blank as the first token of an answer, too. The models of
-the paper cannot be asked both ways as well: their tokenizers join the blank to the word behind it.
-Greedy answers to test problems.
+tokens themselves. So they can also write the blank as the first token of an answer. The paper's
+models cannot be tested both ways, because their tokenizers join the blank to the word behind it.
+Answers are greedy, to test problems.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The transformers engine against `generate` of transformers and against vLLM: throughput and
-memory.
+"""Throughput and memory of the transformers engine, of `generate`, and of vLLM.
 
 Each side runs in a process of its own (`python docs/bench/engine_speed.py SIDE …`), so that its
-peak memory is its own. vLLM's side runs in the environment of `make test-vllm`, and is left out
-with a word where that is absent.
+peak memory is its own. vLLM's side runs in the environment of `make test-vllm`. Without that
+environment it is left out, and a message says so.
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ LIMIT = 96
 
 
 def engines(_: Path) -> dict[str, Any]:
-    """Sampling against `generate`, branching against vLLM; on a GPU the same once more with a
-    random 1B Llama.
-    """
+    """Sampling against `generate`, branching against vLLM; on a GPU also with a random 1B Llama."""
     import torch
 
     report = _table("pocket-m", "")
@@ -125,9 +122,7 @@ def _prompts(model: Any, count: int) -> list[tuple[int, ...]]:
 
 
 class _Peak:
-    """Memory above what was in use before, in MB: of the GPU where there is one, else of the
-    process.
-    """
+    """Memory above what was in use before, in MB; of the GPU, or without one of the process."""
 
     def __init__(self) -> None:
         import torch
@@ -167,9 +162,7 @@ def _engine(name: str) -> dict[str, float]:
 
 
 def _generate(name: str) -> dict[str, float]:
-    """`generate` over the same 512 rows at once, padded on the left; tokens up to and including EOS
-    count.
-    """
+    """`generate` over the same 512 rows, padded on the left; tokens count up to EOS, included."""
     import torch
 
     model = _model(name)
@@ -209,9 +202,7 @@ def _nested(model: Any) -> list[Any]:
 
 
 def _timed(engine: Any, requests: list[Any]) -> dict[str, float]:
-    """Tokens of the completions, EOS included, per second: what was asked for, however often it was
-    decoded.
-    """
+    """Tokens of the completions per second, EOS included, however often each was decoded."""
     from critical_tokens.decoding.distributions import Nucleus
 
     engine.generate(requests[:2], Nucleus(1.0, 0.95))

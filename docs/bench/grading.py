@@ -1,13 +1,17 @@
-"""Both graders on graded completions: agreement with the verdicts stored beside them, and answers
-per second.
+"""Both graders on graded completions: their agreement with stored verdicts, and their speed.
 
-    PYTHONPATH=scripts python docs/bench/grading.py FOLDER     # with gsm8k.jsonl.gz and
-    math.jsonl.gz; writes docs/grading.json
+    PYTHONPATH=scripts python docs/bench/grading.py FOLDER     # writes docs/grading.json
 
-Rows have completion, gold, source, verdict (the source's own grader), released_grader_antlr_4_13
-and math_verify_0_9 (null where it was not run). Speeds are of a warm start over distinct pairs: of
-`released` per second of processor time, of `math_verify` per second of wall time with a worker on
-each core, so the machine must be idle.
+FOLDER has gsm8k.jsonl.gz and math.jsonl.gz. A row has:
+
+- completion, gold, source;
+- verdict: of the source's own grader;
+- released_grader_antlr_4_13: the verdict of the authors' grader;
+- math_verify_0_9: the library's verdict, null where it was not run.
+
+Speeds are measured after a warm start, over distinct pairs. `released` is measured per second of
+processor time. `math_verify` is measured per second of wall time, with a worker on each core, so
+the machine must be idle.
 """
 
 from __future__ import annotations

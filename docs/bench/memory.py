@@ -1,13 +1,11 @@
-"""Memory and time of the programs that read all sampled answers of a cell, at the size that GSM8K
-has in the paper.
+"""Memory and time of the programs that read all sampled answers of a cell, at GSM8K's size.
 
     PYTHONPATH=scripts python docs/bench/memory.py      # some minutes; writes docs/memory.json
 
 The answers are made up: 7,473 problems with 64 samples of 150 tokens each, and an eighth of the
 problems for comparison. Memory is the largest resident set of the process (getrusage), its imports
-included. On Linux it counts that of the process which started it, so the answers are made in a
-third one. Worker processes of math_verify, which have a limit of their own, are not needed, as
-every answer ends with a plain number.
+included. Linux also counts the process that started it, so a third process makes the answers. No
+worker process of math_verify is needed, because every answer ends with a plain number.
 """
 
 from __future__ import annotations
@@ -79,9 +77,7 @@ def _write_problems(path: Path, count: int) -> None:
 
 
 def _write_answers(path: Path, problems: int) -> None:
-    """Sampled answers, of which every other one is right and the others state one of ten wrong
-    numbers.
-    """
+    """Sampled answers: about half of them are right, the others state one of ten wrong numbers."""
     rng = np.random.default_rng(0)
     letters = rng.integers(ord("a"), ord("z") + 1, 2 * CHARACTERS, np.uint8).tobytes().decode()
     schema = SCHEMAS["trajectories"]

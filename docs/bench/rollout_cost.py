@@ -27,9 +27,7 @@ N = 64
 
 
 class _Counted:
-    """The engine, counting also the tokens of every completion: what decoding each by itself would
-    have generated.
-    """
+    """The engine, which also counts the tokens of all completions, as if each was decoded alone."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -97,8 +95,7 @@ def _entry(ours: float, theirs: float, unit: str, **more: Any) -> dict[str, Any]
 
 
 def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
-    """Scores and Figure 2 by coupled, backward and stratified rollouts, and as the released code
-    has them made.
+    """Cost of scores and Figure 2: coupled, backward and stratified rollouts, and the released code.
 
     The released procedure rolls out 64 times from every token, and at every token draws 64
     replacements and continues each.
@@ -154,9 +151,7 @@ def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
 
 
 def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[str, Any]:
-    """Mean squared error of the scores over tokens, for the three procedures; truth from 4,096
-    samples per position.
-    """
+    """Mean squared error of the scores over tokens, by procedure; truth from 4,096 samples each."""
     import pandas as pd
 
     engine, generation, trajectories = _sampler().engine, _generation(), _incorrect(count)
@@ -201,9 +196,7 @@ def error_over_tokens(pictures: Path, count: int = 6, repeats: int = 4) -> dict[
 
 
 def growth(pictures: Path) -> dict[str, Any]:
-    """Tokens that coupled scores take as trajectories grow from 25 to 200 tokens, over the expected
-    number of leavers.
-    """
+    """Tokens that coupled scores take, by length, and by the expected number of leaving samples."""
     import pandas as pd
 
     sampler = _sampler()
@@ -247,11 +240,9 @@ def _column(ids: tuple[int, ...]) -> Any:
 
 
 def thresholds(_: Path, count: int = 60) -> dict[str, Any]:
-    """Which thresholds on stratified scores find the critical tokens of the paper's rule on 64
-    counts, and how often.
+    """How often thresholds on stratified scores find the paper's critical tokens of 64 counts.
 
-    A second set of counts is the measure of what is possible: the paper's rule does not always
-    agree with itself.
+    A second set of counts shows how often the paper's rule agrees with itself, which is not always.
     """
     engine, generation, trajectories = _sampler().engine, _generation(), _incorrect(count)
 

@@ -1,8 +1,8 @@
 """Measure what rollouts cost against the released procedure, `generate` and vLLM, and write
 results/bench.json.
 
-    make bench                     everything; on an idle machine, about a quarter of an hour on two
-    cores make bench PARTS="rollouts"    some parts: rollouts, error, growth, thresholds, engines
+    make bench                       everything: about a quarter of an hour on two idle cores
+    make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines
 
 Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
 unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
