@@ -95,7 +95,7 @@ def _entry(ours: float, theirs: float, unit: str, **more: Any) -> dict[str, Any]
 
 
 def released_procedure(_: Path, count: int = 12) -> dict[str, Any]:
-    """Cost of scores and Figure 2: coupled, backward and stratified rollouts, and the released code.
+    """Cost of scores and Figure 2: coupled, backward, stratified rollouts, and the released code.
 
     The released procedure rolls out 64 times from every token, and at every token draws 64
     replacements and continues each.
