@@ -1,4 +1,4 @@
-"""Many runs of Snakemake in one process of their own, which saves the start of all but the first."""
+"""Many dry runs of Snakemake in one process, which saves the start of all but the first."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Nothing of a model, an adapter, a data file or a package's task file is executed when it is read."""
+"""Nothing of a model, an adapter, a data file or a task of lm-eval is executed when it is read."""
 
 import json
 import os

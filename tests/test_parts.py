@@ -1,4 +1,4 @@
-"""Parts of a table that several jobs wrote: what is not the part that it is taken for is refused."""
+"""Parts of a table that several jobs wrote: a file that is not the expected part is refused."""
 
 import json
 import shutil

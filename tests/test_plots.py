@@ -1,4 +1,4 @@
-"""Figures: drawn whatever the text of data, models and configs is, and never read as mathematics."""
+"""Figures are drawn whatever text they contain, and text is never read as mathematics."""
 
 import inspect
 import warnings

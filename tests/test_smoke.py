@@ -149,7 +149,7 @@ def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
 
 
 def commands_told(page, *starts):
-    """Lines of code of a page that begin so, without their comments: what a reader is told to type."""
+    """The commands of a page that begin with a word, without their comments."""
     lines = re.findall(r"^    (\S.*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE)
     return [next(line for line in lines if line.startswith(start)) for start in starts]
 
