@@ -1,11 +1,11 @@
-# make         create the environment, then build Table 1, the figures and their cost
-# make test    the same environment, then all tests
-# make test-vllm   the tests of the vLLM engine, in an environment of their own
-# make test-slurm  the smoke preset on a Slurm cluster of its own (installs Debian's packages if it may)
-# make check   lint, types and formats only
-# make bench       what rollouts cost against the released procedure, generate and vLLM (results/bench.json)
-# make docs    the generated parts of README.md and docs/, from the last results; it says which results it still needs
-# make clean   remove everything that was built, the environment excepted
+# make              create the environment, then build Table 1, the figures and their cost
+# make test         the same environment, then all tests but those of vLLM and Slurm
+# make test-vllm    the tests of the vLLM engine, in an environment of their own
+# make test-slurm   the smoke preset on a Slurm cluster of its own (installs Debian packages if needed)
+# make check        lint, types and formats
+# make bench        the cost of rollouts against the released procedure, generate and vLLM
+# make docs         the generated parts of README.md and docs/, from the last results
+# make clean        remove everything that was built, except the environment
 
 PYTHON ?= python3.11
 VENV := .venv

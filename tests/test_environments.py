@@ -98,3 +98,14 @@ def test_an_environment_has_what_its_rules_import(name, tmp_path):
             [python, f"scripts/{program}.py", "--help"], cwd=ROOT, capture_output=True, timeout=60, check=False
         )
         assert shown.returncode == 0, program
+
+
+def test_a_plan_needs_no_machine_learning_library():
+    """What Snakemake itself imports of the library runs in the driver's environment."""
+    absent = ("torch", "transformers", "peft", "accelerate", "safetensors", "matplotlib", "math_verify", "datasets")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r})); sys.path.insert(0, 'scripts')\n"
+        "from critical_tokens.configuration import completion, dataset_entries, model_entries\n"
+        "from critical_tokens.workflow import briefing, recipes, sizing\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
