@@ -89,9 +89,9 @@ def test_a_model_too_large_for_the_gpus_is_refused(clone):
     for setting, words in (
         (
             "gpu_memory_gb=24",
-            "llama3-70b: tensor_parallel is 4, so to sample takes 44 GB of each GPU, which has 24 (gpu_memory_gb)",
+            "llama3-70b: tensor_parallel is 4, so sampling needs 44 GB of each GPU, which has only 24 (gpu_memory_gb)",
         ),
-        ("gpus_per_node=4", "llama3-70b: processes is 8, but a node has 4 GPUs (gpus_per_node)"),
+        ("gpus_per_node=4", "llama3-70b: processes is 8, but a node has only 4 GPUs (gpus_per_node)"),
     ):
         result = snakemake("-n", *SLURM, "--config", setting, "--", "results/table1.csv", cwd=clone, check=False)
         assert result.returncode != 0

@@ -1,4 +1,4 @@
-"""What the Snakemake rules need from the library: command-line flags, and what stands where."""
+"""What the Snakemake rules need from the library: flags, GPUs of the machine, code versions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from critical_tokens.core.versions import code_version as code_version
 
 
 def flags(**settings: Any) -> str:
-    """Settings as quoted command-line flags in the given order: top_p=0.9 is "--top-p 0.9"; None is
-    left out.
+    """Settings as quoted command-line flags, in the given order, without those that are None.
+
+    For example, top_p=0.9 becomes "--top-p 0.9".
     """
     words: list[str] = []
     for name, value in settings.items():
@@ -23,7 +24,7 @@ def flags(**settings: Any) -> str:
 
 
 def visible_gpus() -> int:
-    """NVIDIA GPUs of this machine."""
+    """The number of NVIDIA GPUs of this machine; 0 if nvidia-smi is not installed."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
