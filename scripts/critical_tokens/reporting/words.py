@@ -1,22 +1,30 @@
-"""What kind of word a token is or belongs to: the columns of v3's Table 2."""
+"""The kind of word that a token is or belongs to, as in the columns of v3's Table 2."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from critical_tokens.core.records import Row
+from critical_tokens.data import prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 KINDS = ("function", "content", "number", "operator", "punctuation")
 
-# Closed-class words of English: articles, pronouns, prepositions, conjunctions, auxiliaries,
-# particles.
+# The closed word classes of English: articles, pronouns, prepositions, conjunctions, auxiliaries
+# and particles.
 _FUNCTION_WORDS = frozenset(
     """
     a an the this that these those each every some any no all both either neither such what which whose
     i you he she it we they me him her us them my your his its our their mine yours hers ours theirs who whom one
-    of in on at by for from to with without into onto over under between among through during before after about above below per
-    up down out off as than since until upon within across along around against toward towards
+    of in on at by for from to with without into onto over under between among through during before after
+    about above below per up down out off as than since until upon within across along around against toward towards
     and or but nor so yet if then because while when where whether although though unless thus hence therefore how why
-    is are was were be been being am do does did done doing has have had having can could may might must shall should will would
+    is are was were be been being am do does did done doing has have had having
+    can could may might must shall should will would
     not there here now also just only too very more most less least again first next finally
     """.split()  # noqa: SIM905 (a list of words reads best as words)
 )
@@ -31,12 +39,17 @@ _WORD = re.compile(r"\\?[^\W\d_]+")
 
 
 def word_kind(text: str, start: int, end: int) -> str:
-    """The kind of the token text[start:end]: a digit makes a number, then operators, then the word
-    that its letters belong to.
+    """The kind of the token text[start:end].
 
-    A LaTeX command is an operator if it is one of arithmetic, and a content word otherwise; what
-    has neither letter, digit nor operator is punctuation, blanks included. The paper names its five
-    kinds without saying how words fall into them.
+    The first of these rules that applies decides:
+    1. A token with a digit is a number.
+    2. A token with letters of a LaTeX command is an operator if the command is one of arithmetic,
+       and a content word otherwise.
+    3. A token with letters of another word is a function word or a content word, as the word is.
+    4. A token with an operator sign is an operator.
+    5. Every other token is punctuation, blanks included.
+
+    The paper names these five kinds but does not say how it assigns them.
     """
     token = text[start:end]
     if any(c.isdigit() for c in token):
@@ -51,7 +64,25 @@ def word_kind(text: str, start: int, end: int) -> str:
 
 
 def token_kind(text: str, ends: Sequence[int], position: int) -> str:
-    """The kind of a token by its index; `ends[t]` is the length of the text up to and including
-    token t.
+    """The kind of the token with index `position`.
+
+    ends[t]: length of the text up to and including token t (see `prompts.token_ends`).
     """
     return word_kind(text, ends[position - 1] if position else 0, ends[position])
+
+
+def critical_kinds(
+    critical: Sequence[Row], rejected: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, str]:
+    """The kind of word of every critical token, by problem id.
+
+    critical: rows of the table "critical"; rows without a critical token are left out.
+    rejected: token ids of the rejected answers, by problem id.
+    """
+    kinds = {}
+    for row in critical:
+        if row["position"] is not None:
+            ids = rejected[row["problem_id"]]
+            text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
+            kinds[row["problem_id"]] = token_kind(text, ends, row["position"])
+    return kinds
