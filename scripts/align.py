@@ -18,7 +18,9 @@ def main() -> None:
     sampling_arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
-    parser.add_argument("--objective", required=True, choices=registry.REGISTRY, help="objective that is minimised")
+    parser.add_argument(
+        "--objective", required=True, choices=registry.REGISTRY, help=command_line.described(registry.REGISTRY)
+    )
     for name, constant in registry.all_constants().items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=constant.number_type, help=constant.description)
     command_line.add_tables(parser, "problems")
@@ -38,13 +40,13 @@ def main() -> None:
         "--weights",
         choices=[*token_weights.TOKEN_WEIGHTS, None],
         type=command_line.optional(str),
-        help="kind of weights of the tokens of rejected answers; contrast is the paper's 1 - s_t",
+        help=f"weights of a rejected answer's tokens; {command_line.described(token_weights.TOKEN_WEIGHTS)}",
     )
     parser.add_argument(
         "--eos-weight",
         choices=[*token_weights.EOS_WEIGHTS, None],
         type=command_line.optional(str),
-        help="weight of the EOS token of a rejected answer",
+        help="weight of a rejected answer's EOS token: scored, as the kind of weights gives it; one, always 1",
     )
     sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="the trained adapter, adapter_model.safetensors")

@@ -13,15 +13,12 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_about(parser)
-    sampling_arguments.add_model(parser, adapters=True)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser, adapters=True)
     sampling_arguments.add_grader(parser)
     command_line.add_tables(parser, "problems")
     parser.add_argument(
         "--limit", type=command_line.optional(int), help="number of problems, from the first (all by default)"
     )
-    sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, default=1, help="answers per problem (1 by default)")
     parser.add_argument("--output", type=Path, required=True, help="table of the answers, Parquet")
     parser.add_argument("--grades", type=Path, required=True, help="table of both graders' verdicts, Parquet")

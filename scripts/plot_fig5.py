@@ -1,5 +1,6 @@
-"""Draw Figure 5 (v1 and v2): accuracy of the baseline, of the baseline without critical tokens, and
-of a trained method.
+"""Draw Figure 5 (v1 and v2): accuracy of the baseline, with and without critical tokens.
+
+The third bar is the accuracy of a trained method.
 """
 
 from __future__ import annotations

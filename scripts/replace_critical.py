@@ -15,9 +15,7 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    sampling_arguments.add_model(parser)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser)
     sampling_arguments.add_grader(parser)
     command_line.add_tables(parser, "problems", "pairs", "critical")
     parser.add_argument("--draws", type=int, required=True, help="number of continuations per arm and answer")
@@ -25,10 +23,8 @@ def main() -> None:
         "--distribution",
         choices=distributions.DISTRIBUTIONS,
         required=True,
-        help="distribution of the replacing tokens; "
-        + "; ".join(f"{name}: {entry.description}" for name, entry in distributions.DISTRIBUTIONS.items()),
+        help=f"distribution of the replacing tokens; {command_line.described(distributions.DISTRIBUTIONS)}",
     )
-    sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the continuations, Parquet")
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)

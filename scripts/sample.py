@@ -11,14 +11,11 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_about(parser)
-    sampling_arguments.add_model(parser, adapters=True)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser, adapters=True)
     command_line.add_tables(parser, "problems")
     parser.add_argument(
         "--limit", type=command_line.optional(int), help="number of problems, from the first (all by default)"
     )
-    sampling_arguments.add_prompt(parser)
     parser.add_argument("--samples", type=int, required=True, help="number of answers per problem")
     sampling_arguments.add_shard(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the answers, Parquet")

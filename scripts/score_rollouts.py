@@ -15,9 +15,7 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    sampling_arguments.add_model(parser)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser)
     sampling_arguments.add_grader(parser)
     command_line.add_tables(parser, "problems", "pairs")
     parser.add_argument(
@@ -30,7 +28,8 @@ def main() -> None:
         "--method",
         choices=("coupled", "independent", "stratified"),
         required=True,
-        help="how continuations are shared between tokens",
+        help="independent: every token has its own continuations, as in the paper; coupled: tokens share them; "
+        "stratified: fewer are needed, because probabilities of leaving the answer are computed",
     )
     parser.add_argument(
         "--rollouts",
@@ -40,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--branches",
         type=command_line.optional(float),
-        help="for the method stratified: continuations of a token that every continuation would leave",
+        help="expected continuations where the answer's next token has probability 0, for the method stratified",
     )
     parser.add_argument(
         "--until-critical",
@@ -50,7 +49,6 @@ def main() -> None:
         metavar=("LATER_BELOW", "ZERO_UP_TO"),
         help="score from the last token backwards, until these thresholds decide the critical token",
     )
-    sampling_arguments.add_prompt(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the scores, a row per token, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)

@@ -134,7 +134,7 @@ def test_the_plan_is_printed_and_written(clone, tmp_path):
     assert table.loc[table["rule"] == "align cdpo", "trained_tokens"].min() > 1e6
     text = result.stdout + result.stderr
     assert "llama3-70b" in text
-    assert "gpu_memory_gb and gpus_per_node do not say what there is" in text
+    assert "state gpu_memory_gb and gpus_per_node in the config to check that they are there" in text
     again = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)  # asked again, told again
     assert "llama3-70b" in again.stdout + again.stderr
 

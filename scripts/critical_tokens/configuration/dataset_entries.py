@@ -167,7 +167,7 @@ def _shots_mistakes(entry: Config) -> Iterator[str]:
 
 
 def problems_of(source: Config) -> int | None:
-    """The most problems that a split can have; None if the config does not tell."""
+    """The most problems that a split can have; None if the config does not say."""
     return min((source[key] for key in ("problems", "rows") if key in source), default=None)
 
 

@@ -115,8 +115,8 @@ class Swept(TypedDict):
     """A method that a sweep registered.
 
     method: the method that the sweep varies.
-    key: the key whose value is another one.
-    value: that value, as text.
+    key: the key that the sweep varies.
+    value: the value of this method, as text.
     """
 
     method: str

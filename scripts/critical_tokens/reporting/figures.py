@@ -131,8 +131,8 @@ def clearest_fall(critical: Sequence[Row], scores: Mapping[str, Mapping[int, flo
 
     Suitable are trajectories with a critical token that met both conditions and is not their first
     token, because only these show a fall. If the first wrong token is known, trajectories that are
-    lost before it come first ("owed" in the paper). Then comes the trajectory whose score before
-    the critical token is the highest.
+    lost before it are preferred ("owed" in the paper). Among those, the trajectory with the highest
+    score before its critical token is chosen.
 
     critical: rows of the table "critical".
     scores: rollout scores by problem id and position.

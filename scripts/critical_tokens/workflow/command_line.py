@@ -9,9 +9,9 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 from critical_tokens.core.records import Failure
 
@@ -48,6 +48,15 @@ _TABLES = {
 }
 
 
+class Described(Protocol):
+    """An entry of a registry, such as an objective or an engine."""
+
+    @property
+    def description(self) -> str:
+        """A phrase that says what it is."""
+        ...
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """An argument parser whose help begins with the program's docstring."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,6 +68,11 @@ def add_tables(p: argparse.ArgumentParser, *names: str) -> None:
         p.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help=_TABLES[name])
 
 
+def described(entries: Mapping[str, Described]) -> str:
+    """The names and descriptions of a registry's entries, for the help text of an option."""
+    return "; ".join(f"{name}: {entry.description}" for name, entry in entries.items()).replace("%", "%%")
+
+
 def add_about(p: argparse.ArgumentParser) -> None:
     """Add --about."""
     p.add_argument(
@@ -67,7 +81,7 @@ def add_about(p: argparse.ArgumentParser) -> None:
         type=_named,
         default=[],
         metavar="NAME=VALUE",
-        help="model, dataset, method, seed and so on of the output, which are written into it",
+        help="what the output belongs to, such as model, dataset, method and seed; it is written into the output",
     )
 
 

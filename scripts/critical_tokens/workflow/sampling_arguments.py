@@ -13,6 +13,7 @@ from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.engines import opening
 from critical_tokens.grading.answers import GRADERS
 from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.workflow.command_line import described
 
 if TYPE_CHECKING:
     from critical_tokens.rollouts.sampler import Sampler
@@ -36,7 +37,7 @@ def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
             type=Path,
             nargs="*",
             default=[],
-            help="LoRA adapters (adapter_model.safetensors) that are applied one after another, the first to the base",
+            help="LoRA adapters (adapter_model.safetensors), in the order in which they are applied to the base model",
         )
 
 
@@ -64,7 +65,7 @@ def add_engine(p: argparse.ArgumentParser) -> None:
         "--engine",
         choices=opening.ENGINES,
         default="transformers",
-        help="library that generates (transformers by default)",
+        help=f"{described(opening.ENGINES)} (transformers by default)",
     )
     p.add_argument(
         "--tensor-parallel", type=int, default=1, help="GPUs that share the model, for the engine vllm (1 by default)"
@@ -88,7 +89,7 @@ def distribution(args: argparse.Namespace) -> Distribution:
 
 def add_prompt(p: argparse.ArgumentParser) -> None:
     """Add --style, --template, --blank and --shots."""
-    p.add_argument("--style", choices=STYLES, required=True, help="dataset whose form prompts and answers have")
+    p.add_argument("--style", choices=STYLES, required=True, help="form of prompts and answers, named after a dataset")
     p.add_argument(
         "--template",
         choices=tuple(TEMPLATES),
@@ -118,11 +119,19 @@ def add_grader(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sampler(p: argparse.ArgumentParser, adapters: bool = False) -> None:
+    """Add the arguments of the model, the sampling, the engine and the prompts."""
+    add_model(p, adapters)
+    add_sampling(p)
+    add_engine(p)
+    add_prompt(p)
+
+
 def sampler(args: argparse.Namespace, adapters: Sequence[Path] = (), grader: str = "released") -> Sampler:
     """The model with its engine and prompts, ready for sampling.
 
-    args: the arguments of `add_model`, `add_engine` and `add_prompt`.
-    adapters: files of adapters that are applied one after another, the first to the base model.
+    args: the arguments of `add_sampler`.
+    adapters: files of adapters, in the order in which they are applied to the base model.
     grader: the grader that judges continuations.
     """
     from critical_tokens.rollouts.sampler import Sampler

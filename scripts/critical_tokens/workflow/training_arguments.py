@@ -60,7 +60,7 @@ def add_answers(p: argparse.ArgumentParser) -> None:
         "--held-out",
         type=optional(int),
         default=0,
-        help="number of answers at the end that are left out (0 by default)",
+        help="number of answers, from the last, that are left out (0 by default)",
     )
 
 
