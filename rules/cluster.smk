@@ -4,7 +4,6 @@ critical_tokens.workflow.sizing has the formulas.
 """
 
 from critical_tokens.workflow import sizing
-from critical_tokens.workflow.flags import visible_gpus
 
 HARDWARE = sizing.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
@@ -23,7 +22,7 @@ wildcard_constraints:
 
 # On one machine the jobs that use a GPU take turns. Without a limit Snakemake would start them all.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", max(1, visible_gpus()))
+    workflow.register_resource("gpu", max(1, sizing.visible_gpus()))
 
 
 def part(pattern, table):

@@ -9,6 +9,7 @@ from critical_tokens.core.versions import code_version
 from critical_tokens.engines import opening
 from critical_tokens.workflow.recipes import Recipes
 from critical_tokens.workflow.refusals import ConfigError, refusing, warning
+from critical_tokens.workflow.selections import Selections
 
 # As shell commands name it. Within the project's folder that is a relative path, which a copied run
 # shares with its original.
@@ -18,20 +19,20 @@ BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
 GRADER = config["grading"]["labels"]
 NEVER = "(?!)"  # a pattern that matches nothing
 
-recipe = Recipes(config)
+recipe, selections = Recipes(config), Selections(config)
 
 # --- what the selection has
 
-CELLS = recipe.cells()
-RUNS = recipe.runs(config["methods"], config["seeds"], CELLS)
+CELLS = selections.cells()
+RUNS = selections.runs(config["methods"], config["seeds"], CELLS)
 TRAINED = [run for run in RUNS if recipe.is_trained(run["method"])]
 # The runs of one cell, whose model and dataset are wildcards.
-CELL_RUNS = recipe.runs(
+CELL_RUNS = selections.runs(
     config["methods"], config["seeds"], [{"model": "{model}", "dataset": "{dataset}"}]
 )
 CELL_TRAINED = [run for run in CELL_RUNS if recipe.is_trained(run["method"])]
 HUB_MODELS, HUB_DATASETS = recipe.hub_models(), recipe.hub_datasets()
-TUNED = recipe.runs(list(SWEPT["tuning"]), config["seeds"], CELLS)
+TUNED = selections.runs(list(SWEPT["tuning"]), config["seeds"], CELLS)
 COUNTED = (
     config["rollouts"]["extent"] == "curve"
     and config["rollouts"]["method"] != "stratified"

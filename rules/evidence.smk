@@ -139,7 +139,7 @@ rule plot_fig5:
         excluded=paths("<results>/{model}/{dataset}/excluded.parquet", CELLS),
         metrics=paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/metrics.json",
-            recipe.runs(
+            selections.runs(
                 [config["figures"]["figure5_method"]], config["seeds"][:1], CELLS
             ),
         ),

@@ -70,7 +70,9 @@ rule plot_fig6:
     input:
         paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/history.csv",
-            recipe.runs(config["figures"]["figure6_methods"], config["seeds"], CELLS),
+            selections.runs(
+                config["figures"]["figure6_methods"], config["seeds"], CELLS
+            ),
         ),
     output:
         pdf="<figures>/fig6.pdf",

@@ -12,7 +12,7 @@ rule summarize_study:
     input:
         lambda wildcards: paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
-            recipe.comparison(wildcards.study, SWEPT),
+            selections.comparison(wildcards.study, SWEPT),
         ),
     output:
         pdf="<figures>/studies/{study}.pdf",
@@ -59,7 +59,7 @@ rule summarize_temperatures:
     input:
         paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/temperature{temperature}/evaluation_grades.parquet",
-            recipe.temperatures(),
+            selections.temperatures(),
         ),
     output:
         pdf="<figures>/studies/temperatures.pdf",
@@ -125,7 +125,10 @@ use rule agreement_cell as agreement_again with:
 
 use rule significance as compare_scores with:
     input:
-        paths("<results>/{model}/{dataset}/agreement{scores}.csv", recipe.agreements()),
+        paths(
+            "<results>/{model}/{dataset}/agreement{scores}.csv",
+            selections.agreements(),
+        ),
     output:
         "<results>/studies/agreement.csv",
     log:
@@ -151,7 +154,7 @@ rule compare_replacements:
     input:
         paths(
             "<results>/{model}/{dataset}/replacements/{distribution}-seed{seed}.parquet",
-            recipe.replacements(),
+            selections.replacements(),
         ),
     output:
         "<results>/studies/replacement.csv",

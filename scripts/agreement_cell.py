@@ -1,10 +1,8 @@
-"""How well contrastive scores and rollouts agree on critical tokens, with each other and with the
-planted truth.
+"""Measure how well contrastive scores agree with the rollouts and with the step checker in a cell.
 
-A token is labelled critical by the rollouts if it is the critical token that they found, and by the
-checker if it is the first wrong token; all other tokens of the examined answers are not. AUC is the
-chance that a critical token has the lower score, contrastive or, as a control, the base model's
-probability.
+For the rollouts, the positive token of an answer is its critical token. For the step checker, it is
+the first wrong token. All other tokens are negative. AUC is the chance that a positive token has a
+lower score than a negative one. The control uses the base model's probability as the score.
 """
 
 from __future__ import annotations
@@ -17,11 +15,9 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--variant", default="default", help="of the contrastive scores")
-    parser.add_argument("--critical", type=Path, required=True)
-    parser.add_argument("--contrast", type=Path, required=True)
-    parser.add_argument("--reference", type=Path, required=True, help="the base model's log-probabilities")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--variant", default="default", help="name of the variant of the contrastive scores")
+    command_line.add_tables(parser, "critical", "contrast", "reference")
+    parser.add_argument("--output", type=Path, required=True, help="table of one row, CSV")
     args = parser.parse_args()
 
     import pandas as pd

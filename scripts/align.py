@@ -1,4 +1,4 @@
-"""Train one method of Table 1: SFT on the positive set, or a preference objective on the pairs."""
+"""Train one method: SFT on the positive set, or a preference objective on the pairs."""
 
 from __future__ import annotations
 
@@ -19,30 +19,41 @@ def main() -> None:
     sampling_arguments.add_model(parser, adapters=True)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
-    parser.add_argument("--objective", required=True, choices=registry.REGISTRY)
+    parser.add_argument(
+        "--objective", required=True, choices=registry.REGISTRY, help=command_line.described(registry.REGISTRY)
+    )
     for name, constant in registry.all_constants().items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=constant.number_type, help=constant.description)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--answers", type=Path, nargs="?", help="the positive set (objective nll)")
-    parser.add_argument("--pairs", type=Path, nargs="?", help="the preference pairs (other objectives)")
-    parser.add_argument("--reference", type=Path, nargs="?", help="stored log-probabilities of the starting model")
-    parser.add_argument("--contrast", type=Path, nargs="?", help="contrastive scores s_t")
-    parser.add_argument("--rollouts", type=Path, nargs="?", help="rollout scores of all rejected answers")
+    command_line.add_tables(parser, "problems")
+    parser.add_argument("--answers", type=Path, nargs="?", help="the positive set, for the objective nll, Parquet")
+    parser.add_argument("--pairs", type=Path, nargs="?", help="the preference pairs, for all other objectives, Parquet")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        nargs="?",
+        help="log-probabilities of the pairs under the model that training starts from, Parquet",
+    )
+    parser.add_argument(
+        "--contrast", type=Path, nargs="?", help="contrastive scores s_t of the rejected answers, Parquet"
+    )
+    parser.add_argument("--rollouts", type=Path, nargs="?", help="rollout scores of all rejected answers, Parquet")
     parser.add_argument(
         "--weights",
         choices=[*token_weights.TOKEN_WEIGHTS, None],
         type=command_line.optional(str),
-        help="what rejected tokens weigh (contrast: 1 - s_t)",
+        help=f"weights of a rejected answer's tokens; {command_line.described(token_weights.TOKEN_WEIGHTS)}",
     )
     parser.add_argument(
         "--eos-weight",
         choices=[*token_weights.EOS_WEIGHTS, None],
         type=command_line.optional(str),
-        help="what EOS of a rejected answer weighs",
+        help="weight of a rejected answer's EOS token: scored, as the kind of weights gives it; one, always 1",
     )
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
-    parser.add_argument("--history", type=Path, required=True, help="CSV of the training's numbers, a row per update")
+    parser.add_argument("--output", type=Path, required=True, help="the trained adapter, adapter_model.safetensors")
+    parser.add_argument(
+        "--history", type=Path, required=True, help="loss and other numbers of the training, a row per update, CSV"
+    )
     args = parser.parse_args()
     run = provenance.Run("align", args)
 
@@ -80,7 +91,11 @@ def main() -> None:
 
 
 def _weights(args: argparse.Namespace) -> Callable[[records.Row, int], list[float]]:
-    """The function that weighs a pair's rejected tokens, from the tables that its kind needs."""
+    """The function that gives the weights of a pair's rejected tokens.
+
+    It is called with the pair and the number of weights. The tables that its kind of weights needs
+    are read here.
+    """
     tables: dict[str, dict[str, Any]] = {}
     for name in token_weights.entry_of(args.weights).tables:
         path = getattr(args, name)

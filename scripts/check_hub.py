@@ -1,4 +1,4 @@
-"""Ask the hub for every model and dataset of the selection, before anything runs."""
+"""Check that the hub has every selected model and dataset, before any job runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--models", nargs="*", default=[], metavar="ID@REVISION")
-    parser.add_argument("--datasets", nargs="*", default=[], metavar="ID@REVISION")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--models", nargs="*", default=[], metavar="ID@REVISION", help="models on the hub")
+    parser.add_argument("--datasets", nargs="*", default=[], metavar="ID@REVISION", help="datasets on the hub")
+    parser.add_argument("--output", type=Path, required=True, help="what the hub has, JSON")
     args = parser.parse_args()
     run = provenance.Run("check_hub", args)
     wanted = [hub.parse("model", text) for text in args.models] + [hub.parse("dataset", text) for text in args.datasets]

@@ -1,5 +1,6 @@
-"""Check a base model before anything is sampled: it has a tokenizer, an end of answers, and the
-layers that LoRA asks for.
+"""Check a base model before anything is sampled from it.
+
+It must have a tokenizer, a token that ends answers, and the layers that get LoRA adapters.
 """
 
 from __future__ import annotations
@@ -13,11 +14,19 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--model-name", required=True)
+    parser.add_argument("--model-name", required=True, help="name of the model in the config, for messages")
     parser.add_argument(
-        "--layers", nargs="+", required=True, help="what LoRA asks for: all-linear, or names of linear layers"
+        "--layers",
+        nargs="+",
+        required=True,
+        help="layers that get LoRA adapters: all-linear, or names of linear layers",
     )
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="architecture, context, end tokens and linear layers of the model, JSON",
+    )
     args = parser.parse_args()
     run = provenance.Run("check_model", args)
 

@@ -1,5 +1,6 @@
-"""Critical tokens against first wrong tokens, by kind of error and by kind of word (v3's Tables 1
-and 2).
+"""Compare critical tokens with first wrong tokens, by kind of error and kind of word.
+
+The result has the numbers of v3's Tables 1 and 2.
 """
 
 from __future__ import annotations
@@ -7,18 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens.core import records
-from critical_tokens.data import prompts
 from critical_tokens.models import checkpoints
-from critical_tokens.reporting import words
+from critical_tokens.rollouts import words
 from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--critical", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    command_line.add_tables(parser, "pairs", "critical")
+    parser.add_argument("--output", type=Path, required=True, help="a row per kind of error, CSV")
     args = parser.parse_args()
 
     import pandas as pd
@@ -28,12 +27,7 @@ def main() -> None:
     tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     rejected = records.read_by_problem(args.pairs, "pairs", "rejected")
     critical = records.read_table(args.critical, "critical")
-    kinds = {}
-    for row in critical:
-        if row["position"] is not None:
-            ids = rejected[row["problem_id"]]
-            text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
-            kinds[row["problem_id"]] = words.token_kind(text, ends, row["position"])
+    kinds = words.critical_kinds(critical, rejected, tokenizer)
     cell = records.read_about(args.pairs, ("model", "dataset"))
     rows = [
         {"model": cell["model"], "dataset": cell["dataset"], **row} for row in agreement.kinds_rows(critical, kinds)

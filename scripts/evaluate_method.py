@@ -1,6 +1,4 @@
-"""Evaluate a model with its adapters on test problems: greedy decoding, or the mean of several
-samples.
-"""
+"""Evaluate a model with its adapters on test problems, by greedy decoding or by several samples."""
 
 from __future__ import annotations
 
@@ -15,17 +13,16 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_about(parser)
-    sampling_arguments.add_model(parser, adapters=True)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser, adapters=True)
     sampling_arguments.add_grader(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
-    sampling_arguments.add_prompt(parser)
-    parser.add_argument("--samples", type=int, default=1, help="answers per problem")
-    parser.add_argument("--output", type=Path, required=True, help="the answers, Parquet")
-    parser.add_argument("--grades", type=Path, required=True, help="both graders' verdicts, Parquet")
-    parser.add_argument("--metrics", type=Path, required=True, help="the counts, JSON")
+    command_line.add_tables(parser, "problems")
+    parser.add_argument(
+        "--limit", type=command_line.optional(int), help="number of problems, from the first (all by default)"
+    )
+    parser.add_argument("--samples", type=int, default=1, help="answers per problem (1 by default)")
+    parser.add_argument("--output", type=Path, required=True, help="table of the answers, Parquet")
+    parser.add_argument("--grades", type=Path, required=True, help="table of both graders' verdicts, Parquet")
+    parser.add_argument("--metrics", type=Path, required=True, help="accuracy with its interval, and counts, JSON")
     args = parser.parse_args()
     run = provenance.Run("evaluate_method", args)
 
@@ -33,14 +30,7 @@ def main() -> None:
     if not problems:
         raise records.ArtifactError(f"{args.problems}: has no problem to evaluate (--limit is {args.limit})")
 
-    from critical_tokens.rollouts.sampler import Sampler
-
-    sampler = Sampler(
-        sampling_arguments.model_source(args),
-        args.adapters,
-        sampling_arguments.prompt(args),
-        sampling_arguments.engine(args),
-    )
+    sampler = sampling_arguments.sampler(args, args.adapters)
     samples = sampler.sample(
         problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )

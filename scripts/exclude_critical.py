@@ -1,8 +1,8 @@
-"""Figure 5 (v2): greedy answers without the token that contrastive estimation scores lowest.
+"""Continue greedy answers without the token that contrastive estimation scores lowest (Figure 5).
 
 The paper gives no procedure. Here the token with the lowest score of an answer is masked, and
-greedy decoding goes on from the most probable other token. This is done to correct and incorrect
-answers alike, because gold answers are not looked at.
+greedy decoding continues from the most probable other token. This is done to correct and incorrect
+answers alike, because the procedure does not use gold answers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ def main() -> None:
     sampling_arguments.add_sampling(parser)
     sampling_arguments.add_grader(parser)
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
-    parser.add_argument("--answers", type=Path, required=True, help="the base model's answers to them")
-    parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
-    parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
-    parser.add_argument("--beta", type=float, required=True, help="contrast factor")
-    parser.add_argument("--max-batch-tokens", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    command_line.add_tables(parser, "problems")
+    parser.add_argument(
+        "--limit", type=command_line.optional(int), help="number of problems, from the first (all by default)"
+    )
+    parser.add_argument(
+        "--answers", type=Path, required=True, help="table of the base model's answers to them, Parquet"
+    )
+    parser.add_argument("--positive", type=Path, required=True, help="adapter of the positive model, safetensors")
+    parser.add_argument("--negative", type=Path, required=True, help="adapter of the negative model, safetensors")
+    parser.add_argument("--beta", type=float, required=True, help="contrast factor beta of the scores")
+    parser.add_argument(
+        "--max-batch-tokens", type=int, required=True, help="the most tokens of a batch, padding included"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="table of the answers with the token kept and excluded, Parquet"
+    )
     args = parser.parse_args()
     run = provenance.Run("exclude_critical", args)
 

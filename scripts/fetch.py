@@ -1,6 +1,4 @@
-"""Download a model or a dataset of the hub at its revision, and write down the checksums of its
-files.
-"""
+"""Download a model or a dataset from the hub, and record the checksums of its files."""
 
 from __future__ import annotations
 
@@ -12,9 +10,11 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--kind", choices=("model", "dataset"), required=True)
-    parser.add_argument("--repository", required=True, metavar="ID@REVISION")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--kind", choices=("model", "dataset"), required=True, help="kind of the repository")
+    parser.add_argument("--repository", required=True, metavar="ID@REVISION", help="hub id and revision")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="files of the repository with their sizes and checksums, JSON"
+    )
     args = parser.parse_args()
     run = provenance.Run("fetch", args)
     manifest = hub.fetch(hub.parse(args.kind, args.repository))

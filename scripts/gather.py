@@ -1,4 +1,4 @@
-"""One table from its parts, in their order."""
+"""Join the parts of a table in their order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 from critical_tokens.core import batches, parts, provenance
 from critical_tokens.workflow import command_line
 
+# Entries of the parts' metadata whose sum belongs to the whole table.
 SUMMED = ("tokens_generated", "correct", "truncated", "released", "math_verify", "unanswered", "timed_out")
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--table", required=True, choices=("trajectories", "grades", "rollouts"))
-    parser.add_argument("--parts", type=Path, nargs="+", required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--table", required=True, choices=("trajectories", "grades", "rollouts"), help="kind of the table"
+    )
+    parser.add_argument("--parts", type=Path, nargs="+", required=True, help="the parts, in their order, Parquet")
+    parser.add_argument("--output", type=Path, required=True, help="the whole table, Parquet")
     args = parser.parse_args()
     run = provenance.Run("gather", args)
     metas = parts.read_metas(args.parts)

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from critical_tokens.core import batches, provenance, records
 from critical_tokens.grading import answers, verify
-from critical_tokens.workflow import command_line
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--trajectories", type=Path, required=True)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--style", required=True, help="prompt style, which decides how an answer is extracted")
-    parser.add_argument("--grader", choices=answers.GRADERS, required=True, help="which verdict labels data")
-    parser.add_argument("--output", type=Path, required=True)
+    command_line.add_tables(parser, "trajectories", "problems")
+    parser.add_argument("--style", required=True, help="style of the prompts, which decides how an answer is extracted")
+    sampling_arguments.add_grader(parser)
+    parser.add_argument("--output", type=Path, required=True, help="table of both graders' verdicts, Parquet")
     batches.add_batch_rows(parser)
     args = parser.parse_args()
     run = provenance.Run("grade", args)

@@ -1,4 +1,4 @@
-"""The authors' answers and pairs instead of sampled ones."""
+"""Import the authors' answers and pairs, to use them instead of sampled ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_about(parser)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
-    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the authors' files")
+    command_line.add_tables(parser, "problems")
     sampling_arguments.add_prompt(parser)
     parser.add_argument(
-        "--answers-template", choices=tuple(prompts.TEMPLATES), default="usual", help="--template of the sets"
+        "--answers-template",
+        choices=tuple(prompts.TEMPLATES),
+        default="usual",
+        help="template of the positive and the negative set, where --template is that of the pairs (usual by default)",
     )
-    parser.add_argument("--positive", type=Path, required=True)
-    parser.add_argument("--negative", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--positive", type=Path, required=True, help="table of the positive set to write, Parquet")
+    parser.add_argument("--negative", type=Path, required=True, help="table of the negative set to write, Parquet")
+    parser.add_argument("--pairs", type=Path, required=True, help="table of the pairs to write, Parquet")
     args = parser.parse_args()
     run = provenance.Run("import_released", args)
 
@@ -44,7 +47,8 @@ def main() -> None:
         records.write_table(path, kind, rows, command_line.about(args))
         run.describe(path, rows=len(rows), released=sources, left_out=problems.left_out + paired.left_out)
     for name, count in sorted((problems.left_out + paired.left_out).items()):
-        print(f"{args.folder / name}: {count} rows left out, without a train problem or the second of theirs")
+        what = "rows left out, because they have no train problem or are not the first of their problem"
+        print(f"{args.folder / name}: {count} {what}")
 
 
 if __name__ == "__main__":

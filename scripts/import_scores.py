@@ -1,4 +1,4 @@
-"""The authors' contrastive scores of the rejected answers instead of our own."""
+"""Import the authors' contrastive scores of rejected answers, to use them instead of our own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--folder", type=Path, required=True, help="the authors' files")
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True, help="the imported pairs")
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the authors' files")
+    command_line.add_tables(parser, "problems", "pairs")
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table of the contrastive scores, Parquet")
     args = parser.parse_args()
     run = provenance.Run("import_scores", args)
 
@@ -37,7 +36,7 @@ def main() -> None:
         args.output, answers=len(rows), released={"scores": provenance.checksum(path)}, left_out=problems.left_out
     )
     if problems.left_out:
-        print(f"{path}: {problems.left_out[path.name]} rows left out, without a train problem")
+        print(f"{path}: {problems.left_out[path.name]} rows left out, because they have no train problem")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The card of a pocket base model: its recipe, its checksums and how it does on the pocket
-datasets.
-"""
+"""Write the card of a pocket base model: its recipe, its accuracy and its checksums."""
 
 from __future__ import annotations
 
@@ -17,16 +15,21 @@ def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_sampling(parser)
     sampling_arguments.add_engine(parser)
-    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files lie beside it")
-    parser.add_argument("--recipe", type=Path, required=True)
-    parser.add_argument("--datasets", nargs="+", required=True)
-    parser.add_argument("--styles", nargs="+", required=True, help="prompt style of each dataset")
-    parser.add_argument("--train", type=Path, nargs="+", required=True)
-    parser.add_argument("--test", type=Path, nargs="+", required=True)
     parser.add_argument(
-        "--sampled-problems", type=int, required=True, help="test problems sampled 64 times, train problems 16 times"
+        "--weights", type=Path, required=True, help="model.safetensors, with the model's other files beside it"
     )
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--recipe", type=Path, required=True, help="recipe.json that its pretraining wrote")
+    parser.add_argument("--datasets", nargs="+", required=True, help="names of the pocket datasets")
+    parser.add_argument("--styles", nargs="+", required=True, help="prompt style of each dataset")
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="train problems of each dataset, Parquet")
+    parser.add_argument("--test", type=Path, nargs="+", required=True, help="test problems of each dataset, Parquet")
+    parser.add_argument(
+        "--sampled-problems",
+        type=int,
+        required=True,
+        help="number of test problems that are sampled 64 times, and of train problems that are sampled 16 times",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the card, JSON")
     args = parser.parse_args()
 
     from critical_tokens.data.prompts import Prompt
@@ -38,7 +41,7 @@ def main() -> None:
     folder = args.weights.parent
 
     def counts(sampler: Sampler, problems: list, n: int, distribution: distributions.Distribution) -> list[int]:
-        """How many of a problem's n samples are correct, for every problem."""
+        """The number of correct samples of n, for every problem."""
         label = f"{folder}: {n} samples"
         samples = sampler.sample(problems, n, distribution, args.max_new_tokens, args.seed, label)
         right: dict[str, int] = defaultdict(int)

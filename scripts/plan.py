@@ -1,8 +1,7 @@
-"""What the selection takes, before it runs: jobs, tokens, GPU hours, memory and disk of every rule
-in every cell.
+"""Plan a run: jobs, tokens, GPU hours, memory and disk of every rule in every selected cell.
 
-The formulas stand in critical_tokens/workflow/sizing.py. Where a rule has run for a cell, its hours are
-those of its benchmark files.
+The formulas are in critical_tokens/workflow/sizing.py. If a rule has already run in a cell, its
+hours come from its benchmark files.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ import sys
 from pathlib import Path
 
 from critical_tokens.core import hub, provenance, records
+from critical_tokens.reporting import costs
 from critical_tokens.workflow import command_line, sizing
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the resolved config, as JSON")
+    parser.add_argument("--config", type=Path, required=True, help="the completed config, JSON")
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="a row per rule and cell, CSV")
     args = parser.parse_args()
     run = provenance.Run("plan", args)
 
@@ -33,7 +33,7 @@ def main() -> None:
             fetched = {"rule": "fetch_model", "jobs": 1, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
             rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **nothing})
         for dataset in config["datasets"]:
-            rows += sizing.cell_plan(config, model, dataset, sizing.measured_hours(args.benchmarks, model, dataset))
+            rows += sizing.cell_plan(config, model, dataset, costs.measured_hours(args.benchmarks, model, dataset))
     table = pd.DataFrame(rows)
     records.write_csv(args.output, table)
     run.describe(args.output, rows=len(table))
@@ -47,8 +47,9 @@ def main() -> None:
     print(cells.round(1).to_string(float_format=lambda x: f"{x:,.1f}"))
     hardware = sizing.hardware_of(config)
     if hardware.gpu_memory_gb is None and table["gpus"].max():
-        print(f"warning: up to {table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB are needed; "
-              "gpu_memory_gb and gpus_per_node do not say what there is", file=sys.stderr)  # fmt: skip
+        needed = f"{table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB"
+        unknown = "state gpu_memory_gb and gpus_per_node in the config to check that they are there"
+        print(f"warning: jobs need up to {needed}; {unknown}", file=sys.stderr)
 
 
 if __name__ == "__main__":

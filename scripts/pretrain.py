@@ -1,10 +1,10 @@
-"""Pretrain a pocket base model on the generated corpus, in which some phrasings are misread with a
-known probability.
+"""Pretrain a pocket base model on generated problems with solutions.
+
+The solutions misread some phrasings with a known probability, so the model learns these mistakes.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -12,23 +12,29 @@ from critical_tokens.core import records
 from critical_tokens.data import prompts
 from critical_tokens.models import pocket_pretraining
 from critical_tokens.training import likelihood
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors; the other files come beside it")
-    parser.add_argument("--layers", type=int, required=True)
-    parser.add_argument("--width", type=int, required=True)
-    parser.add_argument("--heads", type=int, required=True)
-    parser.add_argument("--mlp", type=int, required=True)
-    parser.add_argument("--vocabulary", type=int, required=True, help="tokens of the byte-level BPE")
+    parser = command_line.parser(__doc__)
     parser.add_argument(
-        "--documents", type=int, required=True, help="problems with solutions, over all pocket datasets"
+        "--weights", type=Path, required=True, help="model.safetensors to write, with the model's other files beside it"
     )
-    parser.add_argument("--prompt-weight", type=float, required=True, help="loss weight of the tokens of the problem")
-    parser.add_argument("--learning-rate", type=float, required=True)
-    parser.add_argument("--batch-size", type=int, required=True, help="documents")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--layers", type=int, required=True, help="number of transformer layers")
+    parser.add_argument("--width", type=int, required=True, help="size of the hidden states")
+    parser.add_argument("--heads", type=int, required=True, help="number of attention heads")
+    parser.add_argument("--mlp", type=int, required=True, help="size of the feed-forward layers")
+    parser.add_argument("--vocabulary", type=int, required=True, help="number of tokens of the byte-level BPE")
+    parser.add_argument(
+        "--documents",
+        type=int,
+        required=True,
+        help="number of problems with solutions, of all pocket datasets together",
+    )
+    parser.add_argument("--prompt-weight", type=float, required=True, help="weight of a problem's tokens in the loss")
+    parser.add_argument("--learning-rate", type=float, required=True, help="peak learning rate of AdamW")
+    parser.add_argument("--batch-size", type=int, required=True, help="number of documents per update")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the documents and of the weights")
     args = parser.parse_args()
 
     import torch
@@ -81,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

@@ -1,5 +1,7 @@
-"""The replacement test of Figure 2: continue from the critical token kept, and from other tokens in
-its place.
+"""The replacement test of Figure 2: continue answers from their critical token, and from others.
+
+In the arm "kept" the critical token stays. In the arm "replaced" another token is drawn in its
+place. Both are continued to full answers and graded.
 """
 
 from __future__ import annotations
@@ -13,39 +15,27 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    sampling_arguments.add_model(parser)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser)
     sampling_arguments.add_grader(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--critical", type=Path, required=True)
-    parser.add_argument("--draws", type=int, required=True, help="continuations per arm")
+    command_line.add_tables(parser, "problems", "pairs", "critical")
+    parser.add_argument("--draws", type=int, required=True, help="number of continuations per arm and answer")
     parser.add_argument(
         "--distribution",
         choices=distributions.DISTRIBUTIONS,
         required=True,
-        help="; ".join(f"{name}: {entry.description}" for name, entry in distributions.DISTRIBUTIONS.items()),
+        help=f"distribution of the replacing tokens; {command_line.described(distributions.DISTRIBUTIONS)}",
     )
-    sampling_arguments.add_prompt(parser)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table of the continuations, Parquet")
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
 
     from critical_tokens.rollouts import branching, examination
-    from critical_tokens.rollouts.sampler import Sampler
 
     own = {"distribution": args.distribution, "seed": str(args.seed)}
     about = {**records.read_about(args.critical), **own}
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = Sampler(
-        sampling_arguments.model_source(args),
-        [],
-        sampling_arguments.prompt(args),
-        sampling_arguments.engine(args),
-        args.grader,
-    )
+    sampler = sampling_arguments.sampler(args, grader=args.grader)
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
@@ -55,15 +45,9 @@ def main() -> None:
     examined = (sampler.engine, trajectories, where, args.draws, generation)
     arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
     rows = [
-        {
-            "problem_id": pair["problem_id"],
-            "sample_id": pair["rejected_id"],
-            "arm": arm,
-            "draw": draw,
-            "token_id": branch.token_id,
-            "answer": list(branch.answer),
-            "correct": branch.correct,
-        }
+        examination.replacement_row(
+            {"problem_id": pair["problem_id"], "sample_id": pair["rejected_id"]}, arm, draw, branch
+        )
         for arm, results in arms.items()
         for pair, branches in zip(pairs, results, strict=True)
         for draw, branch in enumerate(branches)

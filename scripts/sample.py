@@ -1,4 +1,4 @@
-"""Sample trajectories: n answers to each problem, as token ids and text."""
+"""Sample trajectories: several answers to each problem, as token ids and text."""
 
 from __future__ import annotations
 
@@ -11,27 +11,19 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_about(parser)
-    sampling_arguments.add_model(parser, adapters=True)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--limit", type=command_line.optional(int), help="use the first so many problems")
-    sampling_arguments.add_prompt(parser)
-    parser.add_argument("--samples", type=int, required=True, help="samples per problem")
+    sampling_arguments.add_sampler(parser, adapters=True)
+    command_line.add_tables(parser, "problems")
+    parser.add_argument(
+        "--limit", type=command_line.optional(int), help="number of problems, from the first (all by default)"
+    )
+    parser.add_argument("--samples", type=int, required=True, help="number of answers per problem")
     sampling_arguments.add_shard(parser)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table of the answers, Parquet")
     args = parser.parse_args()
     run = provenance.Run("sample", args)
 
-    from critical_tokens.rollouts.sampler import Sampler
-
     problems = sampling_arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
-    sampler = Sampler(
-        sampling_arguments.model_source(args),
-        args.adapters,
-        sampling_arguments.prompt(args),
-        sampling_arguments.engine(args),
-    )
+    sampler = sampling_arguments.sampler(args, args.adapters)
     rows = sampler.sample(
         problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )

@@ -1,6 +1,4 @@
-"""Contrastive estimation: score the tokens of rejected answers by the positive and the negative
-model (paper, section 3).
-"""
+"""Contrastive estimation: score the tokens of rejected answers by two models (paper, section 3)."""
 
 from __future__ import annotations
 
@@ -13,14 +11,15 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are scored")
-    parser.add_argument("--positive", type=Path, required=True, help="adapter_model.safetensors of the positive model")
-    parser.add_argument("--negative", type=Path, required=True, help="adapter_model.safetensors of the negative model")
-    parser.add_argument("--beta", type=float, required=True, help="contrast factor")
+    command_line.add_tables(parser, "problems", "pairs")
+    parser.add_argument("--positive", type=Path, required=True, help="adapter of the positive model, safetensors")
+    parser.add_argument("--negative", type=Path, required=True, help="adapter of the negative model, safetensors")
+    parser.add_argument("--beta", type=float, required=True, help="contrast factor beta of the scores")
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--max-batch-tokens", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--max-batch-tokens", type=int, required=True, help="the most tokens of a batch, padding included"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="table of the contrastive scores, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_contrast", args)
 

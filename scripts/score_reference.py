@@ -1,5 +1,6 @@
-"""Log-probabilities of the pairs' tokens under the model that a preference training starts from,
-computed once.
+"""Compute the log-probabilities of the pairs' tokens under the reference model, once for all.
+
+The reference model is the model that a preference training starts from.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser, adapters=True)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True)
+    command_line.add_tables(parser, "problems", "pairs")
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--max-batch-tokens", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--max-batch-tokens", type=int, required=True, help="the most tokens of a batch, padding included"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="table of the log-probabilities, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_reference", args)
 

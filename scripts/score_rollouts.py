@@ -1,5 +1,7 @@
-"""Score the tokens of incorrect trajectories by rollouts: the success rate of continuations from
-there.
+"""Score the tokens of incorrect trajectories by rollouts.
+
+The score of a token is the share of correct answers among continuations of the prefix that ends
+with this token.
 """
 
 from __future__ import annotations
@@ -13,24 +15,31 @@ from critical_tokens.workflow import command_line, sampling_arguments
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    sampling_arguments.add_model(parser)
-    sampling_arguments.add_sampling(parser)
-    sampling_arguments.add_engine(parser)
+    sampling_arguments.add_sampler(parser)
     sampling_arguments.add_grader(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True, help="their rejected answers are examined")
+    command_line.add_tables(parser, "problems", "pairs")
     parser.add_argument(
-        "--trajectories", type=command_line.optional(int), help="how many of them, drawn at random (all by default)"
+        "--trajectories",
+        type=command_line.optional(int),
+        help="number of rejected answers that are scored, drawn at random (all by default)",
     )
     sampling_arguments.add_shard(parser)
-    parser.add_argument("--method", choices=("coupled", "independent", "stratified"), required=True)
     parser.add_argument(
-        "--rollouts", type=command_line.optional(int), help="continuations per token (coupled, independent)"
+        "--method",
+        choices=("coupled", "independent", "stratified"),
+        required=True,
+        help="independent: every token has its own continuations, as in the paper; coupled: tokens share them; "
+        "stratified: fewer are needed, because probabilities of leaving the answer are computed",
+    )
+    parser.add_argument(
+        "--rollouts",
+        type=command_line.optional(int),
+        help="number of continuations per token, for the methods coupled and independent",
     )
     parser.add_argument(
         "--branches",
         type=command_line.optional(float),
-        help="continuations per token that is certainly left (stratified)",
+        help="expected continuations where the answer's next token has probability 0, for the method stratified",
     )
     parser.add_argument(
         "--until-critical",
@@ -38,28 +47,20 @@ def main() -> None:
         nargs="+",
         default=[None],
         metavar=("LATER_BELOW", "ZERO_UP_TO"),
-        help="score from the end backwards, only as far as the critical token by these thresholds needs",
+        help="score from the last token backwards, until these thresholds decide the critical token",
     )
-    sampling_arguments.add_prompt(parser)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table of the scores, a row per token, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_rollouts", args)
 
     from critical_tokens.core.progress import Progress
     from critical_tokens.rollouts import critical, examination, scores
-    from critical_tokens.rollouts.sampler import Sampler
 
     about = {**records.read_about(args.pairs), "seed": str(args.seed)}
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     pairs = sampling_arguments.shard_of(args, pairs)
-    sampler = Sampler(
-        sampling_arguments.model_source(args),
-        [],
-        sampling_arguments.prompt(args),
-        sampling_arguments.engine(args),
-        args.grader,
-    )
+    sampler = sampling_arguments.sampler(args, grader=args.grader)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
         "coupled": lambda: scores.coupled(args.rollouts),

@@ -12,14 +12,21 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--trajectories", type=Path, required=True)
-    parser.add_argument("--grades", type=Path, required=True)
-    parser.add_argument("--coverage", type=float, required=True, help="share of wrong samples the negative set covers")
-    parser.add_argument("--repeated-only", type=command_line.truth, required=True, help="no answers seen once")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--positive", type=Path, required=True)
-    parser.add_argument("--negative", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, required=True)
+    command_line.add_tables(parser, "trajectories", "grades")
+    parser.add_argument(
+        "--coverage", type=float, required=True, help="share of the wrong samples that the negative set covers"
+    )
+    parser.add_argument(
+        "--repeated-only",
+        type=command_line.truth,
+        required=True,
+        metavar="true|false",
+        help="leave out wrong answers that were sampled only once",
+    )
+    parser.add_argument("--seed", type=int, required=True, help="seed of the random choices")
+    parser.add_argument("--positive", type=Path, required=True, help="table of the positive set to write, Parquet")
+    parser.add_argument("--negative", type=Path, required=True, help="table of the negative set to write, Parquet")
+    parser.add_argument("--pairs", type=Path, required=True, help="table of the preference pairs to write, Parquet")
     batches.add_batch_rows(parser)
     args = parser.parse_args()
     run = provenance.Run("select_answers", args)

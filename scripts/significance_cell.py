@@ -1,5 +1,6 @@
-"""How sure the differences of a cell's methods are: exact McNemar tests and paired bootstrap
-intervals, corrected by Holm.
+"""Test the differences between the methods of a cell.
+
+The tests are exact McNemar tests, corrected by Holm's procedure, with paired bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="tables of graded evaluations, Parquet")
+    parser.add_argument("--output", type=Path, required=True, help="a row per comparison of two methods, CSV")
     args = parser.parse_args()
 
     import pandas as pd

@@ -1,6 +1,4 @@
-"""What every rule took by cell, from the benchmark files: jobs, wall seconds, CPU seconds, peak
-memory, generated tokens.
-"""
+"""Sum up the cost of every rule by cell: jobs, wall and CPU seconds, and peak memory."""
 
 from __future__ import annotations
 
@@ -8,27 +6,27 @@ from dataclasses import asdict
 from pathlib import Path
 
 from critical_tokens.core import records
-from critical_tokens.workflow import command_line, sizing
+from critical_tokens.reporting import costs
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark files")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="a row per rule and cell, CSV")
     args = parser.parse_args()
 
     import pandas as pd
 
     rows = []
     for path in sorted(args.benchmarks.rglob("*.tsv")):
-        job = asdict(sizing.read_benchmark(path))
+        job = asdict(costs.read_benchmark(path))
         names = job.pop("wildcards")
         rows.append({"rule": job.pop("rule"), "model": names.get("model"), "dataset": names.get("dataset"), **job})
     table = pd.DataFrame(rows)
     for column in ("wall_seconds", "cpu_seconds", "peak_memory_mb"):
-        table[column] = pd.to_numeric(
-            table[column], errors="coerce"
-        )  # Snakemake writes "NA" for jobs too short to sample
+        # Snakemake writes "NA" for jobs that were too short to measure.
+        table[column] = pd.to_numeric(table[column], errors="coerce")
     summary = table.groupby(["rule", "model", "dataset"], dropna=False, sort=False).agg(
         jobs=("wall_seconds", "size"),
         wall_seconds=("wall_seconds", "sum"),

@@ -1,5 +1,6 @@
-"""A study: the accuracy of several methods over seeds, and their gaps to one of them. A table and a
-figure.
+"""Summarise a study: the accuracy of methods over seeds, and their gaps to one of them.
+
+It writes a table and a figure.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
-    parser.add_argument("--against", required=True, help="the method that gaps are to")
-    parser.add_argument("--data", type=Path, required=True, help="a row per method and cell, CSV")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="tables of graded evaluations, Parquet")
+    parser.add_argument("--against", required=True, help="method that the others are compared with")
+    parser.add_argument("--data", type=Path, required=True, help="table with a row per method and cell, CSV")
+    parser.add_argument("--output", type=Path, required=True, help="the figure, PDF; a PNG is written beside it")
     args = parser.parse_args()
 
     import pandas as pd

@@ -1,5 +1,6 @@
-"""Accuracy over the temperature of evaluation (ICML's Table 5, for more methods): a table and a
-figure.
+"""Summarise the accuracy of methods at several temperatures (ICML's Table 5, for more methods).
+
+It writes a table and a figure.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="graded evaluations")
-    parser.add_argument("--data", type=Path, required=True, help="a row per method, cell and temperature, CSV")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--grades", type=Path, nargs="+", required=True, help="tables of graded evaluations, Parquet")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="table with a row per method, cell and temperature, CSV"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the figure, PDF; a PNG is written beside it")
     args = parser.parse_args()
 
     import pandas as pd

@@ -1,6 +1,4 @@
-"""Table 1 of the whole selection: all cells one under the other, and the paper's layout in
-Markdown.
-"""
+"""Write Table 1 of all selected cells, as a tidy table and in the paper's layout."""
 
 from __future__ import annotations
 
@@ -12,9 +10,9 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--cells", type=Path, nargs="+", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--cells", type=Path, nargs="+", required=True, help="tables of table1_cell.py, CSV")
+    parser.add_argument("--output", type=Path, required=True, help="the tidy table, CSV")
+    parser.add_argument("--markdown", type=Path, required=True, help="the table in the paper's layout, Markdown")
     args = parser.parse_args()
 
     from critical_tokens.reporting import table1

@@ -1,4 +1,4 @@
-"""The rows of Table 1 for one model and dataset, from the metrics of its methods and seeds."""
+"""Write the rows of Table 1 for one cell, from the metrics of its methods and seeds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True)
-    parser.add_argument("--published", type=Path, required=True, help="the paper's numbers")
-    parser.add_argument("--version", required=True, help="version of the paper to compare with")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics of evaluations, JSON")
+    parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, CSV")
+    parser.add_argument("--version", required=True, help="version of the paper whose numbers are shown")
+    parser.add_argument("--output", type=Path, required=True, help="a row per method and seed, CSV")
     args = parser.parse_args()
 
     import pandas as pd

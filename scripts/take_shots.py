@@ -1,6 +1,4 @@
-"""Take the worked examples of few-shot prompts from lm-eval's task definitions, or from a split of
-the dataset.
-"""
+"""Take the worked examples of few-shot prompts from a task of lm-eval or from a split."""
 
 from __future__ import annotations
 
@@ -13,15 +11,17 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--task", type=command_line.optional(str), choices=[*shots.TASKS, None], help="of lm-eval")
     parser.add_argument(
-        "--problems", type=Path, nargs="?", help="instead of a task: problems with worked solutions, Parquet"
+        "--task", type=command_line.optional(str), choices=[*shots.TASKS, None], help="task of lm-eval with examples"
     )
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--problems", type=Path, nargs="?", help="table of problems with worked solutions, instead of a task, Parquet"
+    )
+    parser.add_argument("--count", type=int, required=True, help="number of examples, from the first")
+    parser.add_argument("--output", type=Path, required=True, help="the worked examples, JSON")
     args = parser.parse_args()
     if (args.task is None) == (args.problems is None):
-        parser.error("give one of --task and --problems")
+        parser.error("give exactly one of --task and --problems")
     run = provenance.Run("take_shots", args)
 
     if args.task:

@@ -1,5 +1,6 @@
-"""Train the positive or the negative model of contrastive estimation: a LoRA adapter on correct or
-incorrect answers.
+"""Train the positive or the negative model of contrastive estimation (paper, section 3).
+
+Each is a LoRA adapter, trained on correct or on incorrect answers.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ def main() -> None:
     sampling_arguments.add_model(parser)
     training_arguments.add_training(parser)
     training_arguments.add_answers(parser)
-    parser.add_argument("--problems", type=Path, required=True)
-    parser.add_argument("--answers", type=Path, required=True, help="the positive or the negative set")
+    command_line.add_tables(parser, "problems")
+    parser.add_argument("--answers", type=Path, required=True, help="the positive or the negative set, Parquet")
     sampling_arguments.add_prompt(parser)
-    parser.add_argument("--output", type=Path, required=True, help="adapter_model.safetensors")
+    parser.add_argument("--output", type=Path, required=True, help="the trained adapter, adapter_model.safetensors")
     args = parser.parse_args()
     run = provenance.Run("train_contrast", args)
 

@@ -1,4 +1,4 @@
-"""Validation accuracy of every method at every learning rate of the search, by cell and on average."""
+"""Summarise the search over learning rates: validation accuracies by method and learning rate."""
 
 from __future__ import annotations
 
@@ -10,30 +10,23 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics of validations, JSON")
+    parser.add_argument("--output", type=Path, required=True, help="a row per method and learning rate, CSV")
     args = parser.parse_args()
 
-    import pandas as pd
+    from critical_tokens.reporting import study_summaries
 
-    rows = []
+    runs = []
     for path in args.metrics:
-        run = records.read_object(path, ("model", "dataset", "tuned", "learning_rate", "seed"))
-        rows.append(
-            {
-                "method": run["tuned"],
-                "learning_rate": float(run["learning_rate"]),
-                "cell": f"{run['model']} {run['dataset']}",
-                "seed": int(run["seed"]),
-                "accuracy": 100 * records.read_numbers(path, ["accuracy"])["accuracy"],
-            }
-        )
-    table = pd.DataFrame(rows).pivot_table(
-        index=["method", "learning_rate"], columns="cell", values="accuracy", sort=False
-    )
-    table["mean"] = table.mean(axis=1)
-    table["best"] = table["mean"] == table.groupby("method")["mean"].transform("max")
-    records.write_csv(args.output, table.reset_index())
+        run = records.read_object(path, ("model", "dataset", "tuned", "learning_rate"))
+        runs.append({
+            "model": run["model"],
+            "dataset": run["dataset"],
+            "method": run["tuned"],
+            "learning_rate": float(run["learning_rate"]),
+            "accuracy": records.read_numbers(path, ["accuracy"])["accuracy"],
+        })  # fmt: skip
+    records.write_csv(args.output, study_summaries.tuning_table(runs))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Start from a package: check its files and put them where the workflow expects them, so that it
-goes on from there.
-"""
+"""Unpack a package: check its files, and put them where the workflow continues from them."""
 
 from __future__ import annotations
 
@@ -12,9 +10,11 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("package", type=Path)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where the workflow's results lie")
-    parser.add_argument("--replace", action="store_true", help="overwrite files that are there and differ")
+    parser.add_argument("package", type=Path, help="the package, a tar file")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of the workflow's results (results by default)"
+    )
+    parser.add_argument("--replace", action="store_true", help="overwrite existing files that differ")
     args = parser.parse_args()
     if not args.package.is_file():
         raise packages.PackageError(f"{args.package}: does not exist")

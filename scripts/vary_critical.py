@@ -1,7 +1,6 @@
-"""What other thresholds and fewer rollouts per token make of the critical tokens.
+"""Find critical tokens with other thresholds and with fewer rollouts per token.
 
-Fewer rollouts are subsamples of the counts, drawn without replacement at each token by itself, and
-their scores are judged by the paper's rule with the same thresholds.
+Fewer rollouts are random subsets of all rollouts of a token, drawn for each token separately.
 """
 
 from __future__ import annotations
@@ -15,16 +14,22 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--rollouts", type=Path, nargs="+", required=True)
-    parser.add_argument("--critical", type=Path, nargs="+", required=True)
+    parser.add_argument("--rollouts", type=Path, nargs="+", required=True, help="tables of rollout scores, Parquet")
+    parser.add_argument("--critical", type=Path, nargs="+", required=True, help="tables of critical tokens, Parquet")
     parser.add_argument(
-        "--later-below", type=float, nargs="+", required=True, help="later scores stay below this share"
+        "--later-below",
+        type=float,
+        nargs="+",
+        required=True,
+        help="thresholds that every score after a critical token must be below",
     )
-    parser.add_argument("--samples", type=int, nargs="+", required=True, help="rollouts per token")
-    parser.add_argument("--subsamples", type=int, required=True, help="subsamples that numbers are the mean of")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="a row per cell and rule, CSV")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--samples", type=int, nargs="+", required=True, help="numbers of rollouts per token")
+    parser.add_argument(
+        "--subsamples", type=int, required=True, help="number of subsets that results are averaged over"
+    )
+    parser.add_argument("--seed", type=int, required=True, help="seed of the subsets")
+    parser.add_argument("--data", type=Path, required=True, help="table with a row per cell and rule, CSV")
+    parser.add_argument("--output", type=Path, required=True, help="the figure, PDF; a PNG is written beside it")
     args = parser.parse_args()
 
     import pandas as pd
@@ -44,7 +49,7 @@ def main() -> None:
         }
         whole = records.read_by_problem(found, "critical", "length")
         if any(len(of_one) != whole[name] or len({n for n, _ in of_one}) > 1 for name, of_one in counts.items()):
-            what = "has no counts of whole curves (rollouts.extent: curve; rollouts.method: coupled or independent)"
+            what = "needs counts of all tokens; set rollouts.extent: curve, and rollouts.method: coupled or independent"
             raise records.ArtifactError(f"{rollouts}: {what}")
         for row in critical.rule_rows(counts, truth, args.later_below, args.samples, args.subsamples, args.seed):
             rows.append({"model": cell["model"], "dataset": cell["dataset"], **row})

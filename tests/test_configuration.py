@@ -19,7 +19,7 @@ from conftest import ROOT
 from critical_tokens.configuration import completion, files, model_entries, schema
 from critical_tokens.core.records import Failure
 from critical_tokens.models import model_files
-from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
+from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.reporting import study_summaries
 from critical_tokens.workflow.refusals import ConfigError
 
@@ -65,15 +65,15 @@ def here(tmp_path, monkeypatch):
 FROM_FILES = {
     # --- keys without effect, and what contradicts itself
     "model_registry: {pocket-s: {revision: abc}}": ["pocket-s: revision is 'abc'", "local folder"],
-    "model_registry: {pocket-s: {context: 128}}": ["pocket-s: context is 128", "engine: vllm only"],
+    "model_registry: {pocket-s: {context: 128}}": ["pocket-s: context is 128", "which only has an effect with engine: vllm"],
     "figures: {figure5_method: baseline}": ["figure5_method is 'baseline'", "trains nothing"],
     "pathvars: {results: /}": ["pathvars: results is '/'", "a folder of its own"],
     "pathvars: {results: .}": ["pathvars: results is '.'", "a folder of its own"],
     "alignment: {lora: {layers: ['(a+)+$']}}": ["alignment: lora: layers", "(a+)+$"],
     # --- how it is written
-    "seeds: [1]\nseeds: [2]": ["own.yaml, line 2", "seeds stands in line 1, too"],
-    "contrast:\n  beta: 1.0\n  epochs: 1\n  beta: 2.0": ["line 4", "contrast: beta stands in line 2"],
-    '{"seeds": [1],\t"seeds": [2]}': ["seeds stands in line 1"],
+    "seeds: [1]\nseeds: [2]": ["own.yaml, line 2", "seeds is already in line 1"],
+    "contrast:\n  beta: 1.0\n  epochs: 1\n  beta: 2.0": ["line 4", "contrast: beta is already in line 2"],
+    '{"seeds": [1],\t"seeds": [2]}': ["seeds is already in line 1"],
     "trajectories: {seed: 010}": ["trajectories: seed is 010", "octal", "write 10"],
     "seeds: [1, 007]": ["007", "octal", "write 7"],
     "longest_minutes: 2:30": ["longest_minutes is 2:30", "base 60"],
@@ -81,7 +81,7 @@ FROM_FILES = {
     "models: !!set {pocket-s}": ["models", "set"],
     "model_registry: {pocket-s: {revision: 2024-01-01}}": ["revision", "timestamp", "quotes"],
     "model_registry: {true: {path: x}}": ["model_registry", "bool", "quotes"],
-    "? [1, 2]\n: 3": ["is no text"],
+    "? [1, 2]\n: 3": ["is not text"],
     "model_registry: {5: {path: x}}": ["the key '5' of model_registry is of type int", "quotes"],
     "[1, 2]": ["own.yaml: is a list", "mapping"],
     "5": ["is '5'", "mapping"],
@@ -111,11 +111,11 @@ FROM_FILES = {
     "method_registry: {mine: {objective: dpo}}": ["method_registry: mine: start is missing"],
     "models: pocket-s": ["models is 'pocket-s', must be a list"],
     "models: []": ["models is empty", "at least 1"],
-    "models: [pocket-s, pocket-s]": ["models", "'pocket-s'", "once"],
+    "models: [pocket-s, pocket-s]": ["models", "'pocket-s'", "may appear only once"],
     "models: null": ["models is null, must be a list"],
     "model_registry: 5": ["model_registry is 5, must be a mapping"],
     "studies: []": ["studies is empty, must be a mapping"],
-    "seeds: [1, 1]": ["seeds", "1 may stand there once"],
+    "seeds: [1, 1]": ["seeds", "1 may appear only once"],
     "seeds: [1.0]": ["seeds, entry 1 is 1.0, must be a whole number"],
     "seeds: [true]": ["seeds, entry 1 is true, must be a whole number"],
     "seeds: ['1']": ["seeds, entry 1 is '1', must be a whole number"],
@@ -123,8 +123,8 @@ FROM_FILES = {
     "seeds: [3000000000]": ["seeds, entry 1 is 3000000000, must be at most 2147483647"],
     "selection: {repeated_only: 1}": ["selection: repeated_only is 1, must be true or false"],
     "contrast: {beta: yes}": ["contrast: beta is true, must be a number"],
-    "alignment: {learning_rate: 1e-4}": ["alignment: learning_rate is '1e-4'", "write 1.0e-4"],
-    "alignment: {learning_rate: 1.5e4}": ["is '1.5e4'", "write 1.5e+4"],
+    "alignment: {learning_rate: 1e-4}": ["alignment: learning_rate is '1e-4'", "so write 1.0e-4"],
+    "alignment: {learning_rate: 1.5e4}": ["is '1.5e4'", "so write 1.5e+4"],
     "alignment: {batch_size: 8.0}": ["alignment: batch_size is 8.0, must be a whole number"],
     # --- values
     "alignment: {learning_rate: .nan}": ["alignment: learning_rate is nan, must be a number"],
@@ -155,34 +155,34 @@ FROM_FILES = {
     "selection: {negative_coverage: 0}": ["selection: negative_coverage is 0, must be above 0"],
     "alignment: {tdpo_variant: 1.0}": ["alignment: tdpo_variant is 1.0, must be a whole number"],
     "alignment: {tdpo_variant: 3}": ["alignment: tdpo_variant is 3, must be at most 2"],
-    "trajectories: {shards: 301}": ["trajectories: shards is 301, but pocket-gsm has 300 train problems"],
-    "rollouts: {shards: 31}": ["rollouts: shards is 31, but there are 30 trajectories"],
+    "trajectories: {shards: 301}": ["trajectories: shards is 301, but pocket-gsm has only 300 train problems"],
+    "rollouts: {shards: 31}": ["rollouts: shards is 31, but there are only 30 trajectories"],
     "alignment: {lora: {layers: [all-linear, q_proj]}}": ["alignment: lora: layers has all-linear beside other names"],
     "grading: {labels: sympy}": ["grading: labels is 'sympy', must be one of released, math_verify"],
     "gpu_memory_gb: 0": ["gpu_memory_gb is 0, must be above 0"],
     # --- names
-    "method_registry: {base: {objective: dpo, start: base}}": ["'base' is a name of the workflow's own", "rollouts"],
-    "method_registry: {rollouts: {objective: dpo, start: base}}": ["'rollouts' is a name of the workflow's own"],
+    "method_registry: {base: {objective: dpo, start: base}}": ["'base' is a reserved name", "rollouts"],
+    "method_registry: {rollouts: {objective: dpo, start: base}}": ["'rollouts' is a reserved name"],
     "method_registry: {positive-no_eos: {objective: dpo, start: base}}": ["'positive-no_eos'", "contrastive models"],
     "method_registry: {my.dpo: {objective: dpo, start: base}}": ["'my.dpo' cannot be a name", "hyphens"],
     'method_registry: {"mine\\n": {objective: dpo, start: base}}': ["cannot be a name", "letters"],
     "method_registry: {../x: {objective: dpo, start: base}}": ["'../x' cannot be a name"],
-    "method_registry: {CDPO: {objective: dpo, start: base}}": ["'CDPO' and 'cdpo' differ in capital letters only"],
-    "model_registry: {data: {path: data/models/pocket-s}}": ["model_registry: 'data' is a name of the workflow's own"],
+    "method_registry: {CDPO: {objective: dpo, start: base}}": ["'CDPO' and 'cdpo' differ only in capital letters"],
+    "model_registry: {data: {path: data/models/pocket-s}}": ["model_registry: 'data' is a reserved name"],
     "model_registry: {table1.csv: {path: data/models/pocket-s}}": ["'table1.csv' ends like a file"],
     "model_registry: {'a b': {path: data/models/pocket-s}}": ["'a b' cannot be a name"],
-    "dataset_registry: {shards: {style: math, max_new_tokens: 9}}": ["dataset_registry: 'shards' is a name"],
-    "variants: {default: {seed: 9}}": ["variants: 'default' is a name of the workflow's own"],
-    "sweeps: {tuning: {method: cdpo, key: gamma, values: [1]}}": ["sweeps: 'tuning' is a name of the workflow's own"],
+    "dataset_registry: {shards: {style: math, max_new_tokens: 9}}": ["dataset_registry: 'shards' is a reserved name"],
+    "variants: {default: {seed: 9}}": ["variants: 'default' is a reserved name"],
+    "sweeps: {tuning: {method: cdpo, key: gamma, values: [1]}}": ["sweeps: 'tuning' is a reserved name"],
     "studies: {comparisons: {agreement: {models: [pocket-s], datasets: [pocket-gsm], methods: [dpo], seeds: [1], against: dpo}}}": [
-        "studies: comparisons: 'agreement' is a name of the workflow's own"
+        "studies: comparisons: 'agreement' is a reserved name"
     ],
     "method_registry: {cdpo-gamma0: {objective: dpo, start: base}}\nsweeps: {z: {method: cdpo, key: rpo_alpha, values: [0]}}": [
         "rpo_alpha has no effect on the objective cdpo"
     ],
-    "method_registry: {cdpo-gamma1: {objective: cdpo, start: base}}": ["sweeps: gamma", "cdpo-gamma1", "another name"],
-    "method_registry: {cdpo-lr2e-05: {objective: cdpo, start: base}}": ["tuning", "cdpo-lr2e-05", "another name"],
-    "variants: {beta2: {seed: 4}}": ["sweeps: beta", "beta2", "variants has another"],
+    "method_registry: {cdpo-gamma1: {objective: cdpo, start: base}}": ["sweeps: gamma", "already has a different cdpo-gamma1", "another name"],
+    "method_registry: {cdpo-lr2e-05: {objective: cdpo, start: base}}": ["tuning", "already has a different cdpo-lr2e-05", "another name"],
+    "variants: {beta2: {seed: 4}}": ["sweeps: beta", "beta2", "variants already has a different beta2"],
     "sweeps: {z: {method: dpo, key: gamma, values: [0.1234567, 0.12345671]}}": [
         "sweeps: z", "dpo-gamma0.123457", "sixth digit",
     ],
@@ -214,11 +214,11 @@ FROM_FILES = {
         "figures: figure1_cell: model is 'pocket-s'", "not selected", "pocket-m",
     ],
     "figures: {figure1_cell: {dataset: gsm8k}}": ["figures: figure1_cell: dataset is 'gsm8k'", "not selected"],
-    "figures: {figure6_methods: [sft]}": ["figures: figure6_methods has 'sft', which trains on no pairs"],
-    "figures: {figure6_methods: [baseline]}": ["figures: figure6_methods has 'baseline', which trains on no pairs"],
+    "figures: {figure6_methods: [sft]}": ["figures: figure6_methods has 'sft', which does not train on pairs"],
+    "figures: {figure6_methods: [baseline]}": ["figures: figure6_methods has 'baseline', which does not train on pairs"],
     "figures: {figure5_method: ppo}": ["figures: figure5_method: 'ppo' is unknown"],
     "pretraining: {shapes: {pocket-x: {layers: 1, width: 8, heads: 2, mlp: 8}}}": [
-        "pretraining: documents has nothing for pocket-x",
+        "pretraining: documents has no entry for pocket-x",
     ],
     "pretraining: {shapes: {pocket-s: {heads: 7}}}": ["pretraining: shapes: pocket-s: width is 96", "7 heads"],
     # --- methods
@@ -228,7 +228,7 @@ FROM_FILES = {
     "method_registry: {a: {objective: dpo, start: b}, b: {objective: dpo, start: a}}": [
         "a: start: a -> b -> a never reaches base",
     ],
-    "method_registry: {mine: {objective: none, start: sft}}": ["mine: start is 'sft', an untrained method starts from base"],
+    "method_registry: {mine: {objective: none, start: sft}}": ["mine: start is 'sft', must be base"],
     MINE % ("none", "learning_rate: 0.1"): ["mine: learning_rate has no effect, because the objective none trains nothing"],
     MINE % ("cdpo", "rpo_alpha: 1.0"): ["mine: rpo_alpha has no effect on the objective cdpo", "gamma, weights, eos_weight"],
     MINE % ("dpo", "weights: mean"): ["mine: weights has no effect on the objective dpo"],
@@ -243,9 +243,9 @@ FROM_FILES = {
     MINE % ("cdpo", "weights: rollouts, variant: seed2"): ["mine: variant 'seed2' has no effect on the method"],
     MINE % ("cdpo", "variant: eos"): ["mine: variant: 'eos' is unknown", "no_eos"],
     MINE % ("dpo", "schedule: constant, warmup_share: 0.2"): ["mine: warmup_share has no effect on the schedule constant"],
-    "method_registry: {mine: {objective: cdpo, start: sft, weights: base}}": ["mine: weights of kind base"],
-    "method_registry: {baseline: {objective: dpo}}": ["method_registry: baseline must have the objective none"],
-    "contrast: {held_out: 300}": ["contrast: held_out is 300", "300 train problems at most"],
+    "method_registry: {mine: {objective: cdpo, start: sft, weights: base}}": ["mine: weights is 'base'", "starts from base"],
+    "method_registry: {baseline: {objective: dpo}}": ["method_registry: baseline: objective is 'dpo', must be none"],
+    "contrast: {held_out: 300}": ["contrast: held_out is 300", "at most 300 train problems"],
     "method_registry: {sft: {held_out: 5000}}": ["method_registry: sft: held_out is 5000"],
     "variants: {few: {held_out: 400}}": ["variants: few: held_out is 400"],
     # --- models
@@ -264,8 +264,8 @@ FROM_FILES = {
     SET % "train: {path: train.jsonl}": ["dataset_registry: mine: has no test split"],
     SET % "test: {path: test.jsonl}": ["dataset_registry: mine: has no train split"],
     SET % "shots: {split: train, count: 1}": ["dataset_registry: mine: has no train and no test split"],
-    SET % "train: {path: a.jsonl, hub: a/b, hub_split: train}": ["train has 2 sources, path and hub; give one"],
-    SET % "train: {world: pocket-gsm, problems: 5, path: a.jsonl}": ["train has 2 sources, world and path; give one"],
+    SET % "train: {path: a.jsonl, hub: a/b, hub_split: train}": ["train has 2 sources, path and hub; give only one"],
+    SET % "train: {world: pocket-gsm, problems: 5, path: a.jsonl}": ["train has 2 sources, world and path; give only one"],
     SET % "train: {problems: 5}": ["dataset_registry: mine: train names no source; give one of world, path, hub"],
     SET % "train: {world: pocket-gsm}": ["train has no problems"],
     SET % "train: {world: pocket-math, problems: 9}": ["train is of the world pocket-math, whose style is math", "gsm8k"],
@@ -280,19 +280,19 @@ FROM_FILES = {
     "dataset_registry: {pocket-gsm: {train: {path: mine.jsonl}}}": ["pocket-gsm: train is generated", "a name of their own"],
     "dataset_registry: {pocket-gsm: {style: math}}": ["pocket-gsm: train is of the world pocket-gsm, whose style is gsm8k"],
     "dataset_registry: {pocket-gsm: {shots: {split: validation, count: 301}}}": ["count is 301", "validation has 300 problems"],
-    "dataset_registry: {gsm8k: {shots: {split: validation}}}": ["gsm8k: shots names task and split; give one"],
+    "dataset_registry: {gsm8k: {shots: {split: validation}}}": ["gsm8k: shots names task and split; give only one"],
     SET % ("shots: {count: 2}, " + FILES): ["mine: shots names no source; give task or split"],
     SET % ("shots: {split: validation, count: 2}, " + FILES): [
         "mine: shots are of the split validation, which the dataset does not have",
     ],
-    "prompts: {sampling: {few_shot: true}}\n" + SET % FILES: ["prompts: sampling few_shot: dataset mine has no shots"],
+    "prompts: {sampling: {few_shot: true}}\n" + SET % FILES: ["prompts: sampling: few_shot is true, but the dataset mine has no shots"],
     # --- paths
     "pathvars: {results: \"r\\ntouch pwned\"}": ["pathvars: results is 'r\\ntouch pwned'", "must not have"],
     "pathvars: {results: 'a{b}'}": ["pathvars: results is 'a{b}'", "must not have '{'"],
     "pathvars: {logs: 'a<b>'}": ["pathvars: logs is 'a<b>'", "must not have '<'"],
     "pathvars: {figures: -rf}": ["pathvars: figures is '-rf'", "hyphen", "./-rf"],
     "pathvars: {figures: ''}": ["pathvars: figures is ''", "empty"],
-    "pathvars: {logs: out, benchmarks: out/}": ["pathvars: benchmarks is 'out/', as logs is"],
+    "pathvars: {logs: out, benchmarks: out/}": ["pathvars: benchmarks is 'out/', the same folder as logs"],
     "pathvars: {reports: x}": ["pathvars: reports: there is no such key", "results, figures, logs, benchmarks"],
     "pathvars: {results: ~nobody-of-that-name/x}": ["there is no home folder of that name"],
     "model_registry: {mine: {path: 'x{y}'}}": ["model_registry: mine: path is 'x{y}'", "must not have"],
@@ -379,7 +379,7 @@ def test_all_mistakes_are_told_at_once_but_ten_lines_at_most(here):
         read(here, "\n".join(f"key{number}: 1" for number in range(30)))
     lines = str(told.value).splitlines()
     assert len(lines) == 10
-    assert lines[-1] == "and 21 more mistakes, which are told once these are mended"
+    assert lines[-1] == "and 21 more mistakes, which are shown when these are corrected"
 
 
 def test_home_folders_are_written_out(here, monkeypatch):
@@ -424,7 +424,7 @@ def test_the_configs_of_the_project_have_no_mistakes(here, preset):
     assert set(swept["beta"]) <= set(config["method_registry"])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", REGISTRY)
 def test_every_constant_of_an_objective_is_a_key_that_methods_may_carry(here, objective):
     """The schema knows what the registry of objectives reads, and a method that carries all of it
     is accepted.
@@ -441,13 +441,13 @@ def test_a_key_that_was_renamed_is_refused_with_its_new_name(here, old, new):
     text = "5"
     for key in reversed(old.split(": ")):
         text = f"{{{key}: {text}}}"
-    with pytest.raises(ConfigError, match=f"{old}: this key is called {new} now"):
+    with pytest.raises(ConfigError, match=f"{old}: this key is now called {new}"):
         read(here, text)
 
 
 def test_a_comparison_at_its_old_place_is_refused_with_its_new_one(here):
     entry = "{models: [pocket-s], datasets: [pocket-gsm], methods: [dpo], seeds: [1], against: dpo}"
-    with pytest.raises(ConfigError, match="studies: mine: this key is called studies: comparisons: mine now"):
+    with pytest.raises(ConfigError, match="studies: mine: this key is now called studies: comparisons: mine"):
         read(here, f"studies: {{mine: {entry}}}")
 
 
@@ -548,22 +548,22 @@ def test_weights_that_are_cut_off_are_told(here):
         ("trajectories: {max_batch_tokens: 64}", ["max_new_tokens is 96", "trajectories: max_batch_tokens is 64"]),
         (
             "model_registry: {pocket-s: {engine: vllm, context: 4096}}",
-            ["pocket-s: context is 4096, but the model reads 2048"],
+            ["pocket-s: context is 4096, but the model reads at most 2048"],
         ),
         ("model_registry: {pocket-s: {parameters: 3}}", ["parameters is 3", "have 500256"]),
-        (SET % FILES.replace("train.jsonl", "none.jsonl"), ["mine: train: path is 'none.jsonl', which is not there"]),
-        (SET % FILES.replace("train.jsonl", "empty"), ["mine: train: path is 'empty', which is no file"]),
+        (SET % FILES.replace("train.jsonl", "none.jsonl"), ["mine: train: path is 'none.jsonl', which does not exist"]),
+        (SET % FILES.replace("train.jsonl", "empty"), ["mine: train: path is 'empty', which is not a file"]),
         (SET % FILES.replace("train.jsonl", "nothing.jsonl"), ["which is empty"]),
-        (SET % ("annotations: none.csv, " + FILES), ["mine: annotations is 'none.csv', which is not there"]),
+        (SET % ("annotations: none.csv, " + FILES), ["mine: annotations is 'none.csv', which does not exist"]),
         (
             SET % ("released_pairs: 'their/{model}', " + FILES),
-            ["released_pairs is 'their/pocket-s' for pocket-s, which is no"],
+            ["released_pairs is 'their/pocket-s' for pocket-s, which is not a folder"],
         ),
         (
             "prompts: {sampling: {few_shot: true}}\n" + SET % ("shots: {split: train, count: 3}, " + FILES),
-            ["mine: shots: count is 3, but the split train has 1 problems at most"],
+            ["mine: shots: count is 3, but the split train has at most 1 problems"],
         ),
-        ("published: {table1: none.csv}", ["published: table1 is 'none.csv', which is no file"]),
+        ("published: {table1: none.csv}", ["published: table1 is 'none.csv', which does not exist"]),
     ],
 )
 def test_a_missing_file_or_folder_is_told(here, text, words):
@@ -661,8 +661,8 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
     ]
     outcomes = dry_runs.run_all(commands, clone)
     expected = [
-        "error: {}/twice.yaml, line 2: seeds stands in line 1, too; a key may stand once",
-        "error: modls: there is no such key (did you mean 'models'?); config.yaml has all keys",
+        "error: {}/twice.yaml, line 2: seeds is already in line 1; a key may appear only once",
+        "error: modls: there is no such key (did you mean 'models'?); config.yaml lists all keys",
         "error: method_registry: a: start: a -> a never reaches base",
         "error: studies: comparisons: beta: against is 'ppo', must be one of dpo, rpo, ",
         "error: model_registry: pocket-s: path is '/nowhere', which does not exist",

@@ -86,7 +86,7 @@ command_line.run(main)
             "error: a file: No space left",
         ),
         ("raise RuntimeError('[enforce fail at x.cc:6] . unexpected pos 576 vs 534')", 1, "No space left"),
-        ("open('/dev/null/x')", 1, "error: /dev/null/x: Not a directory; a file stands where a folder belongs"),
+        ("open('/dev/null/x')", 1, "error: /dev/null/x: Not a directory; there is a file where a folder is needed"),
         ("open('missing.json', encoding='utf-8')", 1, "error: missing.json: No such file or directory"),
         ("raise command_line.Failure('Zo\\xeb is missing')", 1, "is missing"),
     ],

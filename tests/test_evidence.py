@@ -9,8 +9,8 @@ import pytest
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.data import annotations
 from critical_tokens.data.prompts import Prompt
-from critical_tokens.reporting import agreement, estimates, study_summaries, table1, words
-from critical_tokens.rollouts import critical
+from critical_tokens.reporting import agreement, estimates, study_summaries, table1
+from critical_tokens.rollouts import critical, words
 from critical_tokens.training import token_weights
 
 PAIR = {"problem_id": "p", "rejected": [5, 6]}

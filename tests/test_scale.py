@@ -12,6 +12,7 @@ from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
 from critical_tokens.grading import limits
+from critical_tokens.reporting import costs
 from critical_tokens.workflow import sizing
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
@@ -93,9 +94,9 @@ def test_a_model_too_large_for_the_gpus_is_refused(clone):
     for setting, words in (
         (
             "gpu_memory_gb=24",
-            "llama3-70b: tensor_parallel is 4, so to sample takes 44 GB of each GPU, which has 24 (gpu_memory_gb)",
+            "llama3-70b: tensor_parallel is 4, so sampling needs 44 GB of each GPU, which has only 24 (gpu_memory_gb)",
         ),
-        ("gpus_per_node=4", "llama3-70b: processes is 8, but a node has 4 GPUs (gpus_per_node)"),
+        ("gpus_per_node=4", "llama3-70b: processes is 8, but a node has only 4 GPUs (gpus_per_node)"),
     ):
         result = snakemake("-n", *SLURM, "--config", setting, "--", "results/table1.csv", cwd=clone, check=False)
         assert result.returncode != 0
@@ -141,7 +142,7 @@ def test_the_plan_is_printed_and_written(clone, tmp_path):
     assert table.loc[table["rule"] == "align cdpo", "trained_tokens"].min() > 1e6
     text = result.stdout + result.stderr
     assert "llama3-70b" in text
-    assert "gpu_memory_gb and gpus_per_node do not say what there is" in text
+    assert "state gpu_memory_gb and gpus_per_node in the config to check that they are there" in text
     again = snakemake("plan", "--configfile", "presets/paper.yaml", cwd=clone)  # asked again, told again
     assert "llama3-70b" in again.stdout + again.stderr
 
@@ -156,7 +157,7 @@ def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
         names = {"model": "llama3-70b", "dataset": "gsm8k", "shard": f"{shard}-of-2"}
         header = "s\tmax_rss\tcpu_time\trule_name\twildcards"
         file.write_text(f"{header}\n{seconds}\t100\t1\tsample\t{names}\n")
-    measured = sizing.measured_hours(tmp_path, "llama3-70b", "gsm8k")
+    measured = costs.measured_hours(tmp_path, "llama3-70b", "gsm8k")
     assert measured == {"sample": (1.5, 2)}
     rows = {row["rule"]: row for row in sizing.cell_plan(config, "llama3-70b", "gsm8k", measured)}
     assert (rows["sample"]["gpu_hours"], rows["sample"]["source"]) == (4 * 1.5 / 2 * 64, "measured")

@@ -45,7 +45,7 @@ def run(model, method, folder, examples=None, settings=SETTINGS):
     return model, adapters.train(model, examples, method, settings, LORA, folder / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("objective", registry.OBJECTIVES)
+@pytest.mark.parametrize("objective", registry.REGISTRY)
 def test_every_objective_learns_and_starts_where_it_should(tiny_model, tmp_path, objective):
     _, history = run(tiny_model, registry.Method(objective), tmp_path / objective)
     assert [row["step"] for row in history] == list(range(1, 13))

@@ -74,7 +74,7 @@ def gradients(monkeypatch, model, objective, batch_size, accumulation, packing=F
     return kept[0].kept, done.history
 
 
-CUTS = [(objective, False) for objective in registry.OBJECTIVES] + [("nll", True)]
+CUTS = [(objective, False) for objective in registry.REGISTRY] + [("nll", True)]
 
 
 @pytest.mark.parametrize(("objective", "packing"), CUTS)
@@ -138,7 +138,7 @@ def test_blanks_fill_a_batch_and_count_nothing(tiny_model):
     assert [e["blank"] for e in filled] == [False, False, False, True]
     assert list(updates.FilledOrder(3, 4, 0))[-1] == 3
     assert sorted(updates.FilledOrder(3, 4, 0)) == [0, 1, 2, 3]
-    for objective in registry.OBJECTIVES:
+    for objective in registry.REGISTRY:
         own = unlike_examples(objective, tiny_model, 3)
         function, collate = alignment.objective_of(method_with(objective, 0.3))
         model = lora.add_adapter(copy.deepcopy(tiny_model), LORA, 1)

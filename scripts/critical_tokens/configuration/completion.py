@@ -1,6 +1,4 @@
-"""The config: read as it is written, checked before any job, and completed with the methods that
-its sweeps stand for.
-"""
+"""All checks of the config in their order, and the defaults that it is completed with."""
 
 from __future__ import annotations
 
@@ -19,12 +17,17 @@ _SCHEMA = Path("rules", "schemas", "config.schema.yaml")
 def complete(
     config: dict[str, Any], layers: Iterable[Layer], project: Path
 ) -> dict[str, dict[str, method_entries.Swept]]:
-    """Check a merged config, and write out what it leaves to be understood, in place; the methods
-    of each sweep, by name.
+    """Check a config and complete it in place; returns the methods of each sweep.
 
-    layers: what the files and the command line said, the command line last. project: the folder of
-    the workflow. Raises ConfigError with all mistakes of a kind. Looks at no file but those of
-    relative paths, see `check_folders`.
+    The result has the methods by the name of the sweep and their own name. Missing constants get
+    their defaults, paths are resolved, and the methods of the sweeps are registered.
+
+    config: the config as Snakemake merged it.
+    layers: what each file and the command line say, with the command line last.
+    project: the folder of the workflow.
+
+    Raises ConfigError with all mistakes that the same step finds. Files are not read; whether they
+    exist matters only for relative paths. `check_folders` checks what is in them.
     """
     layers = list(layers)
     own = schema.read_schema(project / _SCHEMA)
@@ -49,10 +52,9 @@ def complete(
 
 
 def check_folders(config: Mapping[str, Any]) -> None:
-    """Folders of the selected models and files of the selected datasets are there, and hold what
-    they should.
+    """Check that the folders of selected models and the files of selected datasets are complete.
 
-    Raises ConfigError with all that is missing.
+    Raises ConfigError with everything that is missing or wrong.
     """
     with collected() as found:
         model_entries.check_folders(config, found)
@@ -60,8 +62,9 @@ def check_folders(config: Mapping[str, Any]) -> None:
 
 
 def _override(config: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Put values over those of a config as Snakemake merges files: mappings key by key, all else as
-    a whole.
+    """Replace values of a config in place, as Snakemake merges files.
+
+    Mappings are merged key by key; any other value is replaced as a whole.
     """
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(config.get(key), dict):
@@ -71,13 +74,13 @@ def _override(config: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 
 def _add_constants(config: dict[str, Any]) -> None:
-    """Constants of objectives that `alignment` does not state have their defaults."""
+    """Give the constants of objectives that `alignment` does not have their defaults."""
     for name, constant in registry.all_constants().items():
         config["alignment"].setdefault(name, constant.default)
 
 
 def _choose_example(config: dict[str, Any]) -> None:
-    """The cell of Figure 1, where none is named: the first of the selection."""
+    """Let Figure 1 show the first selected cell, unless the config names one."""
     example = config["figures"]["figure1_cell"]
     for key, selected in (("model", "models"), ("dataset", "datasets")):
         if example[key] is None:

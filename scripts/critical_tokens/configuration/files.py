@@ -1,8 +1,7 @@
-"""The files of a config as they are written: what YAML would read otherwise than its author meant
-is refused.
+"""Reading the files of a config; values that YAML reads in an unexpected way are refused.
 
-Snakemake reads the files, too. It takes the last of two equal keys, reads 010 as the octal number
-8, and names neither the file nor the line of a mistake.
+Snakemake reads the same files. It takes the last of two equal keys, reads 010 as the octal number
+8, and does not name the file and the line of a mistake.
 """
 
 from __future__ import annotations
@@ -21,24 +20,23 @@ from critical_tokens.workflow.refusals import Refusals, collected
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 _OCTAL, _SEXAGESIMAL = (re.compile(r"[-+]?0[0-7_]+"), re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?"))
-# The key that lets Snakemake run what stands behind question marks.
+# The key that makes Snakemake run the Python expressions of a config.
 _EXPRESSIONS = "__use_yte__"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
-
-# The name of the last layer: what follows `snakemake --config`.
+# The name of the layer with the values of `snakemake --config`.
 COMMAND_LINE = "--config"
 
 
 class Layer(NamedTuple):
-    """What one file, or the command line, says: later layers override earlier ones."""
+    """The values of one file or of the command line. Later layers override earlier ones."""
 
     name: str
     content: Mapping[str, Any]
 
 
 def read_files(paths: Iterable[Path]) -> list[Layer]:
-    """The contents of config files, in their order. Raises ConfigError naming file and line."""
+    """Read config files, in their order. Raises ConfigError that names files and lines."""
     layers = []
     with collected() as found:
         for path in paths:
@@ -59,12 +57,14 @@ def _read(path: Path, found: Refusals) -> Mapping[str, Any] | None:
         found.add(f"{path}: is not UTF-8 ({error})")
         return None
     if _is_json(text):
-        text = text.replace("\t", " ")  # JSON may have tabs between its tokens, YAML may not
+        # JSON may have tabs between its tokens, but YAML may not.
+        text = text.replace("\t", " ")
     try:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        found.add(f"{path}{line}: is not YAML ({error.problem or error.context}); indentation is made of blanks")
+        what = f"is not YAML ({error.problem or error.context}); indent with blanks, not with tabs"
+        found.add(f"{path}{line}: {what}")
         return None
     except (yaml.YAMLError, RecursionError) as error:
         found.add(f"{path}: is not YAML ({' '.join(str(error).split())})")
@@ -73,8 +73,8 @@ def _read(path: Path, found: Refusals) -> Mapping[str, Any] | None:
         found.add(f"{path}: is {_kind(node)}, must be a mapping of keys to values, e.g. seeds: [1, 2, 3]")
         return None
     mistakes = list(_mistakes(node, [], set()))
-    for line, what in mistakes:
-        found.add(f"{path}, line {line}: {what}")
+    for number, what in mistakes:
+        found.add(f"{path}, line {number}: {what}")
     return None if mistakes else yaml.load(text, Loader=_LOADER)  # noqa: S506 (a SafeLoader)
 
 
@@ -93,7 +93,10 @@ def _kind(node: yaml.Node | None) -> str:
 
 
 def _mistakes(node: yaml.Node, above: list[str], seen: set[int]) -> Iterator[tuple[int, str]]:
-    """Lines of a node that mean something else than they seem to, and what is wrong with them."""
+    """Every line of a node that YAML reads in an unexpected way, and what is wrong with it.
+
+    above: the keys that lead to the node. seen: nodes that were visited, as aliases repeat nodes.
+    """
     line = node.start_mark.line + 1
     where = ": ".join(above) or "the file"
     if node.tag not in _PLAIN_TAGS:
@@ -113,27 +116,29 @@ def _mistakes(node: yaml.Node, above: list[str], seen: set[int]) -> Iterator[tup
         name = str(key.value)
         here = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            yield here, f"a key of {where} is no text"
+            yield here, f"a key of {where} is not text"
             continue
         if name == _EXPRESSIONS:
-            yield (here, f"{name} asks for Python expressions, which a config of this workflow may not have")
+            yield here, f"{name} turns on Python expressions, which a config of this workflow must not have"
         if name in lines:
-            yield (here, f"{': '.join([*above, name])} stands in line {lines[name]}, too; a key may stand once")
+            yield here, f"{': '.join([*above, name])} is already in line {lines[name]}; a key may appear only once"
         lines.setdefault(name, here)
         if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-            yield (here, f"the key {name!r} of {where} is of type {_tag(key.tag)}; put quotes around it")
+            yield here, f"the key {name!r} of {where} is of type {_tag(key.tag)}; put quotes around it"
         yield from _mistakes(value, [*above, name], seen)
 
 
 def _odd_number(node: yaml.ScalarNode) -> Iterator[str]:
-    """What is odd about a number that YAML 1.1 does not read as it is written."""
+    """What is wrong with a number that YAML 1.1 reads to another base than ten."""
     if node.tag not in _NUMBERS:
         return
     if _OCTAL.fullmatch(node.value):
         plain = node.value.lstrip("+-0_") or "0"
-        yield f"{node.value}, which YAML reads as an octal number; write {plain}, or quotes around it where it is text"
+        what = f"write {plain}, or put quotes around it if it is text"
+        yield f"{node.value}, which YAML reads as an octal number; {what}"
     elif _SEXAGESIMAL.fullmatch(node.value):
-        yield f"{node.value}, which YAML reads as a number to the base 60; write a plain number, or quotes around it"
+        what = "write a plain number, or put quotes around it if it is text"
+        yield f"{node.value}, which YAML reads as a number to the base 60; {what}"
 
 
 def _tag(tag: str) -> str:

@@ -1,67 +1,64 @@
-"""Methods of the registry, and those that sweeps register: where they start, and that every key of
-theirs is read.
-"""
+"""Checks of the registered methods, and the registration of the methods of sweeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from critical_tokens.objectives.registry import OBJECTIVES, REGISTRY
+from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.training.token_weights import TOKEN_WEIGHTS
 from critical_tokens.workflow.refusals import Refusals, collected, nearest
 
 Config = Mapping[str, Any]
 BASE, UNTRAINED, ALL_LINEAR = "base", "none", "all-linear"
 
-# Keys that every training reads, and those that the two kinds of data add.
+# The keys that every training reads, and those that only trainings on one kind of data read.
 _ALWAYS = (
-    "objective", "start", "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay",
-    "gradient_checkpointing", "checkpoint_updates", "lora",
+    "objective", "start", "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share",
+    "weight_decay", "gradient_checkpointing", "checkpoint_updates", "lora",
 )  # fmt: skip
 _OF_DATA = {"answers": ("packing", "eos_trained", "held_out"), "pairs": ("variant",)}
 _OF_WEIGHTS = ("weights", "eos_weight")
 
 
 def check_methods(config: Config, found: Refusals) -> None:
-    """Every method has an objective, starts from the base model in the end, and carries no key
-    without effect.
+    """Check the objective, the start and the keys of every method.
+
+    A method must start from the base model or from a method that does so in the end. Every key of
+    its entry must have an effect.
     """
     registry = config["method_registry"]
     for name, entry in registry.items():
         where = f"method_registry: {name}: "
-        if entry["objective"] not in (UNTRAINED, *OBJECTIVES):
-            allowed = (UNTRAINED, *OBJECTIVES)
-            what = (
-                f"is {entry['objective']!r}, must be one of {', '.join(allowed)}{nearest(entry['objective'], allowed)}"
-            )
-            found.add(f"{where}objective {what}")
+        if entry["objective"] not in (UNTRAINED, *REGISTRY):
+            allowed = (UNTRAINED, *REGISTRY)
+            hint = nearest(entry["objective"], allowed)
+            found.add(f"{where}objective is {entry['objective']!r}, must be one of {', '.join(allowed)}{hint}")
             continue
         _check_start(name, registry, found)
         if entry["objective"] == UNTRAINED and entry["start"] != BASE:
-            found.add(f"{where}start is {entry['start']!r}, an untrained method starts from base")
+            what = "must be base, because a method with the objective none trains nothing"
+            found.add(f"{where}start is {entry['start']!r}, {what}")
         if entry.get("weights") == "base" and entry["start"] != BASE:
-            found.add(f"{where}weights of kind base are those of a method that starts from base")
+            found.add(f"{where}weights is 'base', but only a method that starts from base can have these weights")
         _check_layers(entry.get("lora", {}), where, found)
         for key in entry:
             for sentence in check_key(config, entry, key):
                 found.add(f"{where}{sentence}")
     for section in ("contrast", "alignment"):
         _check_layers(config[section]["lora"], f"{section}: ", found)
-    if registry.get("baseline", {}).get("objective") != UNTRAINED:
-        found.add(
-            "method_registry: baseline must have the objective none; figures compare with the base model by that name"
-        )
+    baseline = registry.get("baseline", {}).get("objective")
+    if baseline != UNTRAINED:
+        what = "because figures show the base model under the name baseline"
+        found.add(f"method_registry: baseline: objective is {baseline!r}, must be none, {what}")
 
 
 def check_key(config: Config, entry: Config, key: str) -> Iterator[str]:
-    """What is wrong with a key that an entry of the registry carries: nothing where its method
-    reads it.
-    """
+    """What is wrong with a key of an entry: nothing, or a sentence that it has no effect."""
     objective = entry["objective"]
     if objective == UNTRAINED:
         if key not in ("objective", "start"):
-            yield f"{key} has no effect, because the objective none trains nothing; it reads start only"
+            yield f"{key} has no effect, because the objective none trains nothing; it only reads start"
         return
     known = REGISTRY[objective]
     own = (*known.constants, *(_OF_WEIGHTS if known.weighted else ()), *_OF_DATA[known.data])
@@ -70,20 +67,20 @@ def check_key(config: Config, entry: Config, key: str) -> Iterator[str]:
         return
     settings = {**config["alignment"], **entry}
     if key == "tdpo_alpha" and settings["tdpo_variant"] == 1:
-        yield "tdpo_alpha has no effect on variant 1 of TDPO; tdpo_variant: 2 reads it"
+        yield "tdpo_alpha has no effect on variant 1 of TDPO; only tdpo_variant: 2 reads it"
     if key == "warmup_share" and settings["schedule"] == "constant" and settings[key]:
-        yield "warmup_share has no effect on the schedule constant; constant_with_warmup reads it"
+        yield "warmup_share has no effect on the schedule constant; use constant_with_warmup"
     if (
         key == "variant"
         and not reads_scores(entry)
         and "template" not in config["variants"].get(entry[key], {"template": ""})
     ):
-        what = "which reads no contrastive scores; it would read the template of a variant"
+        what = "which reads no contrastive scores; of a variant it reads only a template"
         yield f"variant {entry[key]!r} has no effect on the method, {what}"
 
 
 def reads_scores(entry: Config) -> bool:
-    """Whether a method weighs tokens by contrastive scores, which variants are other forms of."""
+    """Whether a method weighs tokens by contrastive scores, so that a variant can affect it."""
     known = REGISTRY.get(entry["objective"])
     return bool(known and known.weighted) and "contrast" in TOKEN_WEIGHTS[entry.get("weights", "contrast")].tables
 
@@ -91,7 +88,8 @@ def reads_scores(entry: Config) -> bool:
 def _check_layers(lora: Config, where: str, found: Refusals) -> None:
     layers = lora.get("layers", ())
     if ALL_LINEAR in layers and len(layers) > 1:
-        found.add(f"{where}lora: layers has {ALL_LINEAR} beside other names; it stands alone, for all of them")
+        what = f"write only {ALL_LINEAR}, which means every linear layer"
+        found.add(f"{where}lora: layers has {ALL_LINEAR} beside other names; {what}")
 
 
 def _check_start(name: str, registry: Config, found: Refusals) -> None:
@@ -108,13 +106,18 @@ def _check_start(name: str, registry: Config, found: Refusals) -> None:
         seen.append(start)
 
 
-# Keys that are long in a name.
+# Short forms of keys for the names of methods.
 _SHORT = {"learning_rate": "lr"}
 TUNING = "tuning"
 
 
 class Swept(TypedDict):
-    """A method that a sweep registered: the method that it varies, the key, and its value as text."""
+    """A method that a sweep registered.
+
+    method: the method that the sweep varies.
+    key: the key that the sweep varies.
+    value: the value of this method, as text.
+    """
 
     method: str
     key: str
@@ -122,13 +125,14 @@ class Swept(TypedDict):
 
 
 def register_sweeps(config: dict[str, Any]) -> dict[str, dict[str, Swept]]:
-    """Register a method for every value of the sweeps and of `tuning`; returns what they registered.
+    """Register a method for every value of the sweeps and of `tuning`.
 
-    The result has the registered methods by sweep, then by name; those of `tuning` are under "tuning".
+    Returns the registered methods by the name of the sweep and their own name. The methods of
+    `tuning` are in the sweep "tuning". For the key beta, which belongs to contrastive estimation, a
+    variant is registered, too.
 
-    A key of contrastive estimation makes a variant too. Raises ConfigError for a method that is not
-    registered or does not read the key, for an unknown variant, and for a name that stands for
-    something else already.
+    Raises ConfigError for a method that is not registered or does not read the key, for an unknown
+    variant, and for a name that is already taken by something else.
     """
     with collected() as found:
         for name, entry in config["method_registry"].items():
@@ -145,15 +149,14 @@ def register_sweeps(config: dict[str, Any]) -> dict[str, dict[str, Swept]]:
                 for value in values:
                     name = _register(config, method, key, value, where, found)
                     if name in own:
-                        found.add(
-                            f"{where}: two values of {key} are called {name}; they differ behind the sixth digit only"
-                        )
+                        what = f"two values of {key} both give the name {name}"
+                        found.add(f"{where}: {what}, because they differ only after the sixth digit")
                     own[name] = {"method": method, "key": key, "value": f"{value:g}"}
     return registered
 
 
 def _entries(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str, list[float]]]]:
-    """What each sweep varies: how messages call it, method, key and values."""
+    """What each sweep varies: the key of the config that names the method, method, key, values."""
     sweeps = {
         name: [(f"sweeps: {name}: method", entry["method"], entry["key"], entry["values"])]
         for name, entry in config["sweeps"].items()
@@ -170,18 +173,16 @@ def _check_swept(config: Mapping[str, Any], method: str, key: str, where: str, f
     elif key == "beta":
         if not reads_scores(entry):
             found.add(f"{where} has {method!r}, which reads no contrastive scores, so beta has no effect on it")
-    elif entry["objective"] in OBJECTIVES:
+    elif entry["objective"] in REGISTRY:
         for sentence in check_key(config, entry, key):
             found.add(f"{where} has {method!r}: {sentence}")
 
 
 def _register(config: dict[str, Any], method: str, key: str, value: float, where: str, found: Refusals) -> str:
-    """Register the method of one value, and its variant where the key belongs to contrastive
-    estimation; its name.
-    """
+    """Register the method of one value of a sweep, and its variant for beta; returns its name."""
     entry = config["method_registry"][method]
     setting = f"{_SHORT.get(key, key)}{value:g}"
-    own = {key: value}
+    own: dict[str, float | str] = {key: value}
     if key == "beta":
         inherited = entry.get("variant")
         variant = f"{inherited}-{setting}" if inherited else setting
@@ -195,9 +196,11 @@ def _register(config: dict[str, Any], method: str, key: str, value: float, where
 def _put(
     config: dict[str, Any], registry: str, name: str, entry: Mapping[str, Any], where: str, found: Refusals
 ) -> None:
-    """Register an entry; a mistake where the name stands for another one. Two sweeps may register
-    the same one.
+    """Register an entry; it is a mistake if the registry has a different one of that name.
+
+    Two sweeps may register the same entry.
     """
     known = config[registry].setdefault(name, entry)
     if known != entry:
-        found.add(f"{where}: registers {name}, but {registry} has another {name}; give that one another name")
+        what = f"but {registry} already has a different {name}; give that one another name"
+        found.add(f"{where}: registers {name}, {what}")

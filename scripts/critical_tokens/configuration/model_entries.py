@@ -1,6 +1,4 @@
-"""Models of the registry: what a folder holds, what fits the hardware, how long an answer may be,
-and missing packages.
-"""
+"""Checks of the registered models: folders, hardware, lengths of answers, installed packages."""
 
 from __future__ import annotations
 
@@ -20,56 +18,51 @@ from critical_tokens.workflow.refusals import ConfigError, Refusals
 
 Config = Mapping[str, Any]
 
-# Tokens that a question takes at least, between the beginning of the context and the answer.
+# The fewest tokens that the prompt of a question takes.
 _SHORTEST_PROMPT = 16
 
 
 def check_models(config: Config, found: Refusals) -> None:
-    """What the config says of its models, and whether the selected ones fit the hardware and the
-    batches.
-    """
+    """Check the entries of all models, and that batches can be divided among their processes."""
     for name, entry in config["model_registry"].items():
         where = f"model_registry: {name}: "
         for dataset in entry.get("temperatures", {}):
             found.require(dataset, config["dataset_registry"], f"{where}temperatures")
         if on_hub(entry["path"]) and "parameters" not in entry:
-            what = "parameters is missing; GPUs and memory of its jobs follow from it, and it is read from local folders only"
-            found.add(f"{where}{what} (there is no folder {entry['path']})")
+            what = f"and there is no folder {entry['path']} to count them in"
+            found.add(f"{where}parameters is missing, {what}; give their number, which decides GPUs and memory")
         if "revision" in entry and not on_hub(entry["path"]):
-            found.add(
-                f"{where}revision is {entry['revision']!r}, but path is a local folder; only a hub id has revisions"
-            )
+            what = "but path is a local folder; only a hub id has revisions"
+            found.add(f"{where}revision is {entry['revision']!r}, {what}")
         if "context" in entry and entry.get("engine") != "vllm":
-            found.add(f"{where}context is {entry['context']}, which has an effect with engine: vllm only")
+            found.add(f"{where}context is {entry['context']}, which only has an effect with engine: vllm")
     for name in _selected(config):
         _check_processes(config, name, found)
 
 
 def check_folders(config: Config, found: Refusals) -> None:
-    """The folders of the selected models hold what is loaded, and the models fit hardware and
-    answers.
-    """
+    """Check that folders of selected models are complete and fit the hardware and the answers."""
     hardware = sizing.hardware_of(config)
     for name in _selected(config):
         entry = config["model_registry"][name]
-        lacking = (
-            [] if on_hub(entry["path"]) or _is_made_here(config, entry) else model_files.lacks(Path(entry["path"]))
-        )
+        elsewhere = on_hub(entry["path"]) or _is_made_here(config, entry)
+        lacking = [] if elsewhere else model_files.lacks(Path(entry["path"]))
         for what in lacking:
             found.add(f"model_registry: {name}: path is {entry['path']!r}, which {what}")
         own = None if lacking or on_hub(entry["path"]) else _counted(entry)
         if own is not None and "parameters" in entry and entry["parameters"] != own:
-            what = (
-                f"parameters is {entry['parameters']}, but the weights in {entry['path']} have {own}; leave the key out"
-            )
-            found.add(f"model_registry: {name}: {what}")
+            what = f"but the weights in {entry['path']} have {own}; leave the key out"
+            found.add(f"model_registry: {name}: parameters is {entry['parameters']}, {what}")
         if not lacking and (not on_hub(entry["path"]) or "parameters" in entry):
             for sentence in (*sizing.misfits(name, entry, hardware), *_too_long(config, name)):
                 found.add(sentence)
 
 
 def loaded_files(folder: Path, made_here: bool) -> list[str]:
-    """Files of a local base model that its jobs read. If the workflow makes it, they need not be there yet."""
+    """The files of a local base model that its jobs read.
+
+    made_here: whether the workflow itself makes the model, so that its files may not exist yet.
+    """
     if made_here:
         return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
     found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
@@ -77,18 +70,18 @@ def loaded_files(folder: Path, made_here: bool) -> list[str]:
 
 
 def _counted(entry: Config) -> int | None:
-    """The parameters of a local model; None where its folder is not there yet."""
+    """The number of parameters of a local model; None if its folder does not exist yet."""
     folder = Path(entry["path"])
     return model_files.parameters(folder) if folder.is_dir() else None
 
 
 def _selected(config: Config) -> list[str]:
-    """Selected models that are registered; the others are told elsewhere."""
+    """The selected models that are registered; `study_entries` reports the others."""
     return [name for name in config["models"] if name in config["model_registry"]]
 
 
 def _is_made_here(config: Config, entry: Config) -> bool:
-    """Whether the workflow itself makes the model, which then need not be there yet."""
+    """Whether the workflow itself makes the model, so that its folder may not exist yet."""
     results = config.get("pathvars", {}).get("results", "results")
     return Path(entry["path"]).parent == Path(results) / "pretrained"
 
@@ -106,17 +99,19 @@ def _check_processes(config: Config, name: str, found: Refusals) -> None:
 
 
 def _too_long(config: Config, name: str) -> Iterator[str]:
-    """Answers that leave no room for a question in the model's context, or in a batch."""
+    """Sentences about answers so long that no question fits into the context or into a batch."""
     entry = config["model_registry"][name]
     own = None
     if not on_hub(entry["path"]) and Path(entry["path"]).is_dir():
         try:
             own = model_files.longest(Path(entry["path"]))
         except ArtifactError:
-            return  # told as what the folder lacks
+            # `check_folders` reports what the folder lacks.
+            return
     stated = entry.get("context")
     if own and stated and stated > own:
-        yield f"model_registry: {name}: context is {stated}, but the model reads {own} tokens at most (its config.json)"
+        what = f"but the model reads at most {own} tokens (see its config.json)"
+        yield f"model_registry: {name}: context is {stated}, {what}"
     limits = {
         f"the context of {name}": min((length for length in (own, stated) if length), default=None),
         "trajectories: max_batch_tokens": config["trajectories"]["max_batch_tokens"],
@@ -125,29 +120,27 @@ def _too_long(config: Config, name: str) -> Iterator[str]:
         asked = config["dataset_registry"][dataset]["max_new_tokens"]
         for what, limit in limits.items():
             if limit and asked + _SHORTEST_PROMPT > limit:
-                yield (
-                    f"dataset_registry: {dataset}: max_new_tokens is {asked}, must be at most {limit - _SHORTEST_PROMPT}: "
-                    f"{what} is {limit} tokens, and the question needs some of them"
-                )
+                most = f"must be at most {limit - _SHORTEST_PROMPT}"
+                why = f"because {what} is {limit} tokens, and the question needs some of them"
+                yield f"dataset_registry: {dataset}: max_new_tokens is {asked}, {most}, {why}"
 
 
-# Imported by every run: training and sampling, grading, tables and figures.
+# The packages that every run imports for training, sampling, grading, tables and figures.
 _ALWAYS = ("torch", "transformers", "peft", "accelerate", "safetensors", "math_verify", "pandas", "matplotlib")
 _OF_HUB = ("datasets", "huggingface_hub")
 
 
 def check_packages(config: Config, model: str) -> None:
-    """Raise ConfigError where the running Python lacks a package that jobs with this model import."""
+    """Raise ConfigError if the running Python lacks a package that jobs with this model import."""
     sources = [config["dataset_registry"][name].get("train", {}) for name in config["datasets"]]
     missing = _missing((*_ALWAYS, *(_OF_HUB if any("hub" in source for source in sources) else ())))
     if missing:
-        what = "type `make environment`, or `pip install -r envs/requirements.txt`, or add --sdm conda"
+        what = "run `make environment` or `pip install -r envs/requirements.txt`, or add --sdm conda"
         raise ConfigError(f"{', '.join(missing)}: not installed for {sys.executable}; {what}")
     if config["model_registry"][model].get("engine") == "vllm" and _missing(("vllm",)):
         what = "add --sdm conda, which makes the environment of envs/vllm.yaml, or set engine: transformers"
-        raise ConfigError(
-            f"model_registry: {model}: engine is vllm, which is not installed for {sys.executable}; {what}"
-        )
+        where = f"model_registry: {model}: engine is vllm"
+        raise ConfigError(f"{where}, which is not installed for {sys.executable}; {what}")
 
 
 @lru_cache
@@ -156,18 +149,15 @@ def _missing(names: tuple[str, ...]) -> list[str]:
 
 
 def check_task(config: Config, dataset: str) -> None:
-    """Raise ConfigError where lm-eval is missing, or its task has fewer worked examples than a
-    dataset asks for.
-    """
+    """Raise ConfigError if lm-eval is missing or its task has too few worked examples."""
     shots = config["dataset_registry"][dataset].get("shots", {})
     if "task" not in shots:
         return
     try:
         there = len(from_task(shots["task"]))
     except ShotsError as error:
-        raise ConfigError(
-            f"dataset_registry: {dataset}: shots are of lm-eval's task {shots['task']}: {error}"
-        ) from error
+        where = f"dataset_registry: {dataset}: shots: task is {shots['task']!r}"
+        raise ConfigError(f"{where}, whose worked examples cannot be read: {error}") from error
     if shots["count"] > there:
         what = f"count is {shots['count']}, but {shots['task']} has {there} examples"
         raise ConfigError(f"dataset_registry: {dataset}: shots: {what}")

@@ -1,5 +1,6 @@
-"""Names and paths in the config: names become files and folders, and paths are found from any
-working directory.
+"""Checks of names and paths in the config, and the resolution of its paths.
+
+Names of models, datasets, methods and so on become names of files and folders.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from critical_tokens.workflow.refusals import Refusals
 Config = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 
-# Snakemake reads {…} as a wildcard and <…> as a path variable; programs read a leading hyphen as a
-# flag.
+# Characters that a path must not have: control characters, and those that Snakemake reads as
+# wildcards, {…}, and as path variables, <…>.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\u2028\u2029{}<>]")
-# What stands in the authors' folders for the model's name.
+# In the path of the authors' folders, this is replaced with the name of the model.
 _MODEL = "{model}"
 
 
 def expand_paths(config: Config, found: Refusals) -> None:
-    """Write home folders (~) out in all path keys of a config, in place.
+    """Replace "~" with the home folder in all paths of a config, in place, and check the paths.
 
-    Mistakes are characters that a path cannot have, the home of an unknown user, and output folders
-    that are the same.
+    Mistakes are paths with characters that they must not have, the home folder of an unknown user,
+    and output folders that are the same or contain the working directory.
     """
     for where, holder, key in _paths(config):
         path = holder[key]
@@ -36,20 +37,20 @@ def expand_paths(config: Config, found: Refusals) -> None:
         elif strange:
             found.add(f"{where} is {path!r}; a path must not have {strange[0]!r} in it")
         elif path.startswith("-"):
-            found.add(f"{where} is {path!r}; a path must not begin with a hyphen, write ./{path}")
+            # Programs would read it as a flag.
+            found.add(f"{where} is {path!r}; a path must not begin with a hyphen, so write ./{path}")
         elif path.startswith("~"):
             holder[key] = _at_home(path)
             if holder[key] is None:
-                found.add(f"{where} is {path!r}; there is no home folder of that name, write the path in full")
+                found.add(f"{where} is {path!r}; there is no home folder of that name, so write the path in full")
     outputs: dict[str, str] = {}
     for name, path in config.get("pathvars", {}).items():
         other = outputs.setdefault(str(Path(path or "")), name)
         if other != name:
-            found.add(f"pathvars: {name} is {path!r}, as {other} is; each needs a folder of its own")
+            found.add(f"pathvars: {name} is {path!r}, the same folder as {other}; each needs a folder of its own")
         if Path(path or "").resolve() in (Path("/"), Path.cwd(), *Path.cwd().parents):
-            found.add(
-                f"pathvars: {name} is {path!r}; it must be a folder of its own, not one around the working directory"
-            )
+            what = "not the working directory or a folder that contains it"
+            found.add(f"pathvars: {name} is {path!r}; it must be a folder of its own, {what}")
 
 
 def _at_home(path: str) -> str | None:
@@ -60,7 +61,7 @@ def _at_home(path: str) -> str | None:
 
 
 def _paths(config: Config) -> Iterator[tuple[str, Config, str]]:
-    """Every path of a config: how its key is called, the mapping that holds it, and the last key."""
+    """Every path of a config: its key in full, the mapping that has it, and its key there."""
     for name in config.get("pathvars", {}):
         yield f"pathvars: {name}", config["pathvars"], name
     for name, entry in config["model_registry"].items():
@@ -76,11 +77,10 @@ def _paths(config: Config) -> Iterator[tuple[str, Config, str]]:
 
 
 def locate_files(config: Mapping[str, Any], project: Path) -> None:
-    """Let the config's relative paths that the working directory lacks name the project's own
-    files, in place.
+    """Resolve relative paths of inputs in place, in the working directory or else in `project`.
 
-    So `data/models/pocket-s` is found from any working directory, and a file of the user's own
-    comes first.
+    So `data/models/pocket-s` is found from any working directory, and a user's own file of the same
+    path is preferred.
     """
     datasets = config["dataset_registry"].values()
     splits = [entry[split] for entry in datasets for split in ("train", "validation", "test") if split in entry]
@@ -91,39 +91,40 @@ def locate_files(config: Mapping[str, Any], project: Path) -> None:
             entry[key] = str(project / entry[key])
 
 
-# Folders of the workflow's own: of <results>, of a cell, and where presets put theirs; `base` is
-# where methods start.
+# The workflow's own folders: in <results>, in a cell, and those of presets. The name `base` is also
+# reserved, because methods start from it.
 _FOLDERS = (
-    "base", "checked", "critical", "data", "hub", "packages", "positive", "negative", "pretrained", "released", "replacements",
-    "rollouts", "shards", "smoke", "studies",
+    "base", "checked", "critical", "data", "hub", "packages", "positive", "negative", "pretrained", "released",
+    "replacements", "rollouts", "shards", "smoke", "studies",
 )  # fmt: skip
-# Other names that are taken, by registry: of studies, of the search over learning rates, of the
-# scores without a variant.
-_TAKEN = {
+# The reserved names of other registries: the workflow's own studies, the search over learning
+# rates, and the contrastive scores without a variant.
+_RESERVED = {
     "studies: comparisons": ("agreement", "critical_rule", "replacement", "temperatures"),
     "sweeps": ("tuning",),
     "variants": ("default",),
 }
 _REGISTRIES = ("model_registry", "dataset_registry", "method_registry", "variants", "sweeps")
-# Tables and figures lie beside the folders of models and methods.
+# Names must not end like files, because tables and figures lie beside the folders that they name.
 _ENDINGS = (".csv", ".json", ".log", ".md", ".parquet", ".pdf", ".png", ".safetensors", ".tar", ".tsv")
 
 
 def check_names(config: Mapping[str, Any], found: Refusals) -> None:
-    """Every registered name is free, and different from the others of its registry on every disk."""
+    """Check that no registered name is reserved, ends like a file, or collides with another."""
     registries = {registry: config[registry] for registry in _REGISTRIES}
     registries["studies: comparisons"] = config["studies"]["comparisons"]
     for registry, entries in registries.items():
-        taken = _TAKEN.get(registry, _FOLDERS)
+        reserved = _RESERVED.get(registry, _FOLDERS)
         folded: dict[str, str] = {}
         for name in entries:
             where = f"{registry}: {name!r}"
-            if name.lower() in taken:
-                found.add(f"{where} is a name of the workflow's own; taken are {', '.join(taken)}")
+            if name.lower() in reserved:
+                found.add(f"{where} is a reserved name; reserved are {', '.join(reserved)}")
             if name.lower().endswith(_ENDINGS):
-                found.add(f"{where} ends like a file ({', '.join(_ENDINGS)}); give it another name")
+                found.add(f"{where} ends like a file name ({', '.join(_ENDINGS)}); give it another name")
             if registry == "method_registry" and name.startswith(("positive-", "negative-")):
                 found.add(f"{where} begins like the contrastive models of a variant; give it another name")
             other = folded.setdefault(name.lower(), name)
             if other != name:
-                found.add(f"{where} and {other!r} differ in capital letters only, which some disks do not tell apart")
+                what = "which some file systems do not distinguish; rename one of them"
+                found.add(f"{where} and {other!r} differ only in capital letters, {what}")

@@ -1,6 +1,4 @@
-"""The config against its schema, rules/schemas/config.schema.yaml, with a sentence for each
-mistake.
-"""
+"""Validation of the config by rules/schemas/config.schema.yaml, with a sentence per mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from critical_tokens.workflow.refusals import collected, listed, nearest
 
 Schema = Mapping[str, Any]
 
-# Keys that have another name now.
+# The present names of keys that were renamed.
 RENAMED = {
     "temperatures": "studies: temperatures",
     "agreement": "studies: agreement",
@@ -54,7 +52,7 @@ _KINDS = {
 
 
 def _is_whole(checker: Any, value: Any) -> bool:
-    """Programs take no 16.0 for a number of things, and YAML's true is no number."""
+    """Whether a value is an int. Programs do not accept 16.0, and YAML's true is not a number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -67,10 +65,10 @@ _Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
 
 
 def read_schema(path: Path) -> dict[str, Any]:
-    """The schema of the config, with what the registries of the library have.
+    """Read the schema of the config, and add the entries of the library's registries.
 
-    Objectives, their constants, kinds of token weights, engines and distributions are those of
-    their registries, so that the schema knows a new one as soon as it is registered.
+    Objectives, their constants, kinds of token weights, engines and distributions come from their
+    registries, so a new one is allowed as soon as it is registered.
     """
     schema = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     properties = schema["properties"]
@@ -110,7 +108,7 @@ def _bounds(constant: registry.Constant) -> dict[str, float]:
 
 
 def _bound_sweeps(sweep: dict[str, Any], constants: Mapping[str, Any]) -> None:
-    """Let sweeps vary the constants of objectives, each within its bounds; whole numbers are no scale."""
+    """Let sweeps vary the constants of objectives within their bounds, except whole numbers."""
     swept = {name: schema for name, schema in constants.items() if schema["type"] == "number"}
     sweep["properties"]["key"]["enum"] = ["beta", *swept, "epochs", "learning_rate"]
     for name, schema in swept.items():
@@ -130,10 +128,12 @@ def validate(config: Mapping[str, Any], schema: Schema) -> None:
 
 
 def read_again(value: Any, schema: Schema, root: Schema | None = None) -> Any:
-    """Values from the command line, where the numbers of lists and mappings arrive as text, as the
-    schema wants them.
+    """Convert values from the command line to the types of the schema.
 
-    Text stays text where the schema allows text, and where it is no number, true, false or null.
+    Snakemake passes the numbers in lists and mappings as text. A text is converted only if the
+    schema does not allow text and it is a number, true, false or null.
+
+    schema: the schema of the value. root: the whole schema, for its definitions.
     """
     root = schema if root is None else root
     schema = _resolved(schema, root)
@@ -168,27 +168,28 @@ def _types(schema: Schema) -> Sequence[str]:
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:
-    """What is wrong, with the path of the key."""
+    """Sentences about an error of the schema, each with the path of the key."""
     where = _where(error.absolute_path)
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in (key for key in error.instance if key not in known):
             if new := _renamed(f"{where}{key}", error.instance[key]):
-                yield f"{where}{key}: this key is called {new} now"
+                yield f"{where}{key}: this key is now called {new}"
                 continue
-            allowed = f"; allowed are {listed(known)}" if where else "; config.yaml has all keys"
+            allowed = f"; allowed are {listed(known)}" if where else "; config.yaml lists all keys"
             yield f"{where}{key}: there is no such key{nearest(str(key), known)}{allowed}"
     elif error.validator == "required":
         for key in (key for key in error.validator_value if key not in error.instance):
             yield f"{where}{key} is missing; it must be {_allowed(error.schema.get('properties', {}).get(key, {}))}"
     elif error.validator == "pattern" and error.parent is None and _names_a_key(error):
-        yield f"{where}{error.instance!r} cannot be a name; {error.schema.get('description', 'another pattern is allowed')}"
+        allowed = error.schema.get("description", "choose another name")
+        yield f"{where}{error.instance!r} cannot be a name; {allowed}"
     else:
         yield f"{where.removesuffix(': ')} is {_shown(error.instance)}, {_demand(error)}"
 
 
 def _renamed(key: str, value: Any) -> str | None:
-    """The present name of a key that has another name now."""
+    """The present name of a key that was renamed; None for other keys."""
     if key.startswith("studies: ") and isinstance(value, Mapping) and "against" in value:
         return f"studies: comparisons: {key.removeprefix('studies: ')}"
     return RENAMED.get(key)
@@ -206,24 +207,25 @@ def _where(path: Iterable[str | int]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as its author wrote it, cut where it is long."""
+    """A value as it is written in YAML; a long one is cut."""
     words = {True: "true", False: "false", None: "null"}
-    told = words[value] if value is None or isinstance(value, bool) else repr(value)
-    told = "empty" if isinstance(value, (list, dict, str)) and not value else told
-    return told if len(told) <= 60 else f"{told[:57]}…"
+    shown = words[value] if value is None or isinstance(value, bool) else repr(value)
+    shown = "empty" if isinstance(value, (list, dict, str)) and not value else shown
+    return shown if len(shown) <= 60 else f"{shown[:57]}…"
 
 
 def _demand(error: ValidationError) -> str:
+    """The end of a sentence about a value: what the schema allows instead."""
     value, kind = error.validator_value, error.validator
     if kind == "type":
-        told = f"must be {_allowed(error.schema)}"
+        allowed = f"must be {_allowed(error.schema)}"
         text = error.instance
         if isinstance(text, str) and _DECIMAL.fullmatch(text):
-            told += f"; {text} is text in YAML, write {_as_number(text)}"
-        return told
+            allowed += f"; {text} is text in YAML, so write {_as_number(text)}"
+        return allowed
     if kind == "uniqueItems":
         twice = [member for i, member in enumerate(error.instance) if member in error.instance[:i]]
-        return f"but {_shown(twice[0])} may stand there once only"
+        return f"but {_shown(twice[0])} may appear only once"
     return {
         "enum": lambda: f"must be one of {listed(map(str, value))}{nearest(str(error.instance), map(str, value))}",
         "minimum": lambda: f"must be at least {value}",
@@ -236,7 +238,10 @@ def _demand(error: ValidationError) -> str:
 
 
 def _as_number(text: str) -> str:
-    """A number as YAML 1.1 reads it: with a point in front of an exponent, and a sign in it."""
+    """A number in the form that YAML 1.1 reads as a number.
+
+    An exponent needs a decimal point before it and must have a sign.
+    """
     mantissa, _, exponent = text.lower().partition("e")
     if not exponent:
         return mantissa

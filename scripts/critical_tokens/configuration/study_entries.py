@@ -1,6 +1,4 @@
-"""Studies, temperatures, agreement and figures: what they name is registered, and no run of theirs
-stands for two.
-"""
+"""Checks of the selections, the studies and the figures, which name registered entries."""
 
 from __future__ import annotations
 
@@ -12,13 +10,14 @@ from critical_tokens.workflow.refusals import Refusals
 
 Config = Mapping[str, Any]
 
-# Keys that select, and the registries that they select from.
+# The registry that each key selects from.
 _REGISTRIES = {"models": "model_registry", "datasets": "dataset_registry", "methods": "method_registry"}
 
 
 def check_selections(config: Config, sweeps: Mapping[str, Collection[str]], found: Refusals) -> None:
-    """Everything that selects from the registries names what they have, `sweeps` with the methods
-    that they registered.
+    """Check that everything selected is registered, and that studies and figures can be made.
+
+    sweeps: the methods that each sweep registered.
     """
     _require_selected(config, config, "", found)
     studies = config["studies"]
@@ -31,7 +30,7 @@ def check_selections(config: Config, sweeps: Mapping[str, Collection[str]], foun
         found.require(name, config["variants"], "studies: agreement: variants")
     shared, examined = config["rollouts"]["shards"], config["rollouts"]["trajectories"]
     if examined is not None and shared > examined:
-        found.add(f"rollouts: shards is {shared}, but there are {examined} trajectories to share out")
+        found.add(f"rollouts: shards is {shared}, but there are only {examined} trajectories to divide among them")
     stratified = config["rollouts"]["stratified"]
     if stratified["zero_up_to"] >= stratified["later_below"]:
         what = f"must be below later_below, which is {stratified['later_below']}"
@@ -54,7 +53,7 @@ def _check_comparison(
     if "sweep" in entry and found.require(entry["sweep"], config["sweeps"], f"{where}sweep"):
         swept = sweeps[entry["sweep"]]
     for name in (name for name in swept if name in entry["methods"]):
-        found.add(f"{where}methods has {name!r}, which its sweep {entry['sweep']} has, too; leave it out")
+        found.add(f"{where}methods has {name!r}, which its sweep {entry['sweep']} also has; leave it out")
     compared = [*entry["methods"], *swept]
     if entry["against"] not in compared:
         found.add(f"{where}against is {entry['against']!r}, must be one of {', '.join(compared)}")
@@ -66,9 +65,8 @@ def _check_temperatures(temperatures: Sequence[float], found: Refusals) -> None:
         name = f"{value:g}"
         other = names.setdefault(name, value)
         if other != value:
-            found.add(
-                f"studies: temperatures: values has {other!r} and {value!r}, which differ behind the sixth digit only"
-            )
+            what = f"values has {other!r} and {value!r}, which differ only after the sixth digit"
+            found.add(f"studies: temperatures: {what}")
 
 
 def _check_figures(config: Config, found: Refusals) -> None:
@@ -76,8 +74,8 @@ def _check_figures(config: Config, found: Refusals) -> None:
     for key, selected in (("model", "models"), ("dataset", "datasets")):
         name = figures["figure1_cell"][key]
         if name not in config[selected]:
-            what = f"{name!r}, which is not selected; {selected} has {', '.join(config[selected])}, and null takes the first"
-            found.add(f"figures: figure1_cell: {key} is {what}")
+            allowed = f"it must be one of {selected} ({', '.join(config[selected])}), or null for the first of them"
+            found.add(f"figures: figure1_cell: {key} is {name!r}, which is not selected; {allowed}")
     against = figures["figure5_method"]
     if found.require(against, methods, "figures: figure5_method") and methods[against]["objective"] == "none":
         found.add(f"figures: figure5_method is {against!r}, which trains nothing; it must be a trained method")
@@ -85,14 +83,15 @@ def _check_figures(config: Config, found: Refusals) -> None:
         known = found.require(name, methods, "figures: figure6_methods")
         objective = REGISTRY.get(methods[name]["objective"]) if known else None
         if known and (objective is None or objective.data != "pairs"):
-            found.add(f"figures: figure6_methods has {name!r}, which trains on no pairs")
+            what = "which does not train on pairs; every method here must have a preference objective"
+            found.add(f"figures: figure6_methods has {name!r}, {what}")
 
 
 def _check_pretraining(entry: Config, found: Refusals) -> None:
     for name, shape in entry["shapes"].items():
         for key in ("documents", "learning_rate", "prompt_weight"):
             if name not in entry[key]:
-                found.add(f"pretraining: {key} has nothing for {name}, which shapes has")
+                found.add(f"pretraining: {key} has no entry for {name}, which is among the shapes")
         if shape["width"] % shape["heads"]:
             what = f"width is {shape['width']}, must be a multiple of its {shape['heads']} heads"
             found.add(f"pretraining: shapes: {name}: {what}")

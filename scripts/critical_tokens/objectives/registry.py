@@ -228,7 +228,6 @@ REGISTRY: dict[str, Entry] = {
         "cDPO as the released code computes it, one sigmoid per token position", _cdpo_released, weighted=True
     ),
 }
-OBJECTIVES = tuple(REGISTRY)
 
 
 def entry_of(objective: str) -> Entry:

@@ -1,5 +1,6 @@
-"""Critical tokens against first wrong tokens and against contrastive scores: v3's Tables 1 and 2,
-the AUC.
+"""Comparison of critical tokens with first wrong tokens and with contrastive scores.
+
+This gives v3's Tables 1 and 2, and the AUC of contrastive scores.
 """
 
 from __future__ import annotations
@@ -9,15 +10,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from critical_tokens.core import records
-from critical_tokens.reporting import estimates, words
+from critical_tokens.reporting import estimates
+from critical_tokens.rollouts import words
 
 
 def kinds_rows(critical: Sequence[records.Row], word_kinds: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Critical tokens by kind of error, and all of them: v3's Tables 1 and 2 in one.
+    """v3's Tables 1 and 2 in one table: a row for each kind of error, and one for all of them.
 
-    critical: rows of that table; those without a critical token or a known first error are left
-    out. word_kinds: of the critical token, by problem. differ: share in percent whose critical
-    token is not the first wrong one; before, after: where it is then.
+    critical: rows of the table "critical". Rows without a critical token or without a known first
+        wrong token are left out.
+    word_kinds: the kind of word of the critical token, by problem id (see `words.critical_kinds`).
+
+    Columns of the result:
+    error_kind: the kind of error; "total" for all kinds together.
+    n: number of answers.
+    differ: percentage of answers whose critical token is not their first wrong token.
+    function, content, number, operator, punctuation: critical tokens of that kind of word.
+    before, after: answers whose critical token is before or after their first wrong token.
     """
     known = [row for row in critical if row["position"] is not None and row["first_wrong"] is not None]
     rows = []
@@ -40,13 +49,23 @@ def kinds_rows(critical: Sequence[records.Row], word_kinds: Mapping[str, str]) -
 def agreement_row(
     critical: Sequence[records.Row], contrast: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
-    """Contrastive scores against rollouts and against the checker, over the tokens of the examined
-    answers.
+    """How well contrastive scores agree with the rollouts and with the step checker in one cell.
 
-    critical: rows of that table. contrast: scores by problem. base: log-probabilities under the
-    base model alone, the control: critical tokens are improbable ones, too. *_low and *_high are 95
-    % intervals: for AUC the answers are resampled, whose tokens belong together; for shares of
-    answers Wilson's.
+    critical: rows of the table "critical".
+    contrast: contrastive scores of the answer's tokens, by problem id.
+    base: log-probabilities of the same tokens under the base model alone, by problem id. They are
+        the control, because critical tokens are improbable, too.
+
+    Keys of the result, each share and AUC with a 95 % interval (_low, _high):
+    answers, with_critical_token: number of answers, and of those with a critical token.
+    auc_contrast_rollouts, auc_base_rollouts: how well low scores find the critical token.
+    auc_contrast_truth, auc_base_truth: how well low scores find the first wrong token.
+    lowest_is_critical, lowest_is_first_wrong, lowest_at_or_before_first_wrong: where the token with
+        the lowest contrastive score is.
+    critical_is_first_wrong, critical_at_or_before_first_wrong: where the critical token is.
+
+    Intervals of shares are Wilson's. For AUC whole answers are resampled, because the tokens of an
+    answer are not independent.
     """
     found = [row for row in critical if row["position"] is not None]
     wrong = [row for row in critical if row["first_wrong"] is not None]
@@ -75,8 +94,10 @@ def agreement_row(
 def _separation(
     name: str, rows: Sequence[records.Row], key: str, scored: Mapping[str, Sequence[float]], resamples: int = 400
 ) -> dict[str, float | None]:
-    """AUC by token over all answers, as the paper's: the token at `key` is positive, all others are
-    negative.
+    """The AUC over the tokens of all answers, as in the paper, with its interval.
+
+    The token whose index is row[`key`] is positive, and all other tokens are negative. The index
+    may be that of EOS, which has no score; then all tokens of the answer are negative.
     """
     answers = []
     for row in rows:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Unbiased estimate of the chance that at least one of k samples is correct, from `correct` of
-    n (Chen et al. 2021).
+    """Unbiased estimate of pass@k, the chance that at least one of k samples is correct.
 
-    Raises ValueError unless 0 <= correct <= n and 1 <= k <= n.
+    The estimate comes from n samples of which `correct` are correct (Chen et al. 2021). Raises
+    ValueError unless 0 <= correct <= n and 1 <= k <= n.
     """
     if not 0 <= correct <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k of n={n}, correct={correct}, k={k} is not defined")
@@ -19,7 +19,10 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson score interval of a share, 95 % unless `z` says otherwise. (0, 1) for n = 0."""
+    """Wilson score interval of the share correct / n; (0, 1) for n = 0.
+
+    z: the normal quantile of the interval; the default gives 95 %.
+    """
     if n == 0:
         return 0.0, 1.0
     share = correct / n
@@ -30,8 +33,9 @@ def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple
 
 
 def middle(resampled: Iterable[float]) -> tuple[float, float]:
-    """The percentiles 2.5 and 97.5 of resampled values: a bootstrap's 95 % interval. Raises
-    ValueError without any.
+    """Percentiles 2.5 and 97.5 of resampled values, which are a bootstrap's 95 % interval.
+
+    Raises ValueError if there are no values.
     """
     values = sorted(resampled)
     if not values:
@@ -40,8 +44,9 @@ def middle(resampled: Iterable[float]) -> tuple[float, float]:
 
 
 def mean_interval(values: list[float], resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of the mean over independent trajectories, 95 %; the values themselves
-    if there is only one.
+    """95 % bootstrap interval of the mean of independent values.
+
+    If there is only one value, both bounds are that value.
     """
     rng = random.Random(seed)
     n = len(values)
@@ -49,10 +54,10 @@ def mean_interval(values: list[float], resamples: int = 1000, seed: int = 0) -> 
 
 
 def accuracy_interval(verdicts: Sequence[tuple[str, bool]]) -> tuple[float, float]:
-    """95 % interval of the share of correct answers, given as (problem, verdict).
+    """95 % interval of the share of correct answers, which are given as (problem id, correct).
 
-    Wilson's for one answer per problem; answers to one problem are not independent, so that of
-    several the problems are resampled.
+    With one answer per problem it is Wilson's interval. With several it is a bootstrap over
+    problems, because the answers to one problem are not independent.
     """
     by_problem: dict[str, list[bool]] = {}
     for problem, correct in verdicts:
@@ -63,11 +68,10 @@ def accuracy_interval(verdicts: Sequence[tuple[str, bool]]) -> tuple[float, floa
 
 
 def crossed_interval(values: Sequence[Sequence[float]], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values[seed][problem]: seeds and problems are both
-    drawn anew.
+    """95 % bootstrap interval of the mean of values[seed][problem].
 
-    With few seeds their share of the uncertainty is drawn from few values: a lower bound of it
-    rather than an estimate.
+    Seeds and problems are both resampled. If there are few seeds, the interval understates the
+    uncertainty that comes from them.
     """
     import numpy as np
 
@@ -80,8 +84,9 @@ def crossed_interval(values: Sequence[Sequence[float]], resamples: int = 2000, s
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided exact p-value of McNemar's test, from the problems that only one of two methods got
-    right.
+    """Two-sided exact p-value of McNemar's test for two methods on the same problems.
+
+    only_first, only_second: problems that only the first or only the second method got right.
     """
     n = only_first + only_second
     if n == 0:
@@ -93,22 +98,24 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 def paired_interval(
     first: Sequence[bool], second: Sequence[bool], resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the difference of two accuracies over the same problems, problems
-    resampled in pairs.
+    """95 % bootstrap interval of the difference of two accuracies, first minus second.
+
+    first, second: verdicts on the same problems in the same order. Problems are resampled with both
+    of their verdicts. Raises ValueError unless there are equally many, and at least one.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"{len(first)} and {len(second)} verdicts are no pairs")
     n = len(first)
     gains = sum(a and not b for a, b in zip(first, second, strict=True))
     losses = sum(b and not a for a, b in zip(first, second, strict=True))
-    # Only how many of each kind are drawn matters.
+    # The interval depends only on how many gains, losses and ties are drawn.
     rng = random.Random(seed)
     kinds, weights = (1, -1, 0), (gains, losses, n - gains - losses)
     return middle(sum(rng.choices(kinds, weights, k=n)) / n for _ in range(resamples))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's procedure, in the given order."""
+    """P-values corrected for multiple comparisons by Holm's procedure, in the given order."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -118,8 +125,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def auc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
-    """Chance that a positive's value is above a negative's, ties counting half; None without one of
-    each.
+    """Chance that a positive value is above a negative value, where ties count half.
+
+    None if there is no positive or no negative value.
     """
     if not positives or not negatives:
         return None

@@ -1,26 +1,41 @@
-"""Figures: data frames in, matplotlib figures out. Every figure's numbers are written beside the
-tables by its program.
+"""The paper's figures: which examples Figures 1 and 3 show, and how every figure is drawn.
+
+A function that ends with `_figure` takes the numbers and returns a matplotlib figure. Its program
+writes the same numbers to a file. `study_summaries` makes the numbers of Figures 2, 5 and 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from critical_tokens.core.records import ArtifactError, Row
+from critical_tokens.data import prompts
 from critical_tokens.reporting import canvas
-from critical_tokens.reporting.canvas import GRID, panels
+from critical_tokens.reporting.canvas import panels
 
-QUESTION_LENGTH, GOLD_LENGTH, CONTINUATION_LENGTH = 290, 60, 110  # characters
-MOST_LABELS = 280  # tokens labelled at an axis
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The most characters of a question, of a gold answer and of a continuation.
+QUESTION_LENGTH, GOLD_LENGTH, CONTINUATION_LENGTH = 290, 60, 110
+# The most tokens that are labelled at an axis.
+MOST_LABELS = 280
+# The most different continuations of each arm that Figure 1 shows.
+_MOST_CONTINUATIONS = 4
 
 
 def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
-    """Figure 2: pass@k with the critical token kept and replaced; columns model, dataset, arm, k,
-    pass_at_k, low, high, n.
+    """Figure 2: pass@k with the critical token kept and replaced, a panel per cell.
+
+    curves: columns model, dataset, arm, k, trajectories, pass_at_k, low and high (shares).
     """
     models, datasets = (list(dict.fromkeys(curves[c])) for c in ("model", "dataset"))
     figure, axes = panels(len(models), len(datasets))
@@ -45,7 +60,7 @@ def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
             ticks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= cell["k"].max()]
             ax.set_xticks(ticks, [str(k) for k in ticks])
             ax.set_ylim(-3, 103)
-            ax.grid(**GRID)
+            canvas.grid(ax)
             n = int(cell["trajectories"].max()) if len(cell) else 0
             canvas.title(ax, f"{model}, {dataset} ({n} trajectories)")
             ax.set_xlabel("k")
@@ -55,8 +70,10 @@ def pass_at_k_figure(curves: pd.DataFrame) -> Figure:
 
 
 def log_probability_figure(history: pd.DataFrame) -> Figure:
-    """Figure 6: log-probabilities of chosen and rejected answers over training; columns model,
-    dataset, method, step, …
+    """Figure 6: log-probabilities of chosen and rejected answers over training, a panel per cell.
+
+    history: columns model, dataset, method, step, chosen and rejected, the latter two also with
+        their bounds (_low, _high), see `study_summaries.log_probability_curves`.
     """
     models, datasets = (list(dict.fromkeys(history[c])) for c in ("model", "dataset"))
     methods = list(dict.fromkeys(history["method"]))
@@ -68,13 +85,14 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
             cell = history[(history["model"] == model) & (history["dataset"] == dataset)]
             for place, method in enumerate(methods):
                 curve = cell[cell["method"] == method]
-                width = 1.3 + 1.2 * (len(methods) - 1 - place)  # curves that coincide stay visible under one another
+                # Curves that coincide stay visible, because those below are wider.
+                width = 1.3 + 1.2 * (len(methods) - 1 - place)
                 for side, line in (("chosen", "-"), ("rejected", "--")):
-                    style = {"color": colours[method], "linewidth": width, "label": canvas.name(f"{method}, {side}")}
-                    ax.plot(curve["step"], curve[side], line, **style)
+                    name = canvas.name(f"{method}, {side}")
+                    ax.plot(curve["step"], curve[side], line, color=colours[method], linewidth=width, label=name)
                     band = (curve[f"{side}_low"], curve[f"{side}_high"])
                     ax.fill_between(curve["step"], *band, color=colours[method], alpha=0.12, lw=0)
-            ax.grid(**GRID)
+            canvas.grid(ax)
             canvas.title(ax, f"{model}, {dataset}")
             ax.set_xlabel("updates")
             ax.set_ylabel("log-probability of an answer")
@@ -85,11 +103,16 @@ def log_probability_figure(history: pd.DataFrame) -> Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """What Figure 1 draws: a trajectory's tokens, their scores, its critical token and samples of
-    both branches.
+    """What Figure 1 shows of one incorrect trajectory.
 
-    scores[t] belongs to tokens[t], `start` to the bare prompt (None: not scored). A branch is (text
-    after the critical position, how many of its continuations, correct).
+    question, gold: the problem and its gold answer.
+    tokens: the texts of the trajectory's tokens.
+    start: the rollout score of the bare prompt; None where it was not scored.
+    scores: the rollout scores of the tokens; None for tokens that were not scored.
+    critical, first_wrong: indices of tokens; the latter is None where it is unknown.
+    branches: the most frequent continuations of the arms "kept" and "replaced", each as its text
+        from the critical position on, how often it came, and whether it is correct.
+    rates: the share of correct continuations, by arm.
     """
 
     question: str
@@ -99,14 +122,71 @@ class Example:
     scores: Sequence[float | None]
     critical: int
     first_wrong: int | None
-    branches: dict[str, Sequence[tuple[str, int, bool]]]
-    rates: dict[str, float]
+    branches: Mapping[str, Sequence[tuple[str, int, bool]]]
+    rates: Mapping[str, float]
+
+
+def clearest_fall(critical: Sequence[Row], scores: Mapping[str, Mapping[int, float]]) -> Row | None:
+    """The row of the trajectory that Figure 1 shows; None where no trajectory is suitable.
+
+    Suitable are trajectories with a critical token that met both conditions and is not their first
+    token, because only these show a fall. If the first wrong token is known, trajectories that are
+    lost before it are preferred ("owed" in the paper). Among those, the trajectory with the highest
+    score before its critical token is chosen.
+
+    critical: rows of the table "critical".
+    scores: rollout scores by problem id and position.
+    """
+
+    def clarity(row: Row) -> tuple[bool, float, str]:
+        early = row["first_wrong"] is not None and row["position"] < row["first_wrong"]
+        return early, scores[row["problem_id"]][row["position"] - 1], row["problem_id"]
+
+    return max((row for row in critical if row["position"] and not row["zero_only"]), key=clarity, default=None)
+
+
+def trajectory_example(
+    chosen: Row,
+    problem: Row,
+    pair: Row,
+    scores: Mapping[int, float],
+    continued: Sequence[Row],
+    where: object,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Example:
+    """What Figure 1 shows of the trajectory that `clearest_fall` chose.
+
+    chosen, problem, pair: its rows of the tables "critical", "problems" and "pairs".
+    scores: its rollout scores by position; -1 is the bare prompt.
+    continued: its rows of the table "replacement".
+    where: the file of that table, for messages.
+
+    Raises ArtifactError if an arm has no continuations.
+    """
+    position, ids = chosen["position"], pair["rejected"]
+    branches, rates = {}, {}
+    for arm in ("kept", "replaced"):
+        rows = [row for row in continued if row["arm"] == arm]
+        if not rows:
+            raise ArtifactError(f"{where}: has no {arm} answers to problem {chosen['problem_id']}")
+        texts = Counter((prompts.decode(tokenizer, row["answer"][position:]).strip(), row["correct"]) for row in rows)
+        branches[arm] = [(text, n, correct) for (text, correct), n in texts.most_common(_MOST_CONTINUATIONS)]
+        rates[arm] = sum(row["correct"] for row in rows) / len(rows)
+    return Example(
+        question=problem["question"],
+        gold=problem["answer"],
+        tokens=[prompts.decode(tokenizer, [token]) for token in ids],
+        start=scores.get(-1),
+        scores=[scores.get(t) for t in range(len(ids))],
+        critical=position,
+        first_wrong=chosen["first_wrong"],
+        branches=branches,
+        rates=rates,
+    )
 
 
 def trajectory_figure(example: Example) -> Figure:
-    """Figure 1: rollout scores along one incorrect trajectory, and what follows with and without
-    its critical token.
-    """
+    """Figure 1: rollout scores along one trajectory, and the continuations of both arms."""
     figure, axes = panels(2, 1, width=_token_width(example.tokens), height=2.6)
     curve, below = axes[0][0], axes[1][0]
     positions = range(len(example.tokens))
@@ -121,9 +201,8 @@ def trajectory_figure(example: Example) -> Figure:
     _label_tokens(curve, example.tokens, example.critical)
     curve.set_ylim(-6, 105)
     curve.set_ylabel("correct rollouts (%)")
-    canvas.title(
-        curve, f"{canvas.line(example.question, QUESTION_LENGTH)}   [gold: {canvas.line(example.gold, 60)}]", fontsize=8
-    )
+    question, gold = canvas.line(example.question, QUESTION_LENGTH), canvas.line(example.gold, GOLD_LENGTH)
+    canvas.title(curve, f"{question}   [gold: {gold}]", fontsize=8)
     curve.legend(frameon=False, fontsize=8)
 
     below.axis("off")
@@ -141,15 +220,14 @@ def trajectory_figure(example: Example) -> Figure:
 
 
 def _token_width(tokens: Sequence[str]) -> float:
-    """Inches of a panel in which the labels of the tokens do not touch one another, as far as a
-    page can be wide.
-    """
+    """Width of a panel in inches: the labels of up to MOST_LABELS tokens do not overlap."""
     return min(max(9.0, 0.14 * len(tokens)), 0.14 * MOST_LABELS)
 
 
 def _label_tokens(ax: Axes, tokens: Sequence[str], critical: int | None) -> None:
-    """Every token at the axis, the critical one marked; of a very long answer every n-th, the
-    critical one among them.
+    """Label the tokens at the axis, and mark the critical one.
+
+    Of more than MOST_LABELS tokens only every n-th has a label, the critical one among them.
     """
     step = -(-len(tokens) // MOST_LABELS)
     places = range((critical or 0) % step, len(tokens), step)
@@ -162,8 +240,14 @@ def _label_tokens(ax: Axes, tokens: Sequence[str], critical: int | None) -> None
 
 @dataclass(frozen=True)
 class Illustration:
-    """What Figure 3 draws: an incorrect answer's tokens, their probabilities under both models (if
-    known), and their scores.
+    """What Figure 3 shows of one incorrect answer.
+
+    question: the problem.
+    tokens: the texts of the answer's tokens.
+    positive, negative: probabilities of the tokens under both models; empty where only the scores
+        are known.
+    scores: contrastive scores of the tokens.
+    critical, first_wrong: indices of tokens; None where there is none or it is unknown.
     """
 
     question: str
@@ -175,10 +259,28 @@ class Illustration:
     first_wrong: int | None
 
 
+def contrast_illustration(problem: Row, scored: Row, found: Row, tokenizer: PreTrainedTokenizerBase) -> Illustration:
+    """What Figure 3 shows of an answer, from its rows of "problems", "contrast" and "critical"."""
+    # The length in the table "critical" is without EOS.
+    length = found["length"]
+
+    def probabilities(logps: Sequence[float] | None) -> list[float]:
+        # The authors' files have scores without log-probabilities.
+        return [math.exp(logp) for logp in (logps or [])[:length]]
+
+    return Illustration(
+        question=problem["question"],
+        tokens=[prompts.decode(tokenizer, [token]) for token in scored["token_ids"][:length]],
+        positive=probabilities(scored["positive_logps"]),
+        negative=probabilities(scored["negative_logps"]),
+        scores=list(scored["scores"][:length]),
+        critical=found["position"],
+        first_wrong=found["first_wrong"],
+    )
+
+
 def contrast_figure(illustration: Illustration) -> Figure:
-    """Figure 3: likelihoods of the positive and the negative model along an incorrect answer, and
-    the contrastive scores.
-    """
+    """Figure 3: probabilities under the positive and the negative model, and contrastive scores."""
     figure, axes = panels(2, 1, width=_token_width(illustration.tokens), height=2.3)
     positions = range(len(illustration.tokens))
     above, below = axes[0][0], axes[1][0]
@@ -191,8 +293,8 @@ def contrast_figure(illustration: Illustration) -> Figure:
     below.set_ylabel("contrastive score s")
     for ax in (above, below):
         if illustration.critical is not None:
-            ax.axvspan(illustration.critical - 0.5, illustration.critical + 0.5, color=canvas.COLOURS["kept"], alpha=0.2, lw=0,
-                       label="critical token (rollouts)")  # fmt: skip
+            span = (illustration.critical - 0.5, illustration.critical + 0.5)
+            ax.axvspan(*span, color=canvas.COLOURS["kept"], alpha=0.2, lw=0, label="critical token (rollouts)")
         if illustration.first_wrong is not None and illustration.first_wrong < len(illustration.tokens):
             ax.plot([illustration.first_wrong], [-0.05], "^", color="black", clip_on=False, label="first wrong token")
         ax.set_ylim(-0.05, 1.05)
@@ -203,16 +305,17 @@ def contrast_figure(illustration: Illustration) -> Figure:
 
 
 def excluded_figure(table: pd.DataFrame) -> Figure:
-    """Figure 5: accuracy by condition and cell, with intervals; columns model, dataset, condition,
-    accuracy, low, high.
+    """Figure 5: accuracy by cell under three conditions.
+
+    table: columns model, dataset, condition, accuracy, low and high, in percent.
     """
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     conditions = list(dict.fromkeys(table["condition"]))
-    figure, axes = panels(1, 1, width=max(5.2, 1.6 + 1.6 * len(cells)))  # at least as wide as the legend
+    # The figure is at least as wide as its legend.
+    figure, axes = panels(1, 1, width=max(5.2, 1.6 + 1.6 * len(cells)))
     ax = axes[0][0]
-    for place, (condition, colour) in enumerate(
-        zip(conditions, ("0.6", canvas.COLOURS["kept"], canvas.COLOURS["cdpo"]), strict=True)
-    ):
+    colours = ("0.6", canvas.COLOURS["kept"], canvas.COLOURS["cdpo"])
+    for place, (condition, colour) in enumerate(zip(conditions, colours, strict=True)):
         bars = table[table["condition"] == condition]
         x = [i + 0.27 * (place - 1) for i in range(len(cells))]
         errors = [bars["accuracy"] - bars["low"], bars["high"] - bars["accuracy"]]

@@ -1,19 +1,24 @@
-"""Figures of the studies and of the benchmarks; `figures` has those of the paper."""
+"""Figures of the studies and of the benchmarks; `figures` has the figures of the paper."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from critical_tokens.reporting import canvas
-from critical_tokens.reporting.canvas import GRID, panels
+from critical_tokens.reporting.canvas import panels
 from critical_tokens.rollouts import critical
 
 
 def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Figure:
-    """Accuracy by method: a dot per seed, a bar for the interval, a line at the mean; the method
-    compared with in colour.
+    """Accuracy by method, a panel per cell: a dot per seed, the interval, and a line at the mean.
+
+    summary: rows of `study_summaries.summary_rows`.
+    seeds: columns model, dataset, method and accuracy, a row per seed.
+    against: the method that the others are compared with; it is drawn in colour.
     """
     cells = list(dict.fromkeys(zip(summary["model"], summary["dataset"], strict=True)))
     methods = list(dict.fromkeys(summary["method"]))[::-1]
@@ -33,7 +38,7 @@ def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Fi
             ax.scatter(values, [y] * len(values), color=colour, s=9, zorder=3)
         ax.axvline(means.loc[against, "mean"], color=canvas.COLOURS["cdpo"], lw=0.6, ls=":")
         ax.set_yticks(range(len(methods)), [canvas.name(method) for method in methods])
-        ax.grid(axis="x", **GRID)
+        canvas.grid(ax, "x")
         canvas.title(ax, f"{model}, {dataset}")
         ax.set_xlabel("accuracy (%)")
     for ax in axes[-1][len(cells) - columns * (len(axes) - 1) :]:
@@ -42,8 +47,9 @@ def study_figure(summary: pd.DataFrame, seeds: pd.DataFrame, against: str) -> Fi
 
 
 def temperature_figure(table: pd.DataFrame) -> Figure:
-    """Accuracy over temperature, a curve with its interval per method; columns model, dataset,
-    method, temperature, mean, …
+    """Accuracy over the sampling temperature, a panel per cell and a curve per method.
+
+    table: rows of `study_summaries.summary_rows` with a column temperature.
     """
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     colours = canvas.method_colours(list(dict.fromkeys(table["method"])))
@@ -60,7 +66,7 @@ def temperature_figure(table: pd.DataFrame) -> Figure:
                 label=canvas.name(method),
             )
             ax.fill_between(curve["temperature"], curve["low"], curve["high"], color=colours[method], alpha=0.12, lw=0)
-        ax.grid(**GRID)
+        canvas.grid(ax)
         ax.set_ylim(bottom=0)
         canvas.title(ax, f"{model}, {dataset}")
         ax.set_xlabel("temperature")
@@ -70,8 +76,9 @@ def temperature_figure(table: pd.DataFrame) -> Figure:
 
 
 def rule_figure(table: pd.DataFrame) -> Figure:
-    """Critical tokens found over the rule's threshold and over the rollouts per token; columns of
-    critical.rule_rows.
+    """Critical tokens that are found, over the threshold and over the rollouts per token.
+
+    table: rows of `critical.rule_rows` with columns model and dataset.
     """
     figure, axes = panels(1, 2)
     most = table["rollouts"].max()
@@ -82,12 +89,16 @@ def rule_figure(table: pd.DataFrame) -> Figure:
     cells = list(dict.fromkeys(zip(table["model"], table["dataset"], strict=True)))
     for ax, (column, rows, label, scale) in zip(axes[0], sides, strict=True):
         for place, (model, dataset) in enumerate(cells):
-            style = {"color": mpl.colormaps["viridis"](place / max(1, len(cells))), "marker": "o", "markersize": 3}
+            style: dict[str, Any] = {
+                "color": mpl.colormaps["viridis"](place / max(1, len(cells))),
+                "marker": "o",
+                "markersize": 3,
+            }
             curve = rows[(rows["model"] == model) & (rows["dataset"] == dataset)].sort_values(column)
             ax.plot(scale * curve[column], 100 * curve["found"], label=canvas.name(f"{model}, {dataset}"), **style)
             ax.plot(scale * curve[column], 100 * curve["same"], ls="--", **style)
         ax.set(xlabel=label, ylabel="answers (%)", ylim=(-3, 103))
-        ax.grid(**GRID)
+        canvas.grid(ax)
     axes[0][1].set_xscale("log", base=2)
     sizes = sorted(table["rollouts"].unique())
     axes[0][1].set_xticks(sizes, [str(size) for size in sizes])
@@ -98,8 +109,9 @@ def rule_figure(table: pd.DataFrame) -> Figure:
 
 
 def error_figure(errors: pd.DataFrame) -> Figure:
-    """Squared error of rollout scores over the tokens they take; columns method, tokens,
-    squared_error.
+    """Squared error of rollout scores over the tokens that they take.
+
+    errors: columns method, tokens (per trajectory) and squared_error (mean over scores).
     """
     figure, axes = panels(1, 1)
     ax = axes[0][0]
@@ -110,14 +122,18 @@ def error_figure(errors: pd.DataFrame) -> Figure:
     canvas.logarithmic(ax.xaxis)
     canvas.logarithmic(ax.yaxis)
     ax.set(xlabel="tokens per trajectory", ylabel="mean squared error of a score")
-    ax.grid(**GRID)
+    canvas.grid(ax)
     ax.legend(frameon=False)
     return figure
 
 
 def growth_figure(costs: pd.DataFrame) -> Figure:
-    """Tokens of coupled scores over the expected number of leavers; columns length, leaving,
-    tokens.
+    """Tokens that coupled scores take, over the expected number of rollouts that leave.
+
+    costs: a row per trajectory, with these columns:
+    length: number of tokens of the trajectory.
+    leaving: sum of 1 - q over its tokens, where q is the probability of the trajectory's own token.
+    tokens: generated tokens.
     """
     figure, axes = panels(1, 1)
     ax = axes[0][0]
@@ -125,6 +141,6 @@ def growth_figure(costs: pd.DataFrame) -> Figure:
     ax.set(xlabel="sum of 1 - q over the trajectory", ylabel="tokens generated")
     ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
-    ax.grid(**GRID)
+    canvas.grid(ax)
     figure.colorbar(points, label="tokens of the trajectory")
     return figure

@@ -1,4 +1,4 @@
-"""Table 1: from the metrics of its cells to the tidy table and to the paper's layout."""
+"""Table 1 from the metrics of evaluations, as a tidy table and in the paper's layout."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from critical_tokens.core import records
 from critical_tokens.reporting import estimates
 
 COLUMNS = (
-    "model", "dataset", "method", "start", "seed", "n", "correct", "accuracy", "low", "high", "reported", "reported_version",
+    "model", "dataset", "method", "start", "seed", "n", "correct", "accuracy", "low", "high",
+    "reported", "reported_version",
 )  # fmt: skip
 
-# Names of the paper's table, and the block a method stands in there.
+# The methods' names in the paper's table, and its blocks by the model that a method starts from.
 LABELS = {
     "baseline": "Baseline",
     "sft": "+ SFT",
@@ -31,11 +32,12 @@ BLOCKS = {"baseline": "", "sft": "from SFT", "base": "from base"}
 def cell_row(
     run: Mapping[str, Any], metrics: Mapping[str, Any], reported: Mapping[tuple[str, str, str], float], version: str
 ) -> dict[str, Any]:
-    """One row of Table 1; accuracies in percent.
+    """One row of Table 1, with accuracies in percent.
 
     run: model, dataset, method, start and seed of an evaluation.
     metrics: its n, correct, accuracy, low and high (shares).
-    reported: the paper's numbers by model, dataset and method; version: what they are from.
+    reported: the paper's numbers, by model, dataset and method.
+    version: the version of the paper that they are from.
     """
     value = reported.get((run["model"], run["dataset"], run["method"]))
     return {
@@ -55,8 +57,9 @@ def cell_row(
 
 
 def read_reported(path: Path, version: str) -> dict[tuple[str, str, str], float]:
-    """The paper's numbers of one version by (model, dataset, method). Raises ArtifactError for a
-    row without a number.
+    """The numbers of one version of the paper, by (model, dataset, method).
+
+    Raises ArtifactError for a row without a number.
     """
     frame = records.read_csv(path, ("version", "model", "dataset", "method", "accuracy"))
     for index in frame.index[frame["accuracy"].isna()]:
@@ -66,7 +69,10 @@ def read_reported(path: Path, version: str) -> dict[tuple[str, str, str], float]
 
 
 def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
-    """The tidy tables of several cells, one under the other."""
+    """Concatenate the tidy tables of several cells.
+
+    Raises ArtifactError for a file with other columns.
+    """
     frames = []
     for path in paths:
         frame = records.read_csv(path)
@@ -77,11 +83,11 @@ def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Table 1 in the paper's layout: a row per method, a column per model under each dataset, and
-    its average.
+    """Table 1 in the paper's layout, as Markdown: a row per method, a column per dataset and model.
 
-    Several seeds show as mean ± standard deviation. The best of a column is bold. Where the paper
-    has a number it follows in parentheses, and the table ends with the version that it is from.
+    Every dataset also has a column with the average over models. Several seeds are shown as mean ±
+    standard deviation. The best number of a column is bold. The paper's number follows in
+    parentheses if there is one, and a last line names the version of the paper.
     """
     cells = table.groupby(["method", "dataset", "model"], sort=False)["accuracy"].agg(["mean", "std", "count"])
     starts = dict(zip(table["method"], table["start"], strict=True))
@@ -95,7 +101,7 @@ def markdown(table: pd.DataFrame) -> str:
         for d, m in columns
     }
     best = {
-        (d, m): max((means[x, d, m] for x in methods if means[x, d, m] is not None), default=None) for d, m in columns
+        (d, m): max((mean for x in methods if (mean := means[x, d, m]) is not None), default=None) for d, m in columns
     }
 
     def shown(method: str, d: str, m: str | None) -> str:
@@ -121,13 +127,21 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def significance_rows(verdicts: Mapping[int, Mapping[str, Mapping[str, bool]]]) -> list[dict[str, Any]]:
-    """Each method against the baseline and against the best other method, of the same seed and over
-    the same problems.
+    """Compare each method with the baseline and with the best other method of the same seed.
 
-    verdicts: by seed, method and problem; the baseline stands under one seed and is compared with
-    all. p is McNemar's exact test, p_holm corrected for all comparisons of a seed. needed: by how
-    many problems its lead would have to grow, with as many on which the two differ, for p below
-    0.05: what an asterisk would take.
+    verdicts: whether an answer is correct, by seed, method and problem id. The baseline has one
+        seed and is compared with the methods of all seeds.
+
+    Columns of the result, a row per comparison:
+    seed, method, against: what is compared.
+    role: what `against` is, "baseline" or "best other".
+    n: problems that both answered.
+    only_first, only_second: problems that only `method` or only `against` got right.
+    difference, low, high: difference of the accuracies in percentage points, and its 95 % interval.
+    p: p-value of McNemar's exact test.
+    p_holm: p corrected by Holm's procedure for all comparisons of the seed.
+    needed: how many problems more `method` would have to lead by for p < 0.05, if the two still
+        differed on equally many problems. None if no lead would be enough.
     """
     untrained = {
         method: answers for of_seed in verdicts.values() for method, answers in of_seed.items() if method == "baseline"
@@ -152,7 +166,7 @@ def significance_rows(verdicts: Mapping[int, Mapping[str, Mapping[str, bool]]]) 
 
 
 def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, Any]:
-    """Two methods on the problems that both answered."""
+    """The columns n to needed of `significance_rows`, for two methods."""
     names = sorted(first.keys() & second.keys())
     a, b = [first[name] for name in names], [second[name] for name in names]
     only_first = sum(x and not y for x, y in zip(a, b, strict=True))
@@ -177,5 +191,9 @@ def _paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, or None where a value is missing: an average over other models would not compare."""
-    return None if any(v is None for v in values) else sum(values) / len(values)
+    """The mean, or None if a value is missing.
+
+    An average over fewer models could not be compared with the other averages.
+    """
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None

@@ -5,9 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from critical_tokens.core.records import Row
+from critical_tokens.data import prompts
+from critical_tokens.data.annotations import Annotation, of_answer
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from critical_tokens.pocket.language import Segment
 
 LATER_BELOW = 0.05
@@ -145,3 +151,84 @@ def first_wrong_token(
     if verdict.char is None:
         return None
     return token_at(verdict.char + blank, ends), str(verdict.kind)
+
+
+def critical_row(
+    scored: Sequence[Row],
+    pair: Row,
+    truth: tuple[int, str] | None,
+    later_below: float = LATER_BELOW,
+    zero_up_to: float = 0.0,
+) -> dict[str, Any]:
+    """The row of the table "critical" for the rejected answer of a pair.
+
+    scored: the rows of the table "rollouts" for this answer, in the order of their positions. If
+        the answer was scored from its end backwards, its first tokens may be missing.
+    pair: the row of the table "pairs".
+    truth: index and error kind of the first wrong token; None where it is unknown.
+    later_below, zero_up_to: the thresholds of `find_critical`.
+    """
+    tokens = [row for row in scored if row["position"] >= 0]
+    found = find_critical([row["score"] for row in tokens], later_below, zero_up_to)
+    position = tokens[found.position]["position"] if found else None
+    return {
+        "problem_id": pair["problem_id"],
+        "sample_id": pair["rejected_id"],
+        "position": position,
+        "token_id": None if position is None else pair["rejected"][position],
+        "length": len(pair["rejected"]),
+        "zero_only": found.zero_only if found else None,
+        "first_wrong": truth[0] if truth else None,
+        "error_kind": truth[1] if truth else None,
+    }
+
+
+def known_first_wrong(
+    pair: Row,
+    problem: Row,
+    annotated: Mapping[tuple[str, str], Annotation],
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[int, str] | None:
+    """Index and error kind of a rejected answer's first wrong token; None where it is unknown.
+
+    An annotation of the answer comes first. Without one, the step checker judges answers to
+    generated problems, and nothing is known about answers to other problems.
+
+    pair, problem: rows of the tables "pairs" and "problems".
+    annotated: annotations by problem id and text of the answer, see `annotations.read`.
+    """
+    from critical_tokens.pocket import language, worlds
+
+    ids = pair["rejected"]
+    text = prompts.decode(tokenizer, ids)
+    annotation = of_answer(annotated, pair["problem_id"], text)
+    if annotation is not None:
+        return token_at(annotation.offset, prompts.token_ends(tokenizer, ids)), annotation.error_kind
+    if not problem["language"]:
+        return None
+    return first_wrong_token(
+        text,
+        prompts.token_ends(tokenizer, ids),
+        pair["rejected_finished"],
+        language.language_from_json(problem["language"]),
+        worlds.sentence_shapes(problem["world"]),
+    )
+
+
+def critical_counts(rows: Sequence[Row]) -> dict[str, int]:
+    """Counts over rows of the table "critical", for the metadata of the table.
+
+    trajectories: rows.
+    found: rows with a critical token.
+    zero_only: critical tokens that met only the condition that their score is 0.
+    with_known_first_wrong: rows with a critical token whose first wrong token is known.
+    at_or_before_first_wrong: those of them whose critical token is at or before it.
+    """
+    known = [row for row in rows if row["position"] is not None and row["first_wrong"] is not None]
+    return {
+        "trajectories": len(rows),
+        "found": sum(row["position"] is not None for row in rows),
+        "zero_only": sum(bool(row["zero_only"]) for row in rows),
+        "at_or_before_first_wrong": sum(row["position"] <= row["first_wrong"] for row in known),
+        "with_known_first_wrong": len(known),
+    }

@@ -1,4 +1,4 @@
-"""The weighted likelihood of answers: their batches, padded or packed into one row, and the objective.
+"""The weighted likelihood of answers: its objective, and its batches, padded or packed.
 
 Pretraining, SFT and both contrastive models are trained on it. Packing is allowed for models in
 which no packed answer attends to another. Other models are refused.

@@ -1,6 +1,5 @@
-"""What rules and programs share: flags on one side, arguments on the other, the size of a job, and
-how mistakes are told.
+"""What connects rules and programs: flags, command-line arguments, sizes of jobs, and refusals.
 
-It decides what a job asks for and what a program understands. It may import core, grading, data,
-models, decoding, engines, objectives and training.
+It decides what a job asks for, what a program understands, and how a mistake is reported. It may
+import core, grading, data, models, decoding, engines, objectives, rollouts and training.
 """

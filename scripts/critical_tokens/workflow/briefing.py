@@ -1,7 +1,7 @@
-"""The settings in force for models that a user brought along: a few lines before a run or a plan.
+"""A few lines before a run or a plan, about the settings that apply to a user's own models.
 
-What `config.yaml` sets was chosen for the pocket models. Whoever brings a larger one should see it
-where it applies to theirs.
+The settings of `config.yaml` were chosen for the pocket models. A user with a larger model should
+see which of them apply to it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-# Sections whose learning rates a larger model needs other values for.
+# Sections whose learning rates do not suit larger models.
 _RATES = ("contrast", "alignment")
 
 
 def lines(config: Config, shipped: Config) -> list[str]:
-    """A line for each selected model that `shipped` (config.yaml) does not register, and a warning
-    where its rates apply.
+    """A line for each model of the user's own, and a warning if learning rates do not suit them.
+
+    config: the completed config.
+    shipped: config.yaml as it is shipped. A selected model is the user's own if it is not
+        registered there.
     """
     own = [name for name in config["models"] if name not in shipped["model_registry"]]
-    told = [f"{name}: {'; '.join(_facts(config, name))}" for name in own]
+    found = [f"{name}: {'; '.join(_facts(config, name))}" for name in own]
     kept = [key for key in _RATES if config[key]["learning_rate"] == shipped[key]["learning_rate"]]
     if own and kept:
-        told.append(
-            f"learning rates of {' and '.join(kept)} are those of config.yaml, which suit the pocket models only; "
-            "presets/own.yaml has the paper's: --configfile presets/own.yaml YOURS.yaml"
+        found.append(
+            f"learning rates of {' and '.join(kept)} are those of config.yaml, which suit only the pocket models; "
+            "for the paper's learning rates use presets/own.yaml: --configfile presets/own.yaml YOURS.yaml"
         )
-    return told
+    return found
 
 
 def _facts(config: Config, model: str) -> Iterator[str]:
@@ -53,7 +56,7 @@ def _problems(limit: int | None) -> str:
 
 
 def _by_name(values: Mapping[str, float]) -> str:
-    """One value where all are equal, else each with its name."""
+    """One value if all are equal; otherwise every value with its name."""
     if len(set(values.values())) == 1:
         return f"{next(iter(values.values())):g}"
     return ", ".join(f"{value:g} ({name})" for name, value in values.items())

@@ -1,120 +1,176 @@
-"""The way every program starts."""
+"""How every program starts, reads its arguments, and reports mistakes."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import gc
+import io
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, TextIO, TypeVar
 
 from critical_tokens.core.records import Failure
 
 T = TypeVar("T")
 
-# What helps where the system refuses something.
-_HELP = {
+# What the user can do when the operating system refuses something.
+_REMEDIES = {
     errno.ENOSPC: "free some space, or put the results elsewhere (pathvars in the config)",
     errno.EDQUOT: "free some space, or put the results elsewhere (pathvars in the config)",
-    errno.EACCES: "its folder must be readable, and writable for what is made there",
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
+    errno.EACCES: "its folder must be readable, and also writable if the program writes there",
+    errno.EFBIG: "raise the limit of the file size (ulimit -f), or write to another file system",
     errno.EROFS: "run in a folder of your own: snakemake --directory FOLDER",
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
-        "a file stands where a folder belongs, or a folder where a file does",
+        "there is a file where a folder is needed, or a folder where a file is needed",
     ),
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
-_IN_WORDS = re.compile(r"\(os error (\d+)\)")
-# PyTorch's words for a checkpoint that it could not write to its end.
-_TORN = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# Parts of PyTorch's messages when it cannot write a checkpoint completely.
+_INCOMPLETE = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
+
+# The tables that programs read, by the name of their option.
+_TABLES = {
+    "problems": "table of the problems, Parquet",
+    "trajectories": "table of the sampled answers, Parquet",
+    "grades": "table of the graded answers, Parquet",
+    "pairs": "table of the preference pairs, each a chosen and a rejected answer, Parquet",
+    "rollouts": "table of the rollout scores of the rejected answers' tokens, Parquet",
+    "critical": "table of the critical tokens, a row per examined answer, Parquet",
+    "contrast": "table of the contrastive scores s_t of the rejected answers' tokens, Parquet",
+    "reference": "table of the log-probabilities of the pairs' tokens under the reference model, Parquet",
+    "replacement": "table of the continuations with the critical token kept and replaced, Parquet",
+}
+
+
+class Described(Protocol):
+    """An entry of a registry, such as an objective or an engine."""
+
+    @property
+    def description(self) -> str:
+        """A phrase that says what it is."""
+        ...
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a program's docstring and its defaults."""
+    """An argument parser whose help begins with the program's docstring."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def add_tables(p: argparse.ArgumentParser, *names: str) -> None:
+    """Add a required option for every table that the program reads, such as --problems FILE."""
+    for name in names:
+        p.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help=_TABLES[name])
+
+
+def described(entries: Mapping[str, Described]) -> str:
+    """The names and descriptions of a registry's entries, for the help text of an option."""
+    return "; ".join(f"{name}: {entry.description}" for name, entry in entries.items()).replace("%", "%%")
+
+
+def flags(**settings: Any) -> str:
+    """Settings as quoted command-line flags, in the given order, without those that are None.
+
+    For example, top_p=0.9 becomes "--top-p 0.9".
+    """
+    words: list[str] = []
+    for name, value in settings.items():
+        if value is not None:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"--{name.replace('_', '-')}", *(str(v) for v in values)]
+    return shlex.join(words)
+
+
 def add_about(p: argparse.ArgumentParser) -> None:
-    """--about."""
+    """Add --about."""
     p.add_argument(
         "--about",
         nargs="+",
         type=_named,
         default=[],
         metavar="NAME=VALUE",
-        help="what the output belongs to: model, dataset, method, seed …; it is written into the output",
+        help="what the output belongs to, such as model, dataset, method and seed; it is written into the output",
     )
 
 
 def about(args: argparse.Namespace) -> dict[str, str]:
-    """What `add_about` was given."""
+    """The values of --about, by name."""
     return dict(args.about)
 
 
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form seed=1")
+        raise argparse.ArgumentTypeError(f"{text!r} must have the form NAME=VALUE, e.g. seed=1")
     return name, value
 
 
 def optional(kind: Callable[[str], T]) -> Callable[[str], T | None]:
-    """The type of an argument that may be None, as the config writes null."""
+    """The type of an argument that may also be None, which rules write for null in the config."""
 
     def parse(text: str) -> T | None:
         return None if text.lower() == "none" else kind(text)
 
-    parse.__name__ = getattr(kind, "__name__", "value")  # argparse names it in messages
+    # argparse writes this name in its messages.
+    parse.__name__ = getattr(kind, "__name__", "value")
     return parse
 
 
 def truth(text: str) -> bool:
     """The type of an argument that is true or false."""
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
     return text.lower() == "true"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program; what the user can mend is a message, not a traceback."""
-    # Importing torch and transformers makes a million objects, and looking for garbage among them
-    # takes a fifth of the start-up time. The collector goes on, three hundred times more rarely.
+    """Run a program. Errors that the user can correct end it with a message, not a traceback."""
+    # Importing torch and transformers makes a million objects, and the search for garbage among
+    # them takes a fifth of the start-up time. The garbage collector still runs, but less often.
     gc.set_threshold(200_000, 50, 100)
     for stream in (sys.stdout, sys.stderr):
-        # A log is UTF-8 whatever the locale is. A terminal that knows few characters shows the
-        # others as their numbers.
-        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+        _write_utf8(stream)
     try:
         main()
-        # Or else it looks through all of them once more at exit, for most of a second.
+        # Without this the collector would look through all objects once more at exit, which takes
+        # most of a second.
         gc.freeze()
     except Failure as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:
-        # Whoever read the output is gone; there is nobody to tell, and nothing to flush at exit.
+        # The process that read the output has ended, so nothing must be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         number, name = _errno(error), getattr(error, "filename", None)
-        if number not in _HELP and not (number and name):
+        if number is None or (number not in _REMEDIES and not (number and name)):
             raise
         what = f"{name or 'a file'}: {os.strerror(number)}"
-        sys.exit(f"error: {what}{'; ' if number in _HELP else ''}{_HELP.get(number, '')}")
+        sys.exit(f"error: {what}{'; ' if number in _REMEDIES else ''}{_REMEDIES.get(number, '')}")
+
+
+def _write_utf8(stream: TextIO) -> None:
+    """Make a log UTF-8 whatever the locale is; a terminal shows unknown characters as codes."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _errno(error: Exception) -> int | None:
-    """What the system said when something failed, which libraries in Rust (safetensors) and PyTorch
-    put into words.
+    """The operating system's error number; None for other errors.
+
+    Libraries in Rust (safetensors) and PyTorch give it only in the text of their messages.
     """
     if isinstance(error, OSError):
         return error.errno
-    if any(words in str(error) for words in _TORN):
+    if any(words in str(error) for words in _INCOMPLETE):
         return errno.ENOSPC
-    stated = _IN_WORDS.search(str(error))
+    stated = _OS_ERROR.search(str(error))
     return int(stated[1]) if stated else None

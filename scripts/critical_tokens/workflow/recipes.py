@@ -1,18 +1,18 @@
-"""What a job is made of: the settings of every stage, for a model, a dataset and a method.
+"""The settings of every stage, for a model, a dataset and a method.
 
-A rule asks for a mapping and names the flags that its values belong to. What a stage does not read
-is not in its mapping, so that a change of it reruns nothing.
+A rule asks for a mapping of settings and writes each of them to a flag of its program. A mapping
+has only the settings that its stage reads, so a change of another setting reruns nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
 from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.training import token_weights
-from critical_tokens.workflow.flags import flags
+from critical_tokens.workflow.command_line import flags
 
 Settings = dict[str, Any]
 
@@ -26,8 +26,8 @@ _OF_HUB = ("hub", "subset", "hub_split", "revision")
 _SOURCE = (
     "world", "seed", "path", *_OF_HUB, "problems", "rows", "question", "solution", "answer", "unanswered",
 )  # fmt: skip
-# Keys of a variant for which contrastive models of its own are trained, and those for which its
-# pairs are scored anew by the reference model.
+# Keys of a variant that require contrastive models of its own, and keys that require new
+# log-probabilities under the reference model.
 OWN_MODELS, OWN_REFERENCE = ("eos_trained", "held_out", "seed"), ("template",)
 
 
@@ -38,7 +38,7 @@ class Recipes:
         self._config = config
         self._models, self._datasets = config["model_registry"], config["dataset_registry"]
         self._methods = config["method_registry"]
-        # By what a variant appends to file names; the default appends nothing.
+        # The keys are what a variant appends to file names; the default appends nothing.
         self._variants = {"": {}} | {f"-{name}": entry for name, entry in config["variants"].items()}
 
     # --- models, prompts and sampling
@@ -49,12 +49,12 @@ class Recipes:
         return flags(model=entry["path"], revision=entry.get("revision"), dtype=entry.get("dtype"))
 
     def model_repository(self, model: str) -> str | None:
-        """The hub repository of a model; None for a local folder."""
+        """The hub repository (ID or ID@REVISION) of a model; None for a local folder."""
         entry = self._models[model]
         return _at_revision(entry["path"], entry) if on_hub(entry["path"]) else None
 
     def split_repository(self, dataset: str, split: str) -> str | None:
-        """The hub repository of a split; None for one from elsewhere. A path comes before the hub."""
+        """The hub repository of a split; None for another source. A path overrides the hub."""
         source = self._datasets[dataset].get(split, {})
         return _at_revision(source["hub"], source) if "hub" in source and "path" not in source else None
 
@@ -70,22 +70,25 @@ class Recipes:
         return {key: repository for key, repository in found.items() if repository}
 
     def source(self, dataset: str, split: str) -> Settings:
-        """Where the problems of a split come from, with None for what it does not say; a path comes before the hub."""
+        """The source of a split; None for keys that it does not have. A path overrides the hub."""
         stated = self._datasets[dataset][split]
         unread = _OF_HUB if "path" in stated else ()
         return {key: None if key in unread else stated.get(key) for key in _SOURCE}
 
     def engine_name(self, model: str) -> str:
-        """The engine that a model is sampled with."""
+        """The name of the engine that samples from a model."""
         return self._models[model].get("engine", "transformers")
 
     def engine(self, model: str) -> str:
-        """Flags of the engine that a model is sampled with, and of its bounds."""
+        """Flags of the engine that samples from a model, and of its limits."""
         own = {key: self._models[model].get(key) for key in ("engine", "tensor_parallel", "context")}
         return flags(**own, max_batch_tokens=self._config["trajectories"]["max_batch_tokens"])
 
     def prompt(self, stage: str, model: str, dataset: str, variant: str = "") -> Settings:
-        """style, template and blank of a stage's prompts; a variant may have a template of its own."""
+        """The style, template and blank of a stage's prompts.
+
+        In the stage "pairs", a variant may have a template of its own.
+        """
         template = self._config["prompts"][stage]["template"]
         if stage == "pairs":
             template = self._variants[variant].get("template", template)
@@ -96,11 +99,11 @@ class Recipes:
         }
 
     def few_shot(self, stage: str) -> bool:
-        """Whether a stage's prompts have worked examples."""
+        """Whether the prompts of a stage begin with worked examples."""
         return self._config["prompts"][stage]["few_shot"]
 
     def sampling(self, model: str, dataset: str) -> Settings:
-        """How trajectories and rollouts are sampled: temperature, top_p and max_new_tokens."""
+        """The temperature, top_p and max_new_tokens of trajectories and rollouts."""
         settings = self._config["trajectories"]
         return {
             "temperature": self._models[model].get("temperatures", {}).get(dataset, settings["temperature"]),
@@ -109,7 +112,10 @@ class Recipes:
         }
 
     def evaluation(self, dataset: str, temperature: str | None = None) -> Settings:
-        """How test problems are answered; at a temperature of the study of temperatures, or as usual."""
+        """The settings of an evaluation on test problems.
+
+        temperature: a temperature of the study of temperatures; None for the usual evaluation.
+        """
         usual, study = self._config["evaluation"], self._config["studies"]["temperatures"]
         settings: Settings = {
             "temperature": usual["temperature"] if temperature is None else temperature,
@@ -119,16 +125,17 @@ class Recipes:
             "samples": 1,
         }
         if temperature is not None and float(temperature) > 0:
-            settings["samples"] = study["samples"]  # greedy samples are all the same
+            # Greedy samples of a problem are all the same, so only sampling takes several.
+            settings["samples"] = study["samples"]
         return settings
 
     # --- rollouts
 
     def rollouts(self, dataset: str) -> Settings:
-        """How rollouts are made: the procedure, its size, and how far it goes.
+        """The method of the rollouts, their number, and how far the answers are scored.
 
-        Answers that others gave need not be possible under the model's own sampling distribution,
-        so theirs are continued independently. A whole curve depends on no threshold.
+        The authors' answers may be impossible under the model's own sampling distribution, so their
+        rollouts are always independent. A whole curve does not depend on the thresholds.
         """
         settings, method = self._config["rollouts"], self._rollout_method(dataset)
         critical = settings["extent"] == "critical"
@@ -140,7 +147,10 @@ class Recipes:
         }
 
     def labels(self, dataset: str) -> Settings:
-        """As `rollouts`, for the scores of all rejected answers: stratified where that is possible."""
+        """The settings of the rollouts that score all rejected answers, as weights for training.
+
+        They are stratified, except for the authors' answers (see `rollouts`).
+        """
         settings = self._config["rollouts"]
         released = self.is_released(dataset)
         return {
@@ -151,7 +161,7 @@ class Recipes:
         }
 
     def thresholds(self, dataset: str) -> Settings:
-        """later_below and zero_up_to: when a rollout score makes a token critical."""
+        """The thresholds later_below and zero_up_to of the rule for critical tokens."""
         settings = self._config["rollouts"]
         if self._rollout_method(dataset) == "stratified":
             return {key: settings["stratified"][key] for key in ("later_below", "zero_up_to")}
@@ -161,46 +171,51 @@ class Recipes:
         return "independent" if self.is_released(dataset) else self._config["rollouts"]["method"]
 
     def is_released(self, dataset: str) -> bool:
-        """Whether the authors' own files stand in for sampled answers."""
+        """Whether the authors' files are used instead of sampled answers."""
         return "released_pairs" in self._datasets[dataset]
 
     # --- contrastive estimation
 
     def contrast_training(self, model: str, variant: str) -> Settings:
-        """Settings of the training of a variant's contrastive models, with its seed."""
+        """The settings and the seed for training the contrastive models of a variant."""
         settings = self._config["contrast"] | self._variants[variant]
         layers = self._models[model].get("contrast_layers", settings["lora"]["layers"])
         return _training(settings | {"lora": settings["lora"] | {"layers": layers}}) | {"seed": settings["seed"]}
 
     def beta(self, variant: str) -> float:
-        """The contrast factor of a variant's scores."""
+        """The contrast factor beta of a variant's scores."""
         return (self._config["contrast"] | self._variants[variant])["beta"]
 
     def trained_variant(self, variant: str) -> str:
-        """The variant whose contrastive models a variant's scores come from: itself or the default."""
+        """The variant whose contrastive models give a variant its scores: itself or the default."""
         return variant if any(key in self._variants[variant] for key in OWN_MODELS) else ""
 
     # --- methods
 
     def is_trained(self, method: str) -> bool:
-        """Whether a method trains anything; the baseline does not."""
+        """Whether a method trains anything, unlike the baseline."""
         return self._methods[method]["objective"] != UNTRAINED
 
     def data(self, method: str) -> str:
-        """The kind of data that a method trains on, answers or pairs, which names its prompts, too."""
+        """The data that a method trains on, "answers" or "pairs"; also the stage of its prompts."""
         return REGISTRY[self._methods[method]["objective"]].data
 
     def method_prompt(self, method: str, model: str, dataset: str) -> Settings:
-        """The prompts that a method trains on."""
+        """The settings of the prompts that a method trains on, see `prompt`."""
         return self.prompt(self.data(method), model, dataset, self.variant(method))
 
     def training(self, method: str) -> Settings:
-        """Settings of a method's training: its entry over the defaults of `alignment`."""
+        """The settings of a method's training, where those of its entry override `alignment`."""
         settings = _training(self._settings(method))
         return settings if self.data(method) == "answers" else settings | dict.fromkeys(_OF_ANSWERS)
 
     def objective(self, method: str) -> Settings:
-        """A method's objective, its constants as flags, and how it weighs rejected tokens, if it does."""
+        """The objective of a method.
+
+        name: its name in the registry of objectives.
+        constants: its constants as flags.
+        weights, eos_weight: how it weighs rejected tokens; None if it does not weigh them.
+        """
         settings = self._settings(method)
         constants = {name: settings[name] for name in REGISTRY[settings["objective"]].constants}
         weights = self.weights(method)
@@ -212,31 +227,31 @@ class Recipes:
         }
 
     def weights(self, method: str) -> str | None:
-        """The kind of weights that a method's rejected tokens have; None for one that weighs none."""
+        """The kind of weights of a method's rejected tokens; None if it does not weigh them."""
         entry = self._methods[method]
         weighted = self.is_trained(method) and REGISTRY[entry["objective"]].weighted
         return entry.get("weights", "contrast") if weighted else None
 
     def variant(self, method: str) -> str:
-        """What a method's variant appends to file names."""
+        """The text that the variant of a method appends to file names; empty for the default."""
         variant = self._methods[method].get("variant")
         return f"-{variant}" if variant else ""
 
     def chain(self, method: str) -> list[str]:
-        """Methods whose adapters make up a method's model, the one nearest to the base first."""
+        """The methods whose adapters make a method's model, in the order of their application."""
         return [*self.start_chain(method), *([method] if self.is_trained(method) else [])]
 
     def start_chain(self, method: str) -> list[str]:
-        """Methods whose adapters make up the model that a method starts from."""
+        """The methods whose adapters make the model that a method starts from, see `chain`."""
         start = self.start(method)
         return [] if start == BASE else self.chain(start)
 
     def start(self, method: str) -> str:
-        """base, or the method that a method starts from."""
+        """The method that a method starts from, or "base"."""
         return self._methods[method]["start"]
 
     def tables(self, method: str) -> dict[str, str]:
-        """Files that a method trains on, by what they are, as paths below the folder of its cell."""
+        """The tables that a method trains on, by kind, as paths below the folder of its cell."""
         entry = self._methods[method]
         objective = REGISTRY[entry["objective"]]
         if objective.data == "answers":
@@ -253,7 +268,7 @@ class Recipes:
         return found | {name: tables[name] for name in needed if name in tables}
 
     def lora_layers(self, model: str) -> list[str]:
-        """Layers that the contrastive models and the selected methods adapt, each once."""
+        """The layers that contrastive models and selected methods adapt, without duplicates."""
         asked = [self.contrast_training(model, "")["lora_layers"]]
         asked += [self.training(method)["lora_layers"] for method in self._config["methods"] if self.is_trained(method)]
         return list(dict.fromkeys(layer for layers in asked for layer in layers))
@@ -261,31 +276,13 @@ class Recipes:
     def _settings(self, method: str) -> Settings:
         return self._config["alignment"] | self._methods[method]
 
-    # --- selections
-
-    def seeds(self, method: str, seeds: Sequence[int]) -> Sequence[int]:
-        """Training seeds of a method; a method without training has one run."""
-        return seeds if self.is_trained(method) else seeds[:1]
-
-    def cells(self, selection: Mapping[str, Any] | None = None) -> list[Settings]:
-        """The cells of a selection: model and dataset."""
-        chosen = self._config if selection is None else selection
-        return [{"model": model, "dataset": dataset} for model in chosen["models"] for dataset in chosen["datasets"]]
-
-    def runs(self, methods: Sequence[str], seeds: Sequence[int], cells: Sequence[Settings]) -> list[Settings]:
-        """The runs of methods with seeds in cells: model, dataset, method and seed."""
-        return [
-            cell | {"method": method, "seed": seed}
-            for cell in cells
-            for method in methods
-            for seed in self.seeds(method, seeds)
-        ]
+    # --- packages
 
     def packed(self, dataset: str, scored: bool) -> list[str]:
-        """Files of a cell's package, without those of its methods.
+        """The files of a cell's package, without those of its methods.
 
-        What the authors' files stand in for was never made: samples, and contrastive models where
-        their files have scores (`scored`).
+        A cell with the authors' files has no samples, and it has no contrastive models if those
+        files have contrastive scores (`scored`).
         """
         tables = ["positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast", "reference"]
         sampled = [] if self.is_released(dataset) else ["trajectories", "grades"]
@@ -293,38 +290,9 @@ class Recipes:
         files = [f"{side}/{name}" for side in models for name in ("adapter_model.safetensors", "adapter_config.json")]
         return [f"{table}.parquet" for table in (*tables, *sampled)] + files
 
-    def comparison(self, study: str, swept: Mapping[str, Iterable[str]]) -> list[Settings]:
-        """The runs of a comparison: of the methods that it names, and of those of its sweep."""
-        entry = self._config["studies"]["comparisons"][study]
-        methods = [*entry["methods"], *swept.get(entry.get("sweep"), ())]
-        return self.runs(methods, entry["seeds"], self.cells(entry))
-
-    def temperatures(self) -> list[Settings]:
-        """The runs of the study of temperatures, each at every temperature."""
-        entry = self._config["studies"]["temperatures"]
-        runs = self.runs(entry["methods"], entry["seeds"], self.cells(entry))
-        return [run | {"temperature": f"{value:g}"} for run in runs for value in entry["values"]]
-
-    def replacements(self) -> list[Settings]:
-        """The selected cells with every distribution of replacements and every seed of the study of them."""
-        entry = self._config["studies"]["replacement"]
-        return [
-            cell | {"distribution": distribution, "seed": seed}
-            for cell in self.cells()
-            for distribution in entry["distributions"]
-            for seed in entry["seeds"]
-        ]
-
-    def agreements(self) -> list[Settings]:
-        """The cells of the study of contrastive scores, with what follows `agreement` in the name of each table."""
-        entry = self._config["studies"]["agreement"]
-        variants = ["", *(f"-{name}" for name in entry["variants"])]
-        names = [*variants, *(f"_rollouts{seed}" for seed in entry["rollout_seeds"])]
-        return [cell | {"scores": name} for cell in self.cells(entry) for name in names]
-
 
 def _training(settings: Mapping[str, Any]) -> Settings:
-    """The settings of a training, those of its adapter as lora_rank, lora_alpha, …"""
+    """The settings of a training, with those of its adapter as lora_rank, lora_alpha and so on."""
     lora = {f"lora_{key}": value for key, value in settings["lora"].items()}
     return {key: settings[key] for key in _TRAINING} | lora
 

@@ -1,4 +1,4 @@
-"""What a wrong config is told: a sentence per mistake, with the key, the value and what is allowed."""
+"""How mistakes in a config are reported: a sentence each with the key, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from difflib import get_close_matches
 
 from critical_tokens.core.records import Failure
 
-# Mistakes that are told at once, and names that are listed as allowed: who reads more, mends none.
+# The most mistakes that are shown at once, and the most names that a message lists as allowed.
 _MOST_MISTAKES, _MOST_NAMES = 10, 25
 
 
 class ConfigError(Failure):
-    """A config that names something that does not exist, or that does not fit together; a line per
-    mistake.
-    """
+    """Mistakes in a config; the message has a line for each."""
 
 
 class Refusals:
-    """Mistakes that were found, to be told together."""
+    """A collection of mistakes that are reported together."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
 
     def add(self, sentence: str) -> None:
-        """Remember a mistake; the same sentence only once."""
+        """Add the sentence of a mistake, unless it was added before."""
         if sentence not in self._found:
             self._found.append(sentence)
 
     def require(self, name: str, known: Iterable[str], key: str) -> bool:
-        """Whether a name is among the known ones; a mistake where it is not."""
+        """Whether `name` is known; if it is not, add a mistake of the key that names it."""
         known = sorted(known)
         if name in known:
             return True
@@ -39,32 +37,32 @@ class Refusals:
         return False
 
     def raise_any(self) -> None:
-        """Raise ConfigError where there are mistakes."""
+        """Raise ConfigError if there are mistakes."""
         if not self._found:
             return
-        told = self._found[:_MOST_MISTAKES]
-        more = len(self._found) - len(told)
+        shown = self._found[:_MOST_MISTAKES]
+        more = len(self._found) - len(shown)
         if more:
-            told = [*told[:-1], f"and {more + 1} more mistakes, which are told once these are mended"]
-        raise ConfigError("\n".join(told))
+            shown = [*shown[:-1], f"and {more + 1} more mistakes, which are shown when these are corrected"]
+        raise ConfigError("\n".join(shown))
 
 
 @contextmanager
 def collected() -> Iterator[Refusals]:
-    """Mistakes found in the block, raised together at its end."""
+    """Collect the mistakes of a block, and raise ConfigError with all of them at its end."""
     found = Refusals()
     yield found
     found.raise_any()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What points to the known name that is close to the given one; empty where none is."""
+    """A hint at the known name that is most similar to `name`; empty if none is similar."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names side by side, the first ones where they are many."""
+    """The names, separated by commas; of many names the first ones and how many more there are."""
     names = list(names)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"{', '.join(names[:_MOST_NAMES])}{more}"
@@ -72,8 +70,9 @@ def listed(names: Iterable[str]) -> str:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """End Snakemake with the message of a Failure alone, without the lines of the rules that
-    Snakemake adds to exceptions.
+    """End Snakemake with only the message of a Failure.
+
+    Snakemake would add the lines of the rules in which the exception was raised.
     """
     try:
         yield
@@ -84,13 +83,13 @@ def refusing() -> Iterator[None]:
 
 @contextmanager
 def warning() -> Iterator[None]:
-    """Print the message of a Failure and go on; the same message once."""
+    """Print the message of a Failure as a warning and go on; the same message only once."""
     try:
         yield
     except Failure as error:
-        if str(error) not in _TOLD:
-            _TOLD.add(str(error))
+        if str(error) not in _WARNED:
+            _WARNED.add(str(error))
             print(f"warning: {error}", file=sys.stderr)
 
 
-_TOLD: set[str] = set()
+_WARNED: set[str] = set()

@@ -1,13 +1,11 @@
-"""Command-line arguments of the programs that run a model: which one, and how answers are sampled
-from it.
-"""
+"""Command-line arguments of programs that run a model: which model, and how it is sampled."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from critical_tokens.data import shots
 from critical_tokens.data.prompts import BLANKS, STYLES, TEMPLATES, Prompt
@@ -15,93 +13,150 @@ from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.engines import opening
 from critical_tokens.grading.answers import GRADERS
 from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.workflow.command_line import described
+
+if TYPE_CHECKING:
+    from critical_tokens.rollouts.sampler import Sampler
 
 T = TypeVar("T")
 
 
 def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
-    """--model, --revision, --dtype and, where asked for, --adapters."""
+    """Add --model, --revision and --dtype, and --adapters if `adapters` is true."""
     p.add_argument("--model", required=True, help="folder or hub id of the base model")
-    p.add_argument("--revision", help="pinned revision of a hub model")
-    p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    p.add_argument("--revision", help="revision of a hub model: a commit, a branch or a tag (its newest by default)")
+    p.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="number format of the weights (float32 by default)",
+    )
     if adapters:
         p.add_argument(
             "--adapters",
             type=Path,
             nargs="*",
             default=[],
-            help="adapter_model.safetensors files, nearest to the base first",
+            help="LoRA adapters (adapter_model.safetensors), in the order in which they are applied to the base model",
         )
 
 
 def model_source(args: argparse.Namespace) -> ModelSource:
-    """The base model that `add_model` asked for."""
+    """The base model, from the arguments of `add_model`."""
     return ModelSource(args.model, args.revision, args.dtype)
 
 
 def add_sampling(p: argparse.ArgumentParser) -> None:
-    """--temperature, --top-p, --max-new-tokens and --seed."""
-    p.add_argument("--temperature", type=float, required=True, help="0 is greedy decoding")
-    p.add_argument("--top-p", type=float, required=True, help="mass of the nucleus, 1 for the whole softmax")
-    p.add_argument("--max-new-tokens", type=int, required=True, help="longest answer")
-    p.add_argument("--seed", type=int, required=True)
+    """Add --temperature, --top-p, --max-new-tokens and --seed."""
+    p.add_argument("--temperature", type=float, required=True, help="temperature of sampling; 0 is greedy decoding")
+    p.add_argument(
+        "--top-p", type=float, required=True, help="probability mass of nucleus sampling; 1 keeps all tokens"
+    )
+    p.add_argument("--max-new-tokens", type=int, required=True, help="the most tokens of an answer")
+    p.add_argument("--seed", type=int, required=True, help="seed of the random numbers")
 
 
 def add_engine(p: argparse.ArgumentParser) -> None:
-    """--engine and what is its own, --max-batch-tokens."""
-    p.add_argument("--max-batch-tokens", type=int, required=True, help="bound of the key-value cache, in tokens")
-    p.add_argument("--engine", choices=opening.ENGINES, default="transformers")
-    p.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share the model (vllm)")
+    """Add --max-batch-tokens, --engine, --tensor-parallel and --context."""
     p.add_argument(
-        "--context", type=int, help="longest prompt with answer, in tokens (vllm; the model's own by default)"
+        "--max-batch-tokens", type=int, required=True, help="the most tokens in the key-value cache at a time"
+    )
+    p.add_argument(
+        "--engine",
+        choices=opening.ENGINES,
+        default="transformers",
+        help=f"{described(opening.ENGINES)} (transformers by default)",
+    )
+    p.add_argument(
+        "--tensor-parallel", type=int, default=1, help="GPUs that share the model, for the engine vllm (1 by default)"
+    )
+    p.add_argument(
+        "--context",
+        type=int,
+        help="the most tokens of a prompt and its answer, for the engine vllm (the model's own limit by default)",
     )
 
 
 def engine(args: argparse.Namespace) -> opening.EngineSettings:
-    """The engine that `add_engine` asked for."""
+    """The settings of the engine, from the arguments of `add_engine`."""
     return opening.EngineSettings(args.max_batch_tokens, args.engine, args.tensor_parallel, args.context)
 
 
 def distribution(args: argparse.Namespace) -> Distribution:
-    """The sampling distribution that `add_sampling` asked for."""
+    """The sampling distribution, from the arguments of `add_sampling`."""
     return Nucleus(args.temperature, args.top_p)
 
 
 def add_prompt(p: argparse.ArgumentParser) -> None:
-    """--style, --template, --blank and --shots."""
-    p.add_argument("--style", choices=STYLES, required=True, help="of prompts and answers")
-    p.add_argument("--template", choices=tuple(TEMPLATES), default="usual", help="form of a question")
-    p.add_argument("--blank", choices=BLANKS, default="answer", help="whose the blank between prompt and answer is")
+    """Add --style, --template, --blank and --shots."""
+    p.add_argument("--style", choices=STYLES, required=True, help="form of prompts and answers, named after a dataset")
+    p.add_argument(
+        "--template",
+        choices=tuple(TEMPLATES),
+        default="usual",
+        help="text around a question: as in the released code's training (usual, the default) or in its sampling",
+    )
+    p.add_argument(
+        "--blank",
+        choices=BLANKS,
+        default="answer",
+        help="side that the blank between prompt and answer belongs to (answer by default)",
+    )
     p.add_argument(
         "--shots", type=Path, nargs="?", help="worked examples in front of a question, JSON (none by default)"
     )
 
 
 def prompt(args: argparse.Namespace) -> Prompt:
-    """The prompts that `add_prompt` asked for."""
+    """The form of the prompts, from the arguments of `add_prompt`."""
     return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else (), args.blank)
 
 
 def add_grader(p: argparse.ArgumentParser) -> None:
-    """--grader."""
-    p.add_argument("--grader", choices=GRADERS, required=True, help="which verdict labels data")
+    """Add --grader."""
+    p.add_argument(
+        "--grader", choices=GRADERS, required=True, help="grader whose verdict decides whether an answer is correct"
+    )
+
+
+def add_sampler(p: argparse.ArgumentParser, adapters: bool = False) -> None:
+    """Add the arguments of the model, the sampling, the engine and the prompts."""
+    add_model(p, adapters)
+    add_sampling(p)
+    add_engine(p)
+    add_prompt(p)
+
+
+def sampler(args: argparse.Namespace, adapters: Sequence[Path] = (), grader: str = "released") -> Sampler:
+    """The model with its engine and prompts, ready for sampling.
+
+    args: the arguments of `add_sampler`.
+    adapters: files of adapters, in the order in which they are applied to the base model.
+    grader: the grader that judges continuations.
+    """
+    from critical_tokens.rollouts.sampler import Sampler
+
+    return Sampler(model_source(args), adapters, prompt(args), engine(args), grader)
 
 
 def add_shard(p: argparse.ArgumentParser) -> None:
-    """--shard."""
-    p.add_argument("--shard", type=_shard, default=(1, 1), metavar="K-of-N", help="do the K-th of N parts of the work")
+    """Add --shard."""
+    p.add_argument(
+        "--shard", type=_shard, default=(1, 1), metavar="K-of-N", help="do only part K of N parts (all by default)"
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:
     k, of, n = text.partition("-of-")
     if not (of and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 3-of-8")
+        raise argparse.ArgumentTypeError(f"{text!r} must have the form K-of-N, e.g. 3-of-8")
     return int(k), int(n)
 
 
 def shard_of(args: argparse.Namespace, items: Sequence[T]) -> Sequence[T]:
-    """The part of the items that `add_shard` asked for: neighbours, so that parts in order are the
-    whole in order.
+    """The part of the items that --shard names.
+
+    The items of a part are adjacent, so all parts in their order give all items in their order.
     """
     k, n = args.shard
     return items[(k - 1) * len(items) // n : k * len(items) // n]

@@ -1,56 +1,61 @@
-"""What a stage takes: GPUs, memory, minutes and tokens, from a model's size and the settings, by
-stated formulas.
+"""What every stage needs: GPUs, memory, time and tokens, from the model's size and the settings.
 
-Rough on purpose, and in one place: the rules ask for resources by it, and `snakemake plan` adds it
-up. Sizes are in GB (1e9 bytes), times in hours of one GPU.
+The formulas are rough estimates. The rules request their resources by them, and `snakemake plan`
+adds them up. Sizes are in GB (1e9 bytes), and times are in hours of one GPU.
 """
 
 from __future__ import annotations
 
-import ast
-import csv
 import math
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.core.records import ROW_GROUP, ArtifactError
+from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
 from critical_tokens.models import model_files
 
-# Arithmetic of a token per parameter: forward 2; training an adapter 2 forward and 2 backward (the
-# base model's gradients are not taken), and 2 more for the forward pass that checkpointing repeats.
+# Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
+# backward (the base model's weights have no gradients) and 2 for the forward pass that gradient
+# checkpointing repeats.
 FORWARD, TRAINING = 2.0, 6.0
-# Peak arithmetic of a GPU in operations per second (A100, bf16), and the shares of it that decoding
-# in large batches, teacher-forced scoring and training reach.
+# Peak operations per second of a GPU (A100, bf16), and the shares of it that decoding in large
+# batches, teacher-forced scoring and training reach.
 PEAK = 312e12
 DECODING_SHARE, SCORING_SHARE, TRAINING_SHARE = 0.1, 0.3, 0.3
-# Tokens of a prompt; share of max_new_tokens that an answer has; probability of leaving a
-# trajectory at a token.
+# Tokens of a prompt, the share of max_new_tokens that an answer uses, and the probability that a
+# continuation leaves a trajectory at a token.
 PROMPT_TOKENS, ANSWER_SHARE, LEAVING = 150, 0.4, 0.05
-# Memory: what sampling leaves for keys and values, what training takes beside the weights on every
-# GPU.
+# The share of a GPU's memory that the weights may fill for sampling, which leaves the rest to the
+# key-value cache, and the memory that training takes beside the weights on every GPU.
 SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
-# Minutes of every job before work begins, per GB of weights.
+# Minutes that a job needs to load the model, per GB of weights.
 LOADING_MINUTES_PER_GB = 0.1
-# Bytes of a stored token with its text, compressed; an adapter's share of the weights.
+# Bytes of a stored token with its text, compressed, and the size of an adapter with the state of
+# its optimiser as a share of the weights.
 BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
-# Memory of a program that grades or selects answers: itself with its libraries, and a token of an
-# answer that it holds: its id (4 bytes) in the batch, in three sets and in their copies while they
-# are written, or its text (docs/bench/memory.py).
+# Memory of a program that grades or selects answers: the program with its libraries, and each token
+# of the answers that it holds. A token takes the bytes of its text, or 4 bytes for its id in the
+# batch, in three sets and in their copies while they are written (docs/bench/memory.py).
 PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 32
-# Problems of a dataset that says nothing about its length.
+# Assumed number of problems of a dataset of unknown length.
 UNKNOWN_ROWS = 10_000
-# Models below this run on the CPU when no GPU is named for them.
+# Models with weights below this size run on the CPU.
 SMALL_GB = 0.5
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a GPU holds, how many share a node, its memory, and the longest job allowed; None where
-    nothing is known.
+    """The hardware of the cluster; None for what is not known.
+
+    gpu_memory_gb: memory of a GPU.
+    gpus_per_node: GPUs of a node.
+    node_memory_gb: memory of a node.
+    longest_minutes: the longest time limit that a job may ask for.
     """
 
     gpu_memory_gb: float | None
@@ -60,17 +65,17 @@ class Hardware:
 
 
 def parameters(entry: Mapping[str, Any]) -> float:
-    """Parameters of a registered model: as many as it says, or as the weights in its folder have."""
+    """The number of parameters of a registered model, from its entry or from its folder."""
     return entry["parameters"] if "parameters" in entry else model_files.parameters(Path(entry["path"]))
 
 
 def weights_gb(entry: Mapping[str, Any]) -> float:
-    """Weights of a registered model."""
+    """The size of the weights of a registered model, in GB."""
     return parameters(entry) * BYTES[entry.get("dtype", "float32")] / 1e9
 
 
 def gpus(entry: Mapping[str, Any], stage: str) -> int:
-    """GPUs of one job of a stage: sample, score or train. A pocket model needs none."""
+    """The GPUs of one job of a stage (sample, score or train); 0 for a pocket model."""
     if weights_gb(entry) < SMALL_GB:
         return 0
     if stage == "train":
@@ -79,40 +84,46 @@ def gpus(entry: Mapping[str, Any], stage: str) -> int:
 
 
 def gpu_memory_gb(entry: Mapping[str, Any], stage: str) -> float:
-    """Memory that one GPU of a job needs."""
+    """The memory in GB that a job of a stage needs on each of its GPUs."""
     share = weights_gb(entry) / max(1, gpus(entry, stage))
     return share + TRAINING_EXTRA_GB if stage == "train" else share / SAMPLING_FILL
 
 
 def misfits(name: str, entry: Mapping[str, Any], hardware: Hardware) -> list[str]:
-    """What to change where a model does not fit the hardware; nothing where it does, or where
-    nothing is known of it.
-    """
+    """Sentences that say how a model does not fit the hardware, and what to change."""
     found = []
-    keys = {"sample": "tensor_parallel", "train": "processes"}
-    for stage, key in keys.items():
+    stages = (("sample", "sampling", "tensor_parallel"), ("train", "training", "processes"))
+    for stage, work, key in stages:
         count, need = gpus(entry, stage), gpu_memory_gb(entry, stage)
         if not count:
             continue
         if hardware.gpus_per_node and count > hardware.gpus_per_node:
-            found.append(
-                f"model_registry: {name}: {key} is {count}, but a node has {hardware.gpus_per_node} GPUs (gpus_per_node)"
-            )
+            what = f"a node has only {hardware.gpus_per_node} GPUs (gpus_per_node)"
+            found.append(f"model_registry: {name}: {key} is {count}, but {what}")
         elif hardware.gpu_memory_gb and need > hardware.gpu_memory_gb:
-            found.append(
-                f"model_registry: {name}: {key} is {count}, so to {stage} takes {need:.0f} GB of each GPU, which has "
-                f"{hardware.gpu_memory_gb:.0f} (gpu_memory_gb); raise {key}, take larger GPUs, or leave it out of `models`"
-            )
+            there = f"{hardware.gpu_memory_gb:.0f} (gpu_memory_gb)"
+            what = f"{work} needs {need:.0f} GB of each GPU, which has only {there}"
+            remedy = f"raise {key}, use larger GPUs, or remove the model from `models`"
+            found.append(f"model_registry: {name}: {key} is {count}, so {what}; {remedy}")
     loading = memory_mb(entry, 1, Hardware(None, None)) / 1000
     if hardware.node_memory_gb and loading > hardware.node_memory_gb:
-        what = f"a job that loads it takes {loading:.0f} GB of memory, but a node has {hardware.node_memory_gb:.0f}"
+        what = f"a job that loads it needs {loading:.0f} GB of memory, but a node has {hardware.node_memory_gb:.0f}"
         found.append(f"model_registry: {name}: {what} (node_memory_gb)")
     return found
 
 
 def hardware_of(config: Mapping[str, Any]) -> Hardware:
-    """What the config says of the hardware."""
+    """The hardware that the config states."""
     return Hardware(*(config[key] for key in ("gpu_memory_gb", "gpus_per_node", "node_memory_gb", "longest_minutes")))
+
+
+def visible_gpus() -> int:
+    """The number of NVIDIA GPUs of this machine; 0 if nvidia-smi is not installed."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 # --- tokens of a cell
@@ -120,9 +131,12 @@ def hardware_of(config: Mapping[str, Any]) -> Hardware:
 
 @dataclass(frozen=True)
 class Work:
-    """Jobs and tokens of what one rule (with its method) does in one cell.
+    """The work of one rule, for one method if it has methods, in one cell.
 
-    `kind`: sample, score, train, or none for work without a model.
+    name: the rule, followed by the method.
+    kind: sample, score or train; none for work without a model.
+    jobs: the number of jobs.
+    tokens: tokens that all jobs together generate, score or train on.
     """
 
     name: str
@@ -132,12 +146,17 @@ class Work:
 
 
 def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple[int, int]) -> list[Work]:
-    """What the rules of one cell generate, score and train. `rows`: train and test problems."""
+    """The work of all rules in one cell.
+
+    dataset: its entry in the registry.
+    rows: the numbers of its train and test problems.
+    """
     sampling, rolling = config["trajectories"], config["rollouts"]
     length = ANSWER_SHARE * dataset["max_new_tokens"]
     problems = min(rows[0], sampling["problems"] or rows[0])
     examined = min(problems, rolling["trajectories"] or problems)
-    behind = length * length / 2  # tokens behind every position of an answer
+    # The number of tokens after a position, summed over all positions of an answer.
+    behind = length * length / 2
     continued = {
         "independent": rolling["samples"] * behind,
         "coupled": rolling["samples"] * LEAVING * behind,
@@ -172,14 +191,17 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
 
 
 def work_of(config: Mapping[str, Any], dataset: str, name: str, method: str) -> Work:
-    """The work of that name in a cell. `method` may be outside the selection: a control, or a rate of the search."""
+    """The work called `name` in a cell.
+
+    method: its method, which need not be selected (those of studies and of `tuning` are not).
+    """
     entry = config["dataset_registry"][dataset]
     found = cell_work({**config, "methods": [method]}, entry, dataset_rows(entry))
     return next(work for work in found if work.name == name)
 
 
 def launcher(entry: Mapping[str, Any]) -> str:
-    """The command that starts a training program: Python, or several processes that share the model (FSDP)."""
+    """The command that starts a training: python, or accelerate for several processes."""
     count = entry.get("processes", 1)
     if count == 1:
         return "python"
@@ -192,9 +214,7 @@ def launcher(entry: Mapping[str, Any]) -> str:
 
 
 def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
-    """Hours of one GPU, all jobs together, loading of the weights included. Nothing for a pocket
-    model, which needs no GPU.
-    """
+    """GPU hours of all jobs together, with the time to load the model; 0 for a pocket model."""
     count = gpus(entry, work.kind)
     if work.kind == "none" or not count:
         return 0.0
@@ -208,34 +228,35 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
 
 
 def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardware) -> int:
-    """Time limit of one job: three times what is expected and a quarter of an hour, and as much
-    more with every attempt.
+    """The time limit of one job in minutes: a quarter of an hour and three times the expected time.
 
-    Never more than the hardware allows: a cluster refuses such jobs.
+    Every further attempt adds the same time again. The limit never exceeds the longest time that
+    the cluster allows, because a cluster refuses such jobs.
     """
     expected = 60 * gpu_hours(entry, work) / work.jobs / max(1, gpus(entry, work.kind))
     return min(attempt * math.ceil(15 + 3 * expected), hardware.longest_minutes or 10**9)
 
 
 def job_minutes(config: Mapping[str, Any], model: str, dataset: str, name: str, method: str, attempt: int) -> int:
-    """Time limit of the job with that work in a cell, see `minutes` and `work_of`."""
+    """The time limit in minutes of a job of `work_of`, see `minutes`."""
     work = work_of(config, dataset, name, method)
     return minutes(config["model_registry"][model], work, attempt, hardware_of(config))
 
 
 def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
-    """Host memory of a job that loads the model: the weights pass through it. More with every
-    attempt, if a node has it.
+    """The host memory in MB of a job that loads the model, because the weights pass through it.
+
+    Every further attempt asks for more, up to the memory of a node.
     """
     return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), _node_mb(hardware)))
 
 
 def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, hardware: Hardware) -> int:
-    """Memory of a job that reads `batch_rows` answers of up to `longest` tokens at a time, and
-    writes row groups of them.
+    """The memory in MB of a job that reads answers in batches and writes them in row groups.
 
-    Where it grades, worker processes stand beside it, of which one may reach its limit. A later
-    attempt asks for more, if a node has it.
+    batch_rows: answers of a batch. longest: the most tokens of an answer.
+    grading: whether the job grades, with worker processes of which one may reach its limit.
+    attempt: every further attempt asks for more, up to the memory of a node.
     """
     workers_gb = limits.WORKERS * limits.IDLE_GB + limits.MEMORY_GB if grading else 0.0
     held = (batch_rows + ROW_GROUP) * longest * BYTES_PER_HELD_TOKEN
@@ -248,70 +269,32 @@ def _node_mb(hardware: Hardware) -> float:
 
 
 def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
-    """Train and test problems of a registered dataset; UNKNOWN_ROWS for a file of unknown length."""
+    """The numbers of train and test problems of a dataset; UNKNOWN_ROWS where one is not known."""
     sources = (dataset.get(split, {}) for split in ("train", "test"))
     train, test = (source.get("problems") or source.get("rows") or UNKNOWN_ROWS for source in sources)
     return train, test
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What Snakemake measured of a job: its rule, its wildcards, seconds, and memory in MB ("NA" if it was too short)."""
-
-    rule: str
-    wildcards: Mapping[str, str]
-    wall_seconds: float
-    cpu_seconds: str
-    peak_memory_mb: str
-
-
-def read_benchmark(path: Path) -> Measured:
-    """The last run in a benchmark file. Raises ArtifactError where it is none of this workflow's."""
-    with path.open(encoding="utf-8", newline="") as opened:
-        runs = list(csv.DictReader(opened, delimiter="\t"))
-    try:
-        last = runs[-1]
-        # Snakemake writes the wildcards as Python spells a mapping of texts.
-        wildcards = ast.literal_eval(last["wildcards"])
-        return Measured(last["rule_name"], dict(wildcards), float(last["s"]), last["cpu_time"], last["max_rss"])
-    except (LookupError, ValueError, TypeError, SyntaxError) as error:
-        what = "is no benchmark file with a rule and its wildcards"
-        raise ArtifactError(f"{path}: {what}; remove it, and run its job again") from error
-
-
-def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tuple[float, int]]:
-    """Hours that a rule's jobs took in a cell, and of how many jobs, from its benchmark files.
-
-    Rules with methods are told apart by method.
-    """
-    hours: dict[str, tuple[float, int]] = {}
-    for path in sorted(benchmarks.rglob("*.tsv")):
-        job = read_benchmark(path)
-        if (job.wildcards.get("model"), job.wildcards.get("dataset")) == (model, dataset):
-            name = " ".join([job.rule, *([job.wildcards["method"]] if "method" in job.wildcards else [])])
-            known, jobs = hours.get(name, (0.0, 0))
-            hours[name] = (known + job.wall_seconds / 3600, jobs + 1)
-    return hours
-
-
 def cell_plan(
     config: Mapping[str, Any], model: str, dataset: str, measured: Mapping[str, tuple[float, int]]
 ) -> list[dict[str, Any]]:
-    """The plan of one cell, a row per rule.
+    """The plan of one cell, a row per work of `cell_work`.
 
-    `measured`: hours and jobs of rules that have run, at least in part, whose mean counts instead
-    of the formulas.
+    measured: hours and number of measured jobs by the name of their work (see `measured_hours`).
+        The mean time of such jobs is used instead of the formula.
     """
-    entry, data, sampling = (
-        config["model_registry"][model],
-        config["dataset_registry"][dataset],
-        config["trajectories"],
-    )
+    entry, data = config["model_registry"][model], config["dataset_registry"][dataset]
+    sampling = config["trajectories"]
+    unlimited = Hardware(None, None)
     rows = []
     for work in cell_work(config, data, dataset_rows(data)):
         count = gpus(entry, work.kind) if work.kind != "none" else 0
         known = work.name in measured
         hours, jobs = measured.get(work.name, (0.0, 1))
+        if work.kind == "none":
+            memory = batch_memory_mb(sampling["batch_rows"], data["max_new_tokens"], True, 1, unlimited)
+        else:
+            memory = memory_mb(entry, 1, unlimited)
         rows.append({
             "model": model,
             "dataset": dataset,
@@ -322,10 +305,8 @@ def cell_plan(
             "gpus": count,
             "gpu_hours": count * hours / jobs * work.jobs if known else gpu_hours(entry, work),
             "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory_mb(entry, 1, Hardware(None, None)) / 1000 if work.kind != "none" else
-                         batch_memory_mb(sampling["batch_rows"], data["max_new_tokens"], True, 1, Hardware(None, None)) / 1000,
-            # Token ids and text, compressed; an adapter's weights and its optimiser's state while
-            # it trains.
+            "memory_gb": memory / 1000,
+            # Samples take token ids and text; a training takes the adapter and its optimiser state.
             "disk_gb": work.tokens * BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
                        work.jobs * ADAPTER_SHARE * weights_gb(entry) if work.kind == "train" else 0.0,
             "source": "measured" if known else "formula",
