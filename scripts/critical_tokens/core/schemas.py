@@ -76,7 +76,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         problem_id=pa.string(), sample_id=pa.int32(), arm=pa.string(), draw=pa.int32(), token_id=pa.int32(),
         answer=_IDS, correct=pa.bool_(),
     ),
-    # token_ids: the answer, with EOS at its end if it was finished.
+    # token_ids: the rejected answer of the problem's pair, with EOS at its end if it was finished.
     # positive_logps, negative_logps: log-probability of each token under the two models (nats).
     # scores: the contrastive score of each token.
     "contrast": _schema(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Number of last tokens in which a stop text is searched. No stop text has as many tokens.
 _TAIL = 16
-# A character has at most four bytes in UTF-8, and a token may hold one of them.
+# A character has at most four bytes in UTF-8, and a token may be a single byte.
 _BYTES = 4
 
 

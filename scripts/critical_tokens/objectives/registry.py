@@ -89,9 +89,9 @@ class Compared:
     weights: of the answers' tokens, 1 on those of chosen answers, shape (2 pairs, tokens).
     logits: of the policy, shape (2 pairs, tokens, vocabulary).
     reference_logits: of the reference, the same shape; None unless the objective runs the model.
-    all_pairs: number of pairs of the whole update that this batch is a part of, per process.
-    all_tokens: number of tokens of its chosen answers, per process.
-    all_columns: number of tokens of its longest row.
+    all_pairs: number of pairs in the whole update, divided by the number of processes.
+    all_tokens: number of tokens of the update's chosen answers, divided in the same way.
+    all_columns: number of tokens of the longest row in the whole update.
     """
 
     constants: Mapping[str, float]

@@ -43,7 +43,7 @@ BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
 PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 32
 # Assumed number of problems of a dataset of unknown length.
 UNKNOWN_ROWS = 10_000
-# Models with weights below this size run on the CPU.
+# Jobs of a model with smaller weights than this ask for no GPU, whatever its entry says.
 SMALL_GB = 0.5
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -168,7 +168,7 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("grade", "none", sampling["shards"], 0),
         Work("score_rollouts", "sample", rolling["shards"], examined * continued),
         Work(
-            "replace_critical", "sample", 1, examined * (rolling["samples"] + rolling["replacement_draws"]) * length / 2
+            "replace_critical", "sample", 1, examined * 2 * rolling["replacement_draws"] * length / 2
         ),
         Work("train_contrast", "train", 2, 2 * problems * text * config["contrast"]["epochs"]),
         Work("score_contrast", "score", 1, 2 * problems * text),
