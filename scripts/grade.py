@@ -7,14 +7,19 @@ from pathlib import Path
 
 from critical_tokens.core import batches, provenance, records
 from critical_tokens.grading import answers, verify
-from critical_tokens.workflow import command_line, sampling_arguments
+from critical_tokens.workflow import command_line
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
     command_line.add_tables(parser, "trajectories", "problems")
     parser.add_argument("--style", required=True, help="style of the prompts, which decides how an answer is extracted")
-    sampling_arguments.add_grader(parser)
+    parser.add_argument(
+        "--grader",
+        choices=answers.GRADERS,
+        required=True,
+        help="grader whose verdict decides whether an answer is correct",
+    )
     parser.add_argument("--output", type=Path, required=True, help="table of both graders' verdicts, Parquet")
     batches.add_batch_rows(parser)
     args = parser.parse_args()
