@@ -167,9 +167,7 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length),
         Work("grade", "none", sampling["shards"], 0),
         Work("score_rollouts", "sample", rolling["shards"], examined * continued),
-        Work(
-            "replace_critical", "sample", 1, examined * 2 * rolling["replacement_draws"] * length / 2
-        ),
+        Work("replace_critical", "sample", 1, examined * 2 * rolling["replacement_draws"] * length / 2),
         Work("train_contrast", "train", 2, 2 * problems * text * config["contrast"]["epochs"]),
         Work("score_contrast", "score", 1, 2 * problems * text),
         Work("score_base_reference", "score", 1, 2 * problems * text),
