@@ -135,7 +135,7 @@ def test_one_hyperparameter_reruns_only_what_depends_on_it(built, tmp_path):
     tables = ["table1_cell", "table1", "significance_cell", "significance"]
     needed = ["align", "evaluate_method", *tables, "plot_fig5", "plot_fig6"]
     assert jobs == dict.fromkeys([*needed, "summarize_cost", "all"], 1)
-    own = config_with(tmp_path, rollouts={"later": 0.1})
+    own = config_with(tmp_path, rollouts={"later_below": 0.1})
     jobs = planned("--configfile", "presets/smoke.yaml", own[1], cwd=built)
     assert jobs["find_critical"] == 1
     assert "score_rollouts" not in jobs  # a whole curve knows of no threshold

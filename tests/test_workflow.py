@@ -194,7 +194,7 @@ def test_code_versions_see_changes_and_overlook_cosmetics(tmp_path):
     import shutil
 
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    programs = ["align", "sample", "grade", "plot_fig2"]
+    programs = ["align", "sample", "grade", "table1"]
 
     def versions():
         code = f"from critical_tokens.core.versions import code_version as v; print(*map(v, {programs}))"
