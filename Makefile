@@ -1,9 +1,10 @@
 # make              create the environment, then build Table 1, the figures and their cost
 # make test         the same environment, then all tests but those of vLLM and Slurm
-# make test-vllm    the tests of the vLLM engine, in an environment of their own
-# make test-slurm   the smoke preset on a Slurm cluster of its own (installs Debian packages if needed)
+# make test-vllm    create an environment for vLLM, then the tests of that engine
+# make test-slurm   the smoke preset on a Slurm cluster that the tests start on this machine
+#                   (installs Debian packages if needed)
 # make check        lint, types and formats
-# make bench        the cost of rollouts against the released procedure, generate and vLLM
+# make bench        compare the cost of rollouts with the released procedure, generate and vLLM
 # make docs         the generated parts of README.md and docs/, from the last results
 # make clean        remove everything that was built, except the environment
 
@@ -30,7 +31,7 @@ $(INSTALLED): envs/requirements.txt envs/requirements-dev.txt envs/requirements-
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-shots.txt
 	touch $@
 
-# Two processes, a file of tests each: what a file builds for its tests is built once.
+# Two processes run one file of tests each, so that the fixtures of a file are built only once.
 test: environment
 	pytest -n 2 --dist loadfile
 

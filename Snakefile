@@ -4,18 +4,19 @@
 #
 # data/{dataset}/{split}.parquet      problems
 # checked/{model}.json                facts about a model, found before it is used
-# hub/                                answers of the hub, and what was fetched
+# hub/                                answers of the hub, and checksums of what was fetched
 # {model}/{dataset}/                  a cell, with one table each of sampled answers (trajectories),
 #                                     grades, positive, negative, pairs, rollouts, critical,
 #                                     replacement, contrast
 # {model}/{dataset}/{side}/           adapter of the positive or negative model
 # {model}/{dataset}/{method}/seed{seed}/    a method's adapter, history, evaluation and metrics
-# {model}/{dataset}/table1.csv        Table 1 of the cell; table1.csv is that of all selected cells
+# {model}/{dataset}/table1.csv        Table 1 of the cell
+# table1.csv                          Table 1 of all selected cells
 # packages/{model}/{dataset}.tar      a cell in one file
 # studies/                            tables of the studies
-# plan.csv                            what a selection takes
+# plan.csv                            what the selection will take
 #
-# figures/fig{1,2,3,5,6}.pdf has the figures, whose numbers are in results/. Every table and every
+# figures/fig{1,2,3,5,6}.pdf are the figures; their numbers are in results/. Every table and every
 # adapter has a *.meta.json beside it. Every rule has a log in logs/ and a benchmark in benchmarks/.
 from snakemake.utils import min_version
 

@@ -1,6 +1,6 @@
 """The generated parts that sum up: verdict, claims of the paper, critical tokens by cell.
 
-They are written from docs/*.csv and data/paper/, as those of docs/evidence.py.
+They are written from docs/*.csv and data/paper/, like the parts of docs/evidence.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CELL = ["model", "dataset"]
 
 
 def _verdict() -> str:
-    """Five sentences to quote."""
+    """The five main results, as a numbered list."""
     curves = read_table("fig2").set_index(["arm", "k"])["pass_at_k"]
     kept, replaced = (span(100 * curves[arm, 64], 1, 0) for arm in ("kept", "replaced"))
     agreement = read_table("agreement")
@@ -72,7 +72,7 @@ def _claims() -> str:
     )
     rows = [
         [
-            "after a critical token rollouts fail",
+            "after a critical token, rollouts fail",
             f"pass@64 with the token kept: {span(theirs['kept', 64], 1, 0)} %",
             f"{span(kept, 1, 0)} %",
             _holds(kept < 10),
@@ -85,16 +85,16 @@ def _claims() -> str:
         ],
         [
             "a critical token is often not the first error",
-            f"another token in {span(their_differ, 1, 0)} %",
-            f"another token in {span(differ, 1, 0)} %; at or before the first wrong token in {before} %, the very "
-            f"token in {very} %",
+            f"another token in {span(their_differ, 1, 0)} % of the answers",
+            f"another token in {span(differ, 1, 0)} % of the answers, the same token in {very} %, the same or an "
+            f"earlier token in {before} %",
             _holds(differ > 25),
         ],
         [
             "contrastive estimation finds the rollouts' critical tokens",
             f"AUC {span(auc)}",
-            f"AUC {found}; against the planted first wrong token {truth}; the base model's own probability of a token "
-            f"alone has {span(agreement['auc_base_rollouts'])} and {span(agreement['auc_base_truth'])}",
+            f"AUC {found}; against the planted first wrong token {truth}; the AUC of the base model's own "
+            f"probability of a token is {span(agreement['auc_base_rollouts'])} and {span(agreement['auc_base_truth'])}",
             _holds(agreement["auc_contrast_rollouts_low"] > 0.5) + ", but the contrast adds little",
         ],
         [

@@ -72,7 +72,7 @@ def _summary(name: str) -> str:
     header = ["method"] + [text for model, dataset in cells for text in (f"{model}, {dataset}", f"to {against}")]
     note = (
         f"Mean accuracy (%) ± standard deviation over {int(table['seeds'].max())} training seeds; gap to `{against}` "
-        "with a 95 % interval over test problems and seeds, bold where it leaves out 0."
+        "with a 95 % interval over test problems and seeds, bold where it does not contain 0."
     )
     return f"{markdown(header, rows)}\n\n{note}"
 
@@ -118,9 +118,10 @@ def _beta() -> str:
     within = swept.groupby(["model", "dataset"])["deviation"].mean()
     seeds = int(table["seeds"].max())
     note = (
-        f"Means ± standard deviation over {seeds} seeds. Between the values of beta the means have a standard "
-        f"deviation of {span(between, 1, 1)} points, between seeds of one value it is {span(within, 1, 1)} on average; "
-        f"the paper's nine numbers, one run each, have {published.std():.1f}."
+        f"Means ± standard deviation over {seeds} seeds. The standard deviation of the means between "
+        f"values of beta is {span(between, 1, 1)} points; that between the seeds of one value is "
+        f"{span(within, 1, 1)} points on average. That of the paper's nine numbers, with one run each, is "
+        f"{published.std():.1f} points."
     )
     header = ["beta", *(f"{model}, {dataset}" for model, dataset in cells), "paper: Llama-3-8B, GSM8K"]
     return f"{markdown(header, rows)}\n\n{note}"
@@ -182,12 +183,12 @@ def _agreement() -> str:
     """
     table = read_study("agreement")
     measures = {
-        "AUC against rollouts": ("auc_contrast_rollouts", 1, 2),
-        "base model's probability": ("auc_base_rollouts", 1, 2),
-        "AUC against the truth": ("auc_contrast_truth", 1, 2),
-        "base model's": ("auc_base_truth", 1, 2),
-        "critical token at or before the first wrong one (%)": ("critical_at_or_before_first_wrong", 100, 0),
-        "that very one (%)": ("critical_is_first_wrong", 100, 0),
+        "contrast: AUC against rollouts": ("auc_contrast_rollouts", 1, 2),
+        "base model: AUC against rollouts": ("auc_base_rollouts", 1, 2),
+        "contrast: AUC against the truth": ("auc_contrast_truth", 1, 2),
+        "base model: AUC against the truth": ("auc_base_truth", 1, 2),
+        "critical token at or before the first wrong token (%)": ("critical_at_or_before_first_wrong", 100, 0),
+        "critical token is the first wrong token (%)": ("critical_is_first_wrong", 100, 0),
     }
     rows = []
     for variant, own in table.groupby("variant", sort=False):
@@ -197,7 +198,7 @@ def _agreement() -> str:
         ]
         rows.append([variant, *shown])
     note = f"Means over the cells (and their range), {int(table['answers'].max())} answers each."
-    return markdown(["", *measures], rows) + f"\n\n{note}"
+    return markdown(["scores", *measures], rows) + f"\n\n{note}"
 
 
 def _rule() -> str:
@@ -216,17 +217,17 @@ def _rule() -> str:
         "rollouts",
         "found (%)",
         "same token (%)",
-        "at or before first wrong (%)",
-        "tokens before it",
+        "at or before the first wrong token (%)",
+        "tokens before the first wrong token",
     ]
     return (
         markdown(header, rows)
-        + "\n\nMeans over the cells; the same token as with the rule of the paper, 5 % and 64 rollouts."
+        + '\n\nMeans over the cells. "Same token" compares with the paper\'s rule, 5 % and 64 rollouts.'
     )
 
 
 def _significance() -> str:
-    """In how many cells a method is ahead in, beyond doubt, against whom."""
+    """In how many cells each method is significantly better or worse than the other."""
     table = read_table("significance")
     lines = ["| method | against the baseline | against the best other method |", "|---|---|---|"]
     for method, rows in table.groupby("method", sort=False):
@@ -239,7 +240,9 @@ def _significance() -> str:
                 f"better in {better}, worse in {worse}, open in {len(of_role) - better - worse} of {len(of_role)} cells"
             )
         lines.append(f"| {method} | " + " | ".join(words) + " |")
-    return "\n".join([*lines, "", "Better and worse: p below 0.05 after correction."])
+    return "\n".join(
+        [*lines, "", "Better and worse mean that p is below 0.05 after correction; open means that it is not."]
+    )
 
 
 def _replacement() -> str:

@@ -32,11 +32,12 @@ def grading() -> str:
         for source, share in whole["released_agreement_by_source"].items():
             lines.append(f"| {name}, of source `{source}` | {100 * share:.2f} % | |")
     speeds = [
-        f"{name}: {found[style]['released_per_second']:,} and {found[style]['math_verify_per_second']:,}"
+        f"On {name}, `released` grades {found[style]['released_per_second']:,} answers per second on one core, and "
+        f"`math_verify` {found[style]['math_verify_per_second']:,} on {found['cores']} cores."
         for style, name in NAMES.items()
     ]
-    measured = f"Answers per second of `released` on one core and of `math_verify` on {found['cores']}"
-    return "\n".join([*lines, "", f"{measured}, equal pairs graded once: {'; '.join(speeds)}."])
+    once = "Equal pairs of an answer and a gold answer are graded only once."
+    return "\n".join([*lines, "", " ".join([*speeds, once])])
 
 
 def blank() -> str:
@@ -119,7 +120,7 @@ def cost() -> str:
     summary = by_rule.agg({"jobs": "sum", "wall_seconds": "sum", "peak_memory_mb": "max"}).sort_values(
         "wall_seconds", ascending=False
     )
-    lines += ["", "| rule | jobs | seconds in all | MB at most |", "|---|---:|---:|---:|"]
+    lines += ["", "| rule | jobs | seconds of all jobs | MB at most |", "|---|---:|---:|---:|"]
     lines += [
         f"| {rule} | {int(row.jobs)} | {row.wall_seconds:.0f} | {row.peak_memory_mb:.0f} |"
         for rule, row in summary.head(8).iterrows()
@@ -141,10 +142,10 @@ def bench() -> str:
         "rollout_wall_backward": "the same, as far as the critical token needs",
         "rollout_wall_stratified": "the same, with stratified scores",
         "tokens_at_equal_error": "tokens for the error of 64 independent rollouts: stratified against independent",
-        "tokens_at_equal_error_unshared": "against independent rollouts decoded each by itself",
+        "tokens_at_equal_error_unshared": "the same, against independent rollouts each decoded by itself",
         "tokens_at_equal_error_coupled": "coupled against independent",
         "sampling_vs_generate": "sampling 512 rows: against `generate` of transformers",
-        "memory_vs_generate": "its memory",
+        "memory_vs_generate": "memory of this sampling",
         "branching_vs_vllm": "64 rollouts from each of 40 nested prefixes: against vLLM's CPU build",
     }
     lines = ["| what | ours | theirs | ratio | unit |", "|---|---:|---:|---:|---|"]
@@ -161,7 +162,7 @@ def bench() -> str:
         f"the same in {agreement['same_critical_token']} trajectories. On {found['trajectories']} trajectories the "
         f"best thresholds on stratified scores (`zero_up_to` {found['best']['zero']}, "
         f"`later_below` {found['best']['later']}) find the critical token of the paper's "
-        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 counts finds it in "
+        f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 rollouts per token finds it in "
         f"{100 * found['counts_again']:.0f} %.",
     ]
     return "\n".join(lines)
@@ -171,19 +172,19 @@ def slurm() -> str:
     """What the last `make test-slurm` did, and what a dry run of the paper's scale takes."""
     run = _read("slurm.json")
     names = {
-        "kill": "programs killed",
-        "cancel": "jobs cancelled",
-        "crash": "nodes down",
-        "overrun": "jobs past their limit",
-        "driver_dies": "drivers killed",
+        "kill": "killed programs",
+        "cancel": "cancelled jobs",
+        "crash": "crashed nodes",
+        "overrun": "jobs past their time limit",
+        "driver_dies": "killed drivers",
     }
-    faults = ", ".join(f"{count} {names[kind]}" for kind, count in run["faults"].items())
+    faults = ", ".join(f"{names[kind]}: {count}" for kind, count in run["faults"].items())
     plan = _read("measured.json")["paper_dry_run"]
     same = "same" if run["tables_equal"] else "OTHER"
     return (
-        f"Its last run: {run['jobs']} jobs in {run['seconds']} s, {run['overhead_per_job']:.1f} s of every job for "
-        f"Slurm and Snakemake around its own work. With {sum(run['faults'].values())} faults ({faults}) the same "
-        f"command, given {run['drivers']} times, ended in the {same} table, byte by byte.\n\n"
+        f"Its last run had {run['jobs']} jobs and took {run['seconds']} s. Slurm and Snakemake add "
+        f"{run['overhead_per_job']:.1f} s to the work of each job. With {sum(run['faults'].values())} faults "
+        f"({faults}), the same command, given {run['drivers']} times, ended in the {same} table, byte by byte.\n\n"
         f"A dry run of the paper's scale ({plan['jobs']:,} jobs, {plan['shards']} shards a cell) takes "
         f"{plan['wall_seconds']:.0f} s and {plan['peak_memory_mb'] / 1024:.1f} GB."
     )

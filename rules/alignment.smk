@@ -1,7 +1,7 @@
 """The methods of Table 1.
 
-READS   positive, pairs and contrast (.parquet) of a cell, the base model, and the adapters of the
-        methods that a method starts from
+READS   positive, pairs, contrast and rollout_labels (.parquet) of a cell, the base model, and the
+        adapters of the methods that a method starts from
 WRITES  reference.parquet beside a starting model;
         adapter and history.csv in <results>/{model}/{dataset}/{method}/seed{seed}/
 PAPER   section 3.3 (cDPO), section 4.1 (baselines and hyper-parameters)
@@ -51,7 +51,7 @@ rule score_base_reference:
 
 
 use rule score_base_reference as score_reference with:
-    # The same under the model of a method that other methods start from.
+    # The same log-probabilities, under the model of a method that other methods start from.
     input:
         model=model_files,
         shots=shots_of("pairs"),

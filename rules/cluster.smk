@@ -7,7 +7,7 @@ from critical_tokens.workflow import sizing
 
 HARDWARE = sizing.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
-# Tables that several jobs write parts of.
+# Tables whose parts several jobs may write, and the stage that sets the number of jobs.
 SHARDED = {
     "trajectories": "trajectories",
     "grades": "trajectories",
@@ -50,7 +50,7 @@ def gpus_for(stage):
 
 
 def cores_for(stage):
-    """Cores of a cluster's job: 8 load and tokenise beside a GPU, a pocket model needs 1."""
+    """Cores of a cluster's job: 8 beside a GPU, to load and tokenise; 1 for a pocket model."""
     return lambda wildcards: 8 if gpus_for(stage)(wildcards) else 1
 
 
@@ -72,7 +72,7 @@ def batch_memory_for(grading):
 
 
 def minutes_for(name, method=None):
-    """Time limit of a job, by the name of its work, which may have its method in braces."""
+    """Time limit of a job by the name of its work, in which {method} stands for the method."""
     return lambda wildcards, attempt: sizing.job_minutes(
         config,
         wildcards.model,

@@ -11,8 +11,8 @@ from critical_tokens.workflow.recipes import Recipes
 from critical_tokens.workflow.refusals import ConfigError, refusing, warning
 from critical_tokens.workflow.selections import Selections
 
-# As shell commands name it. Within the project's folder that is a relative path, which a copied run
-# shares with its original.
+# The folder of the programs in shell commands. In the project's folder it is a relative path, so
+# that the commands of a copied run are those of the original.
 SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/scripts")
 RESULTS = config.get("pathvars", {}).get("results", "results")
 BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
@@ -21,7 +21,7 @@ NEVER = "(?!)"  # a pattern that matches nothing
 
 recipe, selections = Recipes(config), Selections(config)
 
-# --- what the selection has
+# --- the selection
 
 CELLS = selections.cells()
 RUNS = selections.runs(config["methods"], config["seeds"], CELLS)
@@ -66,7 +66,7 @@ wildcard_constraints:
 
 
 def refuse(sentence):
-    """End Snakemake with a sentence that says what to mend."""
+    """End Snakemake with a sentence that says what to correct."""
     with refusing():
         raise ConfigError(sentence)
 
@@ -75,10 +75,10 @@ def refuse(sentence):
 
 
 def model_files(wildcards):
-    """Files of a local base model, or what says that one of the hub was fetched."""
+    """The files of a local base model, or the record that a model was fetched from the hub."""
     check_packages(wildcards.model)
     if recipe.model_repository(wildcards.model):
-        # Whenever it was: a revision is fetched once.
+        # Its time does not matter: a revision is fetched once.
         return [ancient("<results>/hub/models/{model}.json")]
     folder = Path(config["model_registry"][wildcards.model]["path"])
     made_here = folder.parent == Path(RESULTS) / "pretrained"
@@ -127,7 +127,7 @@ def split_of(wildcards):
 
 
 def source_files(wildcards):
-    """The local file of a split, or what says that it was fetched from the hub."""
+    """The local file of a split, or the record that the split was fetched from the hub."""
     source = split_of(wildcards)
     if recipe.split_repository(wildcards.dataset, wildcards.split):
         return [ancient("<results>/hub/datasets/{dataset}/{split}.json")]
@@ -146,7 +146,7 @@ def train_problems(wildcards):
 
 
 def prompt_of(stage):
-    """The prompts of a stage of `prompts`."""
+    """The prompt settings of a stage in `prompts`."""
     return lambda wildcards: recipe.prompt(
         stage, wildcards.model, wildcards.dataset, wildcards.get("variant", "")
     )
@@ -173,7 +173,7 @@ def shots_source(wildcards):
 
 
 def shots_problems(wildcards):
-    """The split that worked examples come from, if they come from one."""
+    """The problems of the split that worked examples come from, if they come from a split."""
     shots = config["dataset_registry"][wildcards.dataset].get("shots", {})
     return (
         [f"<results>/data/{{dataset}}/{shots['split']}.parquet"]
@@ -210,7 +210,7 @@ def released_files(wildcards):
 
 
 def training_table(name):
-    """A table that a method trains on, if it reads that one."""
+    """The table with this name, if a method trains on it, as a list of paths."""
     return lambda wildcards: [
         f"<results>/{{model}}/{{dataset}}/{file}"
         for table, file in recipe.tables(wildcards.method).items()

@@ -32,11 +32,11 @@ with refusing():
     )
 
 
-# Named by this file's folder: the workflow may run in another one (--directory, -s, module).
+# An absolute path, because the workflow may run in another folder (--directory, -s, module).
 configfile: f"{PROJECT}/config.yaml"
 
 
-# What a module's config does not state is as in config.yaml.
+# A module's config states only what differs from config.yaml.
 if IS_MODULE:
     LAYERS.append(files.Layer("the module's config", dict(config)))
     config.update(load_configfile(PROJECT / "config.yaml"))
@@ -50,7 +50,7 @@ workflow.pathvars.update(Pathvars.from_config(config, module_level=IS_MODULE))
 # A benchmark file says which rule and which wildcards it belongs to.
 workflow.output_settings.benchmark_extended = True
 
-# Once in a command: the jobs of a cluster read this file, too.
+# Only in the main process, because the jobs of a command read this file too.
 if workflow.is_main_process:
     for line in briefing.lines(config, LAYERS[0].content):
         print(line, file=sys.stderr)

@@ -1,7 +1,8 @@
 """Evaluation of every method on the test problems.
 
 READS   <results>/data/{dataset}/test.parquet, the base model and the method's adapters
-WRITES  evaluation.parquet and metrics.json in <results>/{model}/{dataset}/{method}/seed{seed}/
+WRITES  evaluation.parquet, evaluation_grades.parquet and metrics.json in
+        <results>/{model}/{dataset}/{method}/seed{seed}/
 PAPER   section 4.1 (greedy decoding)
 COST    seconds (pocket), GPU minutes (paper)
 """
@@ -34,7 +35,7 @@ rule evaluate_method:
         model=model_flags,
         engine=engine_flags,
         start=lambda wildcards: recipe.start(wildcards.method),
-        # What names the run beside model, dataset, method, start and seed.
+        # Further names of the run, for rules that are made from this one.
         about="",
         sampling=lambda wildcards: recipe.evaluation(wildcards.dataset),
         prompt=prompt_of("evaluation"),

@@ -79,7 +79,7 @@ rule plot_fig3:
 
 
 rule exclude_critical:
-    """The baseline's test answers, and its answers without the token that scores lowest."""
+    """The baseline's test answers, and its answers without the lowest-scored token."""
     input:
         model=model_files,
         shots=shots_of("evaluation"),
@@ -104,7 +104,7 @@ rule exclude_critical:
         code=code_version("exclude_critical"),
         model=model_flags,
         sampling=lambda wildcards: recipe.evaluation(wildcards.dataset),
-        # Always the transformers engine: the contrastive models score with it, too.
+        # Always the transformers engine, which the contrastive models score with too.
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
         prompt=prompt_of("evaluation"),
         grader=GRADER,
@@ -134,7 +134,7 @@ rule exclude_critical:
 
 
 rule plot_fig5:
-    """Accuracy of the baseline, of its answers without their lowest token, and of cDPO."""
+    """Accuracy of the baseline, of its answers without the lowest-scored token, and of cDPO."""
     input:
         excluded=paths("<results>/{model}/{dataset}/excluded.parquet", CELLS),
         metrics=paths(

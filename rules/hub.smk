@@ -1,16 +1,16 @@
 """Weights and data of the hub: checked before any job is queued, fetched once, read from the cache.
 
-READS   the hub, for entries that are no local folder; HF_ENDPOINT names a mirror, HF_TOKEN or
-        `hf auth login` says who asks
-WRITES  <results>/hub/: answers of the hub, and checksums of what was fetched, which lies in the
-        hub's cache (HF_HOME)
+READS   the hub, for entries that are no local folder; HF_ENDPOINT names a mirror; HF_TOKEN or
+        `hf auth login` gives access
+WRITES  <results>/hub/: answers of the hub, and checksums of fetched files; the files themselves
+        are in the hub's cache (HF_HOME)
 PAPER   section 4.1 (models and datasets)
 COST    seconds to ask; hundreds of GB for the paper's models
 """
 
 
 rule check_hub:
-    """Every repository of the selection exists, at that revision, and may be read."""
+    """Check that every repository of the selection exists at its revision and may be read."""
     output:
         "<results>/hub/checked.json",
     log:
@@ -32,9 +32,9 @@ rule check_hub:
         " 2>&1 | tee {log:q}"
 
 
-# On the machine of the driver: a cluster's nodes often have no way out.
+# Runs on the driver's machine, because the nodes of a cluster often cannot reach the internet.
 rule fetch_model:
-    """The weights, tokenizer and configuration of a model."""
+    """Fetch the weights, tokenizer and configuration of a model."""
     input:
         "<results>/hub/checked.json",
     output:

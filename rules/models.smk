@@ -1,4 +1,4 @@
-"""Each base model once, before anything is sampled from it.
+"""A check of each base model, before anything is sampled from it.
 
 READS   the files of a base model
 WRITES  <results>/checked/{model}.json
@@ -8,7 +8,7 @@ COST    seconds
 
 
 rule check_model:
-    """A model has a tokenizer, an end of answers, and the layers that LoRA asks for."""
+    """Check that a model has a tokenizer, an end-of-text token, and the layers that LoRA adapts."""
     input:
         model_files,
     output:

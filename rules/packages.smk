@@ -1,4 +1,4 @@
-"""A cell in one file, to publish or to start from (`python scripts/unpack.py FILE`).
+"""A cell in one file, to publish it or to start from it (`python scripts/unpack.py FILE`).
 
 READS   the tables, adapters and metrics of a cell, the problems of its dataset
 WRITES  <results>/packages/{model}/{dataset}.tar

@@ -1,15 +1,15 @@
-"""The bill, before anything runs: `snakemake plan`.
+"""The plan: what the selection will take, before anything runs (`snakemake plan`).
 
 READS   the config, benchmarks/ of rules that have run
 WRITES  <results>/plan.csv, and prints its sums
-PAPER   gives tokens of rollouts and nothing else (section 2)
+PAPER   gives only the number of rollout tokens (section 2)
 COST    a second
 """
 
 import json
 
 
-# A rule without output or benchmark runs whenever it is asked for: the plan is to be seen.
+# The rule has no output and no benchmark, so that it always runs and prints the plan.
 rule plan:
     """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
     log:

@@ -1,9 +1,9 @@
-"""The pocket base models; their weights ship in data/models, so this runs on demand only.
+"""The pocket base models, trained only on demand: their weights are in data/models.
 
 READS   nothing but the config
 WRITES  <results>/pretrained/{name}/
 PAPER   nothing: the pocket world is this project's own
-COST    an hour or two of two cores
+COST    an hour or two on two cores
 """
 
 POCKET_DATASETS = ["pocket-gsm", "pocket-math"]
@@ -51,7 +51,7 @@ rule pretrain:
 
 
 rule measure_base:
-    """The card of a pocket base model: accuracy, pass@64, problems with both outcomes."""
+    """The card of a pocket base model: accuracy, pass@64, problems with right and wrong samples."""
     input:
         weights="<results>/pretrained/{name}/model.safetensors",
         recipe="<results>/pretrained/{name}/recipe.json",

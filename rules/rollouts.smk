@@ -1,4 +1,4 @@
-"""Rollout scores, critical tokens, and the test that replaces them.
+"""Rollout scores, critical tokens, and the test that replaces critical tokens.
 
 READS   pairs.parquet (the rejected answers are examined), the base model
 WRITES  rollouts, critical, replacement and rollout_labels (.parquet) of a cell
@@ -64,8 +64,7 @@ rule score_rollouts:
 
 
 use rule score_rollouts as label_rollouts with:
-    # Stratified scores of every rejected answer, for token weights. Contrastive scores approximate
-    # them.
+    # Rollout scores of every rejected answer, which contrastive scores approximate.
     output:
         "<results>/{model}/{dataset}/rollout_labels.parquet",
     log:
@@ -117,7 +116,7 @@ rule find_critical:
 
 
 rule replace_critical:
-    """Continue from the critical token kept, and from other tokens in its place."""
+    """Continue after the kept critical token, and after other tokens in its place."""
     input:
         model=model_files,
         shots=shots_of("sampling"),

@@ -8,7 +8,7 @@ COST    as many trainings as methods x seeds x cells of a study
 
 
 rule summarize_study:
-    """Accuracy of the methods of a comparison, and their gaps to one of them, over seeds."""
+    """Accuracy of the methods of a comparison over seeds, and the gap of each to one of them."""
     input:
         lambda wildcards: paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",

@@ -1,4 +1,4 @@
-"""Table 1, of a cell and of the selection, and what everything cost.
+"""Table 1 of a cell and of the selection, tests and agreement, and what every rule cost.
 
 READS   metrics.json of the methods, data/paper/table1.csv, benchmarks/
 WRITES  table1.csv, significance.csv and agreement.csv of a cell and of the selection,
@@ -36,7 +36,7 @@ rule table1_cell:
 
 
 rule significance_cell:
-    """How sure the differences between the methods of one cell are."""
+    """Tests of the differences between the methods of one cell."""
     input:
         paths(
             "<results>/{model}/{dataset}/{method}/seed{seed}/evaluation_grades.parquet",
@@ -60,7 +60,7 @@ rule significance_cell:
 
 
 rule significance:
-    """The same of all cells, one under the other."""
+    """The tests of all cells in one table."""
     input:
         paths("<results>/{model}/{dataset}/significance.csv", CELLS),
     output:

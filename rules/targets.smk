@@ -19,7 +19,7 @@ localrules:
 
 
 rule fetched:
-    """What the selection needs of the hub."""
+    """All models and datasets that the selection needs from the hub."""
     input:
         expand("<results>/hub/models/{model}.json", model=HUB_MODELS),
         [
@@ -80,7 +80,7 @@ rule tuning:
 rule pretrained:
     """The pocket base models, pretrained anew: an hour or two on two cores.
 
-    Their weights ship in data/models.
+    Their weights are in data/models.
     """
     input:
         expand(

@@ -5,7 +5,8 @@ WRITES  trajectories, grades, positive, negative and pairs (.parquet) of a cell
 PAPER   section 3.2 (positive and negative sets), section 4.1 (N = 64 samples of a question)
 COST    sampling: seconds (pocket), GPU hours (paper)
 
-`batch_rows` is a resource and no param: no row depends on it, so nothing reruns when it changes.
+`batch_rows` is a resource and no param: no row of a table depends on it, so nothing runs again
+when it changes.
 """
 
 

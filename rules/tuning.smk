@@ -1,7 +1,8 @@
 """The same search over learning rates for every method, judged on the validation split.
 
 READS   <results>/data/{dataset}/validation.parquet, adapters of {method}-lr{rate}
-WRITES  validation.parquet and validation.json beside those adapters, <results>/tuning.csv
+WRITES  validation.parquet, validation_grades.parquet and validation.json beside those adapters,
+        <results>/tuning.csv
 PAPER   gives one learning rate for each method (section 4.1), not how it was found
 COST    as many trainings as methods x rates x cells x seeds
 """
