@@ -64,7 +64,8 @@ rule score_rollouts:
 
 
 use rule score_rollouts as label_rollouts with:
-    # Rollout scores of every rejected answer, which contrastive scores approximate.
+    # Stratified scores of every rejected answer, for token weights. Contrastive scores approximate
+    # them.
     output:
         "<results>/{model}/{dataset}/rollout_labels.parquet",
     log:
