@@ -10,15 +10,15 @@ these marks. Nobody types a number there.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import claims
 import evidence
+import library
 import measurements
 import pandas as pd
 
@@ -27,7 +27,6 @@ DOCS = ROOT / "docs"
 RESULTS = ROOT / "results"
 FIGURES = ROOT / "figures"
 MEASURED = DOCS / "measured.json"
-LIBRARY = ROOT / "scripts" / "critical_tokens"
 
 TABLES = ("table1", "significance", "agreement", "critical_kinds", "fig2", "fig5", "cost")
 STUDIES = ("table1", "controls", "switches", "beta", "temperatures", "agreement", "critical_rule", "replacement")
@@ -107,56 +106,6 @@ def _filled(page: Path) -> str:
     return _PART.sub(written, page.read_text(encoding="utf-8"))
 
 
-# --- the library's packages, from its code
-
-
-def _floors() -> str:
-    """The packages by floor, the highest first, as a drawing in text."""
-    imported = _imported()
-    floors = {name: _floor(name, imported) for name in sorted(imported)}
-    return "\n".join(
-        f"    {floor}" + " ".join(f"{name:>16}" for name in floors if floors[name] == floor)
-        for floor in range(max(floors.values()), -1, -1)
-    )
-
-
-def _packages() -> str:
-    """A row for each package, the highest first: its floor, what it decides, what it imports."""
-    imported = _imported()
-    rows = []
-    for package in sorted(imported, key=lambda name: (-_floor(name, imported), name)):
-        text = ast.get_docstring(ast.parse((LIBRARY / package / "__init__.py").read_text(encoding="utf-8"))) or ""
-        decides = re.search(r"It decides (.*?)\. (?:It|$)", " ".join(text.split()))
-        if decides is None:
-            raise SystemExit(f"{package}/__init__.py: no sentence begins with `It decides`")
-        rows.append([
-            str(_floor(package, imported)), f"`{package}`", decides[1], ", ".join(sorted(imported[package])) or "–",
-        ])  # fmt: skip
-    return evidence.markdown(["floor", "package", "decides", "imports"], rows, left=4)
-
-
-def _imported() -> dict[str, set[str]]:
-    """The other packages that each package of the library imports."""
-    return {path.parent.name: _imports(path.parent) for path in LIBRARY.glob("*/__init__.py")}
-
-
-def _imports(folder: Path) -> set[str]:
-    """The other packages of the library that the modules of one import, anywhere in their code."""
-    found: set[str] = set()
-    for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("critical_tokens.")} - {folder.name}
-
-
-def _floor(package: str, imported: Mapping[str, set[str]]) -> int:
-    """0 for a package that imports none, else one more than the highest that it imports."""
-    return 1 + max((_floor(other, imported) for other in imported[package]), default=-1)
-
-
 # --- the pocket models
 
 
@@ -194,9 +143,8 @@ def _cards() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     **claims.PARTS,
     **evidence.PARTS,
+    **library.PARTS,
     **measurements.PARTS,
-    "floors": _floors,
-    "packages": _packages,
     "cards": _cards,
 }
 
