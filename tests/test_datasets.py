@@ -186,6 +186,7 @@ def test_a_damaged_archive_is_named(tmp_path):
         problems(tmp_path, bytes(packed), name="a.jsonl.gz")
 
 
+@pytest.mark.workflow
 def test_a_bomb_is_refused_before_it_unpacks(tmp_path):
     for content in (b" " * (1 << 20), b"\n" * (1 << 20)):
         with pytest.raises(ArtifactError, match="unpacks to more than text does"):
@@ -381,6 +382,7 @@ def test_foreign_metrics_are_named(tmp_path, content):
         ("classify_critical", ("critical", "pairs"), ("--model", POCKET)),
     ],
 )
+@pytest.mark.workflow
 def test_an_id_that_another_table_lacks_is_named(tmp_path, program, tables, more):
     command = [sys.executable, ROOT / "scripts" / f"{program}.py", *more, "--output", tmp_path / "out.csv"]
     for kind in tables:

@@ -174,6 +174,7 @@ def test_released_agrees_with_the_released_grader(shared, name):
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math"])
+@pytest.mark.workflow
 def test_math_verify_is_the_library(shared, name):
     """Shortcuts and limits included: the verdicts that the library gave."""
     with gzip.open(shared(f"graded/{name}.jsonl.gz"), "rt") as lines:
@@ -242,6 +243,7 @@ def test_hostile_gold_answers_cost_no_time(gold):
     assert time.process_time() - start < 5
 
 
+@pytest.mark.workflow
 def test_hostile_answers_neither_run_nor_hang_in_the_library(tmp_path, monkeypatch):
     """Each is wrong, or has no verdict because a limit was reached; what comes after it is graded
     as ever.

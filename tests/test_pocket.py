@@ -23,6 +23,7 @@ def problems(world, split="test", n=300):
 
 
 @pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.workflow
 def test_no_test_problem_occurs_elsewhere_in_whatever_wording(world):
     test = {r["signature"] for r in sources.generated(world, "test", 1000, 0)}
     train = {r["signature"] for r in sources.generated(world, "train", 2000, 0)}
@@ -34,6 +35,7 @@ def test_no_test_problem_occurs_elsewhere_in_whatever_wording(world):
 
 
 @pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.workflow
 def test_problems_with_the_same_calculation_have_one_signature(world):
     """Names, units, phrasings and distractors do not enter it, so other wordings of a problem are
     in its split.

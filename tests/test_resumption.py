@@ -14,6 +14,8 @@ from critical_tokens.objectives import registry
 from critical_tokens.training import adapters, alignment, resumption
 from critical_tokens.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.workflow
+
 LORA = lora.Lora(4, 8, 0.1, "all-linear")
 SETTINGS = TrainingSettings(5e-3, 6, 2, warmup_share=0.0, checkpoint_updates=3, seed=1)
 METHOD = registry.Method("cdpo", {"gamma": 0.5})

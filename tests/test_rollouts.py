@@ -49,6 +49,7 @@ def test_scores_converge_to_the_exact_probabilities(tiny_model, procedure):
 
 
 @pytest.mark.parametrize("branches", [0.3, 2.0])
+@pytest.mark.workflow
 def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_model, branches):
     """Over many seeds; with 0.3 branches, most positions are sampled at random."""
     one = trajectories(tiny_model, n=1)[0]
@@ -65,6 +66,7 @@ def test_stratified_scores_are_unbiased_and_their_errors_on_the_large_side(tiny_
     assert spread == 0.0  # nothing is random after the last token
 
 
+@pytest.mark.workflow
 def test_stratified_scores_are_better_than_as_many_coupled_samples(tiny_model):
     """By squared error over several answers; some tokens are much more likely than others."""
     sharp = Nucleus(0.2, 1.0)
@@ -125,6 +127,7 @@ def test_different_places_draw_from_different_streams():
 
 @pytest.mark.parametrize("planner", [independent(16), coupled(16), stratified(4)])
 @pytest.mark.parametrize("zero", [0.0, 0.2])
+@pytest.mark.workflow
 def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_model, planner, zero):
     # Answers with the first 11 tokens of the trajectory are incorrect, about half of the others are
     # correct.
@@ -198,6 +201,7 @@ def test_a_trajectory_that_cannot_be_scored_is_named(tiny_model, planner):
 # --- the pocket world
 
 
+@pytest.mark.workflow
 def test_coupled_and_independent_scores_agree_in_distribution(pocket_source, pocket_tokenizer):
     """On real trajectories of the pocket world, standardised differences have mean 0 and spread 1.
 

@@ -168,6 +168,7 @@ if len(sys.argv) > 2:
 """
 
 
+@pytest.mark.workflow
 def test_processes_that_share_a_model_train_what_one_does(tmp_path):
     """Five pairs in batches of four: one process has a pair of the last update, the other none."""
     from safetensors.torch import load_file

@@ -73,6 +73,7 @@ def test_all_workers_go_through_sets_in_the_same_order(tmp_path, monkeypatch):
     assert set(found[0].values()) == {True, False}
 
 
+@pytest.mark.workflow
 def test_a_gold_answer_without_end_costs_no_answer_its_verdict():
     """A gold answer's parsing has a limit of its own, and what a worker pays once is no answer's
     time.
