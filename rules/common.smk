@@ -80,9 +80,7 @@ def model_files(wildcards):
     if recipe.model_repository(wildcards.model):
         # Its time does not matter: a revision is fetched once.
         return [ancient("<results>/hub/models/{model}.json")]
-    folder = Path(config["model_registry"][wildcards.model]["path"])
-    made_here = folder.parent == Path(RESULTS) / "pretrained"
-    return model_entries.loaded_files(folder, made_here)
+    return model_entries.loaded_files(config, wildcards.model)
 
 
 def check_packages(model):
@@ -169,7 +167,7 @@ def shots_source(wildcards):
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
         with refusing():
             model_entries.check_task(config, wildcards.dataset)
-    return shots
+    return {"task": None} | shots
 
 
 def shots_problems(wildcards):
@@ -196,9 +194,8 @@ with refusing():
 
 
 def released_folder(wildcards):
-    """The authors' files of a cell; {model} in their path stands for the model's name."""
-    return config["dataset_registry"][wildcards.dataset]["released_pairs"].replace(
-        "{model}", wildcards.model
+    return str(
+        dataset_entries.released_folder(config, wildcards.model, wildcards.dataset)
     )
 
 

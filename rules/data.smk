@@ -61,12 +61,11 @@ rule take_shots:
         "../envs/shots.yaml"
     params:
         code=code_version("take_shots"),
-        task=lambda wildcards: shots_source(wildcards).get("task"),
-        number=lambda wildcards: shots_source(wildcards)["count"],
+        source=shots_source,
     shell:
         f"python {SCRIPTS}/take_shots.py"
-        " --task {params.task}"
+        " --task {params.source[task]}"
         " --problems {input.problems:q}"
-        " --count {params.number}"
+        " --count {params.source[count]}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -41,6 +41,7 @@ def main() -> None:
         "--question",
         type=optional(str),
         nargs="+",
+        default=[None],
         help="column of the question, or columns of its parts (question by default)",
     )
     parser.add_argument("--solution", type=optional(str), help="column of the worked solution")
@@ -70,7 +71,7 @@ def main() -> None:
         rows = sources.generated(args.world, args.split, args.problems, args.seed or 0)
     else:
         named = {
-            "question": ["question"] if args.question in (None, [None]) else args.question,
+            "question": ["question"] if args.question == [None] else args.question,
             "solution": args.solution,
             "answer": args.answer,
         }

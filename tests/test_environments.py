@@ -108,4 +108,5 @@ def test_a_plan_needs_no_machine_learning_library():
         "from critical_tokens.configuration import completion, dataset_entries, model_entries\n"
         "from critical_tokens.workflow import briefing, recipes, sizing\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert result.returncode == 0, result.stderr

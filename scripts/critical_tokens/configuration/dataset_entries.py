@@ -224,6 +224,11 @@ def _lines(path: Path) -> int:
         return sum(1 for line in file if line.strip())
 
 
+def released_folder(config: Config, model: str, dataset: str) -> Path:
+    """The folder of the authors' files of a cell; {model} in its path is the model's name."""
+    return Path(config["dataset_registry"][dataset]["released_pairs"].replace("{model}", model))
+
+
 def are_scored(config: Config, dataset: str) -> bool:
     """Whether the authors' files of a dataset have contrastive scores.
 
@@ -231,7 +236,7 @@ def are_scored(config: Config, dataset: str) -> bool:
     if files are missing.
     """
     entry = config["dataset_registry"][dataset]
-    folders = {model: Path(entry["released_pairs"].replace("{model}", model)) for model in config["models"]}
+    folders = {model: released_folder(config, model, dataset) for model in config["models"]}
     missing = [name for name, path in folders.items() if "scores" not in authors_files.files(path, entry["style"])]
     if missing and len(missing) < len(folders):
         what = (

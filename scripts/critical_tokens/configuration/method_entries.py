@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from critical_tokens.objectives.registry import REGISTRY
+from critical_tokens.objectives.registry import BASE, REGISTRY, UNTRAINED
 from critical_tokens.training.token_weights import TOKEN_WEIGHTS
 from critical_tokens.workflow.refusals import Refusals, collected, nearest
 
 Config = Mapping[str, Any]
-BASE, UNTRAINED, ALL_LINEAR = "base", "none", "all-linear"
+ALL_LINEAR = "all-linear"
 
 # The keys that every training reads, and those that only trainings on one kind of data read.
 _ALWAYS = (
@@ -168,7 +168,7 @@ def _entries(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str, l
 
 def _check_swept(config: Mapping[str, Any], method: str, key: str, where: str, found: Refusals) -> None:
     entry = config["method_registry"][method]
-    if entry["objective"] == "none":
+    if entry["objective"] == UNTRAINED:
         found.add(f"{where} has {method!r}, which trains nothing")
     elif key == "beta":
         if not reads_scores(entry):

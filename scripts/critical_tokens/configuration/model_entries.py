@@ -13,6 +13,7 @@ from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.models import model_files
+from critical_tokens.objectives.registry import UNTRAINED
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
 
@@ -58,13 +59,15 @@ def check_folders(config: Config, found: Refusals) -> None:
                 found.add(sentence)
 
 
-def loaded_files(folder: Path, made_here: bool) -> list[str]:
+def loaded_files(config: Config, name: str) -> list[str]:
     """The files of a local base model that its jobs read.
 
-    made_here: whether the workflow itself makes the model, so that its files may not exist yet.
+    If the workflow makes the model, they may not exist yet.
     """
-    if made_here:
-        return [str(folder / name) for name in ("model.safetensors", "tokenizer.json")]
+    entry = config["model_registry"][name]
+    folder = Path(entry["path"])
+    if _is_made_here(config, entry):
+        return [str(folder / file) for file in ("model.safetensors", "tokenizer.json")]
     found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
     return sorted(str(path) for path in found if path.stem != "card")
 
@@ -91,7 +94,7 @@ def _check_processes(config: Config, name: str, found: Refusals) -> None:
     sizes = {"contrast": config["contrast"]["batch_size"]}
     for method in config["methods"]:
         entry = config["method_registry"].get(method, {})
-        if entry.get("objective") != "none":
+        if entry.get("objective") != UNTRAINED:
             sizes[f"method {method}"] = entry.get("batch_size", config["alignment"]["batch_size"])
     for key, size in sizes.items():
         if size % processes:

@@ -73,10 +73,10 @@ def read_schema(path: Path) -> dict[str, Any]:
     schema = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     properties = schema["properties"]
     method = properties["method_registry"]["additionalProperties"]["properties"]
-    constants = constant_schemas()
+    constants = _constant_schemas()
     for holder in (method, properties["alignment"]["properties"]):
         holder.update(constants)
-    method["objective"]["enum"] = ["none", *registry.REGISTRY]
+    method["objective"]["enum"] = [registry.UNTRAINED, *registry.REGISTRY]
     method["weights"]["enum"] = list(token_weights.TOKEN_WEIGHTS)
     properties["model_registry"]["additionalProperties"]["properties"]["engine"]["enum"] = list(opening.ENGINES)
     named = list(distributions.DISTRIBUTIONS)
@@ -86,7 +86,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     return schema
 
 
-def constant_schemas() -> dict[str, dict[str, Any]]:
+def _constant_schemas() -> dict[str, dict[str, Any]]:
     """The JSON schema of every constant that an objective declares."""
     return {
         name: {

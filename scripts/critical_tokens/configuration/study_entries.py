@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from critical_tokens.objectives.registry import REGISTRY
+from critical_tokens.objectives.registry import REGISTRY, UNTRAINED
 from critical_tokens.workflow.refusals import Refusals
 
 Config = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _check_figures(config: Config, found: Refusals) -> None:
             allowed = f"it must be one of {selected} ({', '.join(config[selected])}), or null for the first of them"
             found.add(f"figures: figure1_cell: {key} is {name!r}, which is not selected; {allowed}")
     against = figures["figure5_method"]
-    if found.require(against, methods, "figures: figure5_method") and methods[against]["objective"] == "none":
+    if found.require(against, methods, "figures: figure5_method") and methods[against]["objective"] == UNTRAINED:
         found.add(f"figures: figure5_method is {against!r}, which trains nothing; it must be a trained method")
     for name in figures["figure6_methods"]:
         known = found.require(name, methods, "figures: figure6_methods")

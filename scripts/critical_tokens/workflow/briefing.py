@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from critical_tokens.objectives.registry import UNTRAINED
+
 Config = Mapping[str, Any]
 
 # Sections whose learning rates do not suit larger models.
@@ -45,7 +47,9 @@ def _facts(config: Config, model: str) -> Iterator[str]:
     trained = {name: config["method_registry"][name] for name in config["methods"]}
     default = config["alignment"]["learning_rate"]
     rates |= {
-        name: method.get("learning_rate", default) for name, method in trained.items() if method["objective"] != "none"
+        name: method.get("learning_rate", default)
+        for name, method in trained.items()
+        if method["objective"] != UNTRAINED
     }
     yield f"learning rates: {', '.join(f'{name} {rate:g}' for name, rate in rates.items())}"
     yield f"gamma {config['alignment']['gamma']:g}"

@@ -115,7 +115,7 @@ def optional(kind: Callable[[str], T]) -> Callable[[str], T | None]:
     """The type of an argument that may also be None, which rules write for null in the config."""
 
     def parse(text: str) -> T | None:
-        return None if text.lower() == "none" else kind(text)
+        return None if text == "None" else kind(text)
 
     # argparse writes this name in its messages.
     parse.__name__ = getattr(kind, "__name__", "value")

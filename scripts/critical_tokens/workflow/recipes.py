@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
-from critical_tokens.objectives.registry import REGISTRY
+from critical_tokens.objectives.registry import BASE, REGISTRY, UNTRAINED
 from critical_tokens.training import token_weights
 from critical_tokens.workflow.command_line import flags
 
 Settings = dict[str, Any]
 
-BASE, UNTRAINED = "base", "none"
 _TRAINING = (
     "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay",
     "gradient_checkpointing", "packing", "eos_trained", "held_out", "checkpoint_updates",

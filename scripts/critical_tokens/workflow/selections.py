@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from critical_tokens.workflow.recipes import UNTRAINED
+from critical_tokens.objectives.registry import UNTRAINED
 
 Names = dict[str, Any]
 

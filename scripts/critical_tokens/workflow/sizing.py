@@ -17,6 +17,7 @@ from typing import Any
 from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
 from critical_tokens.models import model_files
+from critical_tokens.objectives.registry import BASE, UNTRAINED
 
 # Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
 # backward (the base model's weights have no gradients) and 2 for the forward pass that gradient
@@ -176,13 +177,13 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         labelled = problems * rolling["label_branches"] * LEAVING * behind
         work.append(Work("label_rollouts", "sample", 1, labelled))
     starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
-    work += [Work(f"score_reference {start}", "score", 1, 2 * problems * text) for start in starts if start != "base"]
+    work += [Work(f"score_reference {start}", "score", 1, 2 * problems * text) for start in starts if start != BASE]
     tested = min(rows[1], config["evaluation"]["problems"] or rows[1])
     for method in config["methods"]:
         entry = config["alignment"] | config["method_registry"][method]
-        seeds = len(config["seeds"]) if entry["objective"] != "none" else 1
+        seeds = len(config["seeds"]) if entry["objective"] != UNTRAINED else 1
         work.append(Work(f"evaluate_method {method}", "sample", seeds, seeds * tested * length))
-        if entry["objective"] != "none":
+        if entry["objective"] != UNTRAINED:
             answers = 1 if entry["objective"] == "nll" else 2
             work.append(Work(f"align {method}", "train", seeds, seeds * answers * problems * text * entry["epochs"]))
     return work
