@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from critical_tokens.objectives.registry import BASE, REGISTRY, UNTRAINED
+from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.training.token_weights import TOKEN_WEIGHTS
 from critical_tokens.workflow.refusals import Refusals, collected, nearest
+from critical_tokens.workflow.selections import BASE, UNTRAINED
 
 Config = Mapping[str, Any]
 ALL_LINEAR = "all-linear"

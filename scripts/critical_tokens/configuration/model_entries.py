@@ -13,9 +13,9 @@ from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.models import model_files
-from critical_tokens.objectives.registry import UNTRAINED
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
+from critical_tokens.workflow.selections import UNTRAINED
 
 Config = Mapping[str, Any]
 

@@ -16,6 +16,7 @@ from critical_tokens.engines import opening
 from critical_tokens.objectives import registry
 from critical_tokens.training import token_weights
 from critical_tokens.workflow.refusals import collected, listed, nearest
+from critical_tokens.workflow.selections import UNTRAINED
 
 Schema = Mapping[str, Any]
 
@@ -76,7 +77,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     constants = _constant_schemas()
     for holder in (method, properties["alignment"]["properties"]):
         holder.update(constants)
-    method["objective"]["enum"] = [registry.UNTRAINED, *registry.REGISTRY]
+    method["objective"]["enum"] = [UNTRAINED, *registry.REGISTRY]
     method["weights"]["enum"] = list(token_weights.TOKEN_WEIGHTS)
     properties["model_registry"]["additionalProperties"]["properties"]["engine"]["enum"] = list(opening.ENGINES)
     named = list(distributions.DISTRIBUTIONS)

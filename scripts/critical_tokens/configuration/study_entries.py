@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from critical_tokens.objectives.registry import REGISTRY, UNTRAINED
+from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.workflow.refusals import Refusals
+from critical_tokens.workflow.selections import UNTRAINED
 
 Config = Mapping[str, Any]
 

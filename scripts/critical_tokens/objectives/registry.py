@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-BASE = "base"
-"""What a method starts from if it starts from no other method."""
-
-UNTRAINED = "none"
-"""The objective of a method that trains nothing."""
-
-
 @dataclass(frozen=True)
 class Constant:
     """A number that an objective reads, such as gamma. Its name is its key in the registry entry.

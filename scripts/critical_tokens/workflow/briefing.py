@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from critical_tokens.objectives.registry import UNTRAINED
+from critical_tokens.workflow.selections import UNTRAINED
 
 Config = Mapping[str, Any]
 

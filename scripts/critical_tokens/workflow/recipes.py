@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
-from critical_tokens.objectives.registry import BASE, REGISTRY, UNTRAINED
+from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.training import token_weights
 from critical_tokens.workflow.command_line import flags
+from critical_tokens.workflow.selections import BASE, UNTRAINED
 
 Settings = dict[str, Any]
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from critical_tokens.objectives.registry import UNTRAINED
-
 Names = dict[str, Any]
+
+BASE = "base"
+"""What a method starts from if it starts from no other method."""
+
+UNTRAINED = "none"
+"""The objective of a method that trains nothing."""
 
 
 class Selections:

@@ -17,7 +17,7 @@ from typing import Any
 from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
 from critical_tokens.models import model_files
-from critical_tokens.objectives.registry import BASE, UNTRAINED
+from critical_tokens.workflow.selections import BASE, UNTRAINED
 
 # Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
 # backward (the base model's weights have no gradients) and 2 for the forward pass that gradient
