@@ -56,7 +56,6 @@ SHARED = {
     "phi": ("PhiConfig", _NAMED | {"num_key_value_heads": 4}),
     "stablelm": ("StableLmConfig", _NAMED),
     "gpt-2": ("GPT2Config", _GPT),
-    "gpt-j": ("GPTJConfig", _GPT | {"rotary_dim": 8}),
     "starcoder": ("GPTBigCodeConfig", _GPT),
     "gpt-neox": ("GPTNeoXConfig", _OLD | {"intermediate_size": 48, "max_position_embeddings": 128}),
     "opt": (
@@ -70,18 +69,20 @@ SHARED = {
             "pad_token_id": 1,
         },
     ),
+    "bert as a decoder": ("BertConfig", _NAMED | {"is_decoder": True}),
+}
+
+# Never decoded by continuous batching, because a layer sees only 8 tokens, keeps a state, computes
+# position biases from the mask, caches something else than keys and values, or has attention of its
+# own instead of transformers' interface.
+PLAIN = {
+    "gpt-j": ("GPTJConfig", _GPT | {"rotary_dim": 8}),
     "falcon": ("FalconConfig", _OLD | {"alibi": False}),
     "mpt": (
         "MptConfig",
         _IDS | {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128, "initializer_range": 0.3},
     ),
     "deepseek 3": ("DeepseekV3Config", _NAMED | _LATENT),
-    "bert as a decoder": ("BertConfig", _NAMED | {"is_decoder": True}),
-}
-
-# Never decoded by continuous batching, because a layer sees only 8 tokens, keeps a state, or
-# computes position biases from the mask.
-PLAIN = {
     "mistral 0.1": ("MistralConfig", _NAMED | {"sliding_window": 8}),
     "qwen2, windows": (
         "Qwen2Config",
@@ -103,6 +104,18 @@ PLAIN = {
         | {"head_dim": 8, "attention_chunk_size": 8, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
     ),
     "modernbert decoder": ("ModernBertDecoderConfig", _NAMED | {"local_attention": 8}),
+    "gpt-neo": (
+        "GPTNeoConfig",
+        _IDS
+        | {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 40,
+        }
+        | {"max_position_embeddings": 128, "initializer_range": 0.3},
+    ),
     "bloom": ("BloomConfig", _IDS | {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
     "falcon, alibi": ("FalconConfig", _OLD | {"alibi": True}),
     "qwen3.5": ("Qwen3_5TextConfig", _NAMED | _LINEAR),
@@ -128,19 +141,6 @@ LONG = {
         | _EXPERTS
         | {"head_dim": 8, "attention_chunk_size": 40, "num_experts_per_tok": 1, "intermediate_size_mlp": 48},
         40,
-    ),
-    "gpt-neo, window 40": (
-        "GPTNeoConfig",
-        _IDS
-        | {
-            "hidden_size": 32,
-            "num_layers": 2,
-            "num_heads": 4,
-            "attention_types": [[["global", "local"], 1]],
-            "window_size": 40,
-        }
-        | {"max_position_embeddings": 128, "initializer_range": 0.3},
-        20,
     ),
     "phi 3, longrope": (
         "Phi3Config",

@@ -50,7 +50,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_its_mass():
 def test_a_nucleus_wider_than_the_candidates_is_searched_in_full():
     logits = torch.zeros(1, 5000)
     drawn = Nucleus(1.0, 0.9).sample(logits.expand(2000, -1), torch.linspace(0, 0.9999, 2000), torch.arange(2000))
-    assert len(drawn.unique()) > 10 * distributions._NUCLEUS_CANDIDATES
+    assert len(drawn.unique()) > distributions._NUCLEUS_CANDIDATES[-1]
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.5, 0.8, 0.95])

@@ -21,10 +21,10 @@ from critical_tokens.core.records import Failure
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Number of most probable tokens among which the end of a nucleus is searched first. Sorting 128k
-# logits per token would make top-p slow. The end is almost always among these; if it is not, the
-# whole vocabulary is sorted, so the result is exact.
-_NUCLEUS_CANDIDATES = 64
+# Numbers of most probable tokens among which the end of a nucleus is searched, one after the other.
+# If it is not among them, all tokens are sorted, so the result is exact. Sorting the 150,000 logits
+# of a real model for every token would make top-p slow, and almost every nucleus has few tokens.
+_NUCLEUS_CANDIDATES = (64, 1024)
 
 # How far outside a distribution a token may lie and still count as possible, because of rounding:
 # in probability mass or, for greedy decoding, in logits.
@@ -130,26 +130,49 @@ class Nucleus(Distribution):
         if self.top_p == 1:
             return super().sample(logits, uniforms, rows)
         probabilities = torch.softmax(logits.float() / self.temperature, -1)
-        candidates = min(_NUCLEUS_CANDIDATES, logits.shape[-1])
-        ordered, order = probabilities.topk(candidates, -1)
-        cumulative = ordered.cumsum(-1)
-        within = cumulative - ordered < self.top_p
-        if bool((within & (ordered == ordered[:, -1:])).any()):
+        tokens = torch.empty_like(rows)
+        waiting = torch.arange(len(rows), device=rows.device)  # the samples that are not drawn yet
+        which, row = torch.arange(len(logits), device=rows.device), rows
+        for candidates in (*_NUCLEUS_CANDIDATES, logits.shape[-1]):
+            few = candidates < logits.shape[-1]
+            some = probabilities if len(which) == len(probabilities) else probabilities[which]
+            ordered, order = _most_probable(some, candidates) if few else _ordered(some)
+            cumulative = ordered.cumsum(-1)
             # The nucleus may go on behind the candidates, or other tokens may be as probable as the
             # last candidate.
-            ordered, order = _ordered(probabilities)
-            cumulative = ordered.cumsum(-1)
-        elif bool((within[:, :-1] & (ordered[:, :-1] == ordered[:, 1:])).any()):
-            # topk returns equally probable tokens in any order, so they are put in order of ids.
-            order = order.sort(-1).values
-            ordered, places = _ordered(probabilities.gather(-1, order))
-            order = order.gather(-1, places)
-        # The nucleus ends with the first token whose cumulative mass reaches top_p. Its cumulative
-        # mass is the range to draw from.
-        mass = cumulative.masked_fill(cumulative - ordered >= self.top_p, 0.0).amax(-1)[rows]
-        last = ((cumulative - ordered < self.top_p).sum(-1) - 1)[rows]
+            open_ = ((cumulative - ordered < self.top_p) & (ordered == ordered[:, -1:])).any(-1) & few
+            drawn = ~open_[row]
+            tokens[waiting[drawn]] = self._drawn(ordered, order, cumulative, uniforms[waiting[drawn]], row[drawn])
+            waiting = waiting[~drawn]
+            if not len(waiting):
+                break
+            which, row = rows[waiting].unique(return_inverse=True)
+        return tokens
+
+    def _drawn(self, ordered: Tensor, order: Tensor, cumulative: Tensor, uniforms: Tensor, rows: Tensor) -> Tensor:
+        """Tokens drawn from nuclei of the most probable tokens, of which `order` has the ids.
+
+        The nucleus ends with the first token whose cumulative mass reaches top_p. Its cumulative
+        mass is the range to draw from.
+        """
+        import torch
+
+        within = cumulative - ordered < self.top_p
+        mass = cumulative.masked_fill(~within, 0.0).amax(-1)[rows]
+        last = (within.sum(-1) - 1)[rows]
         rank = torch.searchsorted(cumulative[rows], (uniforms * mass).unsqueeze(-1), right=True).squeeze(-1)
         return order[rows, torch.minimum(rank, last)]
+
+
+def _most_probable(probabilities: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The `number` largest probabilities with their tokens, in the order of `_ordered`."""
+    ordered, order = probabilities.topk(number, -1)
+    if bool((ordered[:, :-1] == ordered[:, 1:]).any()):
+        # topk returns equally probable tokens in any order, so they are put in order of ids.
+        order = order.sort(-1).values
+        ordered, places = _ordered(probabilities.gather(-1, order))
+        order = order.gather(-1, places)
+    return ordered, order
 
 
 def _ordered(probabilities: Tensor) -> tuple[Tensor, Tensor]:

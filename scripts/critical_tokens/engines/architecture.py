@@ -26,8 +26,8 @@ from critical_tokens.decoding.distributions import GREEDY
 from critical_tokens.decoding.protocol import Request
 from critical_tokens.decoding.stopping import Ends
 from critical_tokens.engines.continuous_batching import Batch
-from critical_tokens.engines.host import Host
 from critical_tokens.engines.plain import Place, Plain
+from critical_tokens.models.host import Host
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -52,6 +52,7 @@ _EXACT = 3e9
 _WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture"
 
 
+@torch.inference_mode()
 def shared_reach(host: Host) -> tuple[int, int]:
     """The longest sequence that the shared cache decodes correctly, and the vocabulary size.
 

@@ -1,9 +1,8 @@
-"""Continuous batching: all rows in one key-value cache, decoded together under one mask.
+"""Continuous batching: rows that share segments of their prefixes are decoded together.
 
-- Rows are aligned on the right, so that all rows write the same column in a step.
-- Prefill computes keys and values of all tokens of a prefix except the last, which the first step
-  of the row reads. So prefixes that continue one another, and branches that differ from them in
-  their last token, share the prefill of the longest one.
+- Keys and values of all tokens of a prefix except the last are in segments of the prefix tree, each
+  computed once (`kv_cache`). The first step of a row reads the last token. So prefixes that
+  continue one another, and branches that differ from them in their last token, share segments.
 - Samples of a request share a row as long as they have drawn the same tokens, so that common tokens
   are decoded once. Each sample draws from its own random stream.
 - A weighted row stands for any number of samples, and splits if more than one token is selected.
@@ -21,20 +20,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers.cache_utils import DynamicCache
 
 from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.prefix_tree import Place, PrefixTree
 from critical_tokens.decoding.protocol import Completion, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.stopping import Ends
 from critical_tokens.decoding.systematic import systematic_sample
-from critical_tokens.engines.host import Host
-from critical_tokens.engines.kv_cache import KVCache
+from critical_tokens.engines.kv_cache import RowCache, compute
+from critical_tokens.engines.shared_attention import installed, levels_of, running
+from critical_tokens.models.host import Host
 
 # Number of rows that are kept free for the samples of a new request, which come to differ.
 _SPREAD = 8
-# Number of spare columns. When they are used up, all rows are moved to the left.
-_SLACK = 64
 
 
 class _Samples(NamedTuple):
@@ -82,6 +80,9 @@ class Batch:
 
     A row stands for all samples of a request that have drawn the same tokens so far. If they draw
     different tokens, the row splits. Samples for which no row is free wait as a part of their own.
+
+    max_tokens: bound of the tokens whose keys and values are held, shared tokens counted once.
+    tree: the prefixes of earlier calls, which is extended by those of this call.
     """
 
     def __init__(
@@ -92,37 +93,52 @@ class Batch:
         requests: Sequence[Request],
         distribution: Distribution,
         weighted: bool,
+        tree: PrefixTree | None = None,
     ) -> None:
         self._host, self._ends, self._context, self._distribution = (host, ends, host.context, distribution)
-        self._requests, self._weighted = requests, weighted
+        self._requests, self._weighted, self._max_tokens = requests, weighted, max_tokens
         self._device = host.device
-        longest = max(r.longest(self._context) for r in requests)
-        rows = min(sum(math.ceil(r.n) for r in requests), max(1, max_tokens // (longest + _SLACK)))
-        self._kv = KVCache(rows, longest + _SLACK)
-        order: Sequence[int] = range(len(requests))
-        if len(_cover([r.prefix[:-1] for r in requests])[0]) == len(requests):
-            # No two requests share a prefill, so they need not be neighbours. If rows have similar
-            # lengths, fewer columns are wasted.
-            order = sorted(order, key=lambda i: -len(requests[i].prefix))
-        self._waiting = deque(_whole(i, requests[i], weighted) for i in order if requests[i].n)
+        self._tree = PrefixTree() if tree is None else tree
+        # The last token of a prefix is the first one that a row owns, so branches that differ in it
+        # share the tokens in front of it.
+        self._places = self._tree.insert([r.prefix[:-1] for r in requests])
+        self._limits = [min(r.max_new_tokens, self._context - len(r.prefix)) for r in requests]
+        rows, columns = self._size()
+        self._kv = RowCache(rows, columns, self._device)
+        self._waiting = deque(_whole(i, requests[i], weighted) for i in range(len(requests)) if requests[i].n)
         self._results: list[list[tuple[int, Completion]]] = [[] for _ in requests]
         self._done = self.tokens = 0
 
         def column(length: int = rows) -> torch.Tensor:
             return torch.zeros(length, dtype=torch.long, device=self._device)
 
-        # For each row: index of its request, pending token, number of drawn tokens, position of the
-        # pending token, leftmost column, largest number of tokens, and the tokens.
-        self._request, self._token, self._step, self._position = (column(), column(), column(), column())
-        self._start, self._limit = column(), column()
-        self._output = torch.zeros(
-            (rows, max(r.max_new_tokens for r in requests)), dtype=torch.long, device=self._device
-        )
+        # The prefixes that the alive rows continue. For each row: the index of its prefix among
+        # them, index of its request, pending token, number of drawn tokens, number of its tokens in
+        # the cache, position of the pending token, largest number of tokens, and the tokens.
+        self._alive: list[Place] = []
+        self._place, self._request, self._token, self._step = (column(), column(), column(), column())
+        self._owned, self._position, self._limit = column(), column(), column()
+        self._output = torch.zeros((rows, columns), dtype=torch.long, device=self._device)
         self._state = (
-            self._request, self._token, self._step, self._position, self._start, self._limit, self._output,
+            self._place, self._request, self._token, self._step, self._owned, self._position, self._limit, self._output,
         )  # fmt: skip
         self._row = column(0)  # the row of each alive sample
         self._samples = _Samples(column(0), column(0), column(0).double())
+
+    def _size(self) -> tuple[int, int]:
+        """The number of rows that fit into the bound on tokens, at least one, and of columns.
+
+        A row needs a column for every token that it may draw, and its part of the segments that are
+        not common to all requests.
+        """
+        columns = max(self._limits)
+        segments = {segment: used for place in self._places for segment, used in place.path()}
+        tokens = sum(len(segment.tokens) for segment in segments)
+        first = [len(segment.tokens) for segment in segments if segment.level == 0]
+        common = first[0] if len(first) == 1 else 0
+        samples = sum(math.ceil(r.n) for r in self._requests)
+        each = columns + (tokens - common) / samples
+        return min(samples, max(1, int((self._max_tokens - common) / each))), columns
 
     def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
         """Completions of each request, in the order of its samples.
@@ -130,12 +146,15 @@ class Batch:
         on_progress: called with the number of completions that are done.
         """
         done = 0
-        while self._work_left():
-            self._admit()
-            self._step_all()
-            if on_progress is not None and self._done != done:
-                done = self._done
-                on_progress(done)
+        with installed(self._host.model):
+            while self._work_left():
+                self._admit()
+                self._step_all()
+                if on_progress is not None and self._done != done:
+                    done = self._done
+                    on_progress(done)
+        self._tree.forget(self._max_tokens)
+        self._tree.prune()
         return [[completion for _, completion in sorted(found)] for found in self._results]
 
     def _work_left(self) -> bool:
@@ -147,42 +166,61 @@ class Batch:
         free = kv.rows - kv.active
         if not self._waiting or (kv.active and free < kv.rows / 4):
             return
-        parts = []
+        held = {segment for place in self._alive_places() for segment, _ in place.path()}
+        room = self._max_tokens - kv.rows * kv.columns - sum(len(s.tokens) for s in held)
+        parts: list[_Part] = []
+        places: list[Place] = []
         while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, kv.rows)) <= free:
+            place = self._place_of(self._waiting[0])
+            new = [segment for segment, _ in place.path() if segment not in held]
+            room -= sum(len(segment.tokens) for segment in new)
+            if room < 0 and (parts or kv.active):
+                break
+            held.update(new)
             parts.append(self._waiting.popleft())
+            places.append(place)
             free -= reserve
         if parts:
-            self._prefill(parts)
+            self._prefill(parts, places)
 
-    def _prefill(self, parts: list[_Part]) -> None:
+    def _alive_places(self) -> list[Place]:
+        """The prefixes that alive rows continue."""
+        return [self._alive[i] for i in self._place[: self._kv.active].unique().tolist()]
+
+    def _place_of(self, part: _Part) -> Place:
+        """The place of a part in the tree; tokens that it has drawn already are a segment, too."""
+        if not part.generated:
+            return self._places[part.request]
+        return self._tree.insert([(self._requests[part.request].prefix + part.generated)[:-1]])[0]
+
+    def _prefill(self, parts: list[_Part], places: list[Place]) -> None:
         kv = self._kv
         asked = [self._requests[p.request] for p in parts]
-        prefixes = [r.prefix + p.generated for r, p in zip(asked, parts, strict=True)]
-        paths, source, lengths = _cover([p[:-1] for p in prefixes])
-        ids = torch.zeros((len(paths), max(1, *map(len, paths))), dtype=torch.long)
-        for row, path in enumerate(paths):
-            ids[row, : len(path)] = torch.tensor(path)
-        cache = DynamicCache()
-        self._host.logits(1, input_ids=ids.to(self._device), past_key_values=cache, use_cache=True)
-        width = max(lengths)
-        if not kv.active:
-            kv.first = kv.column = width
-        elif kv.column < width:
-            self._shift(width)
+        alive = dict.fromkeys([*self._alive_places(), *places])
+        missing = self._tree.touch(alive)
+        new = sum(len(segment.tokens) for segment in missing)
+        self._tree.forget(self._max_tokens - kv.rows * kv.columns - new, alive)
+        compute(self._host, missing)
+        known = {place: i for i, place in enumerate(alive)}
 
         def column(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, device=self._device)
 
         first, rows = kv.active, slice(kv.active, kv.active + len(parts))
+        before = self._place[: kv.active].tolist()
+        self._place[: kv.active] = column([known[self._alive[i]] for i in before])
+        self._place[rows] = column([known[place] for place in places])
+        self._alive = list(known)
+        kv.levels = levels_of(self._alive, self._device)
         self._request[rows] = column([p.request for p in parts])
-        self._token[rows] = column([p[-1] for p in prefixes])
+        self._token[rows] = column([(r.prefix + p.generated)[-1] for r, p in zip(asked, parts, strict=True)])
         self._step[rows] = column([len(p.generated) for p in parts])
-        self._position[rows] = column(lengths)
-        self._start[rows] = kv.column - self._position[rows]
-        self._limit[rows] = column([min(r.max_new_tokens, self._context - len(r.prefix)) for r in asked])
+        self._owned[rows] = 0
+        self._position[rows] = column([len(r.prefix) + len(p.generated) - 1 for r, p in zip(asked, parts, strict=True)])
+        self._limit[rows] = column([self._limits[p.request] for p in parts])
         for row, part in enumerate(parts, first):
             self._output[row, : len(part.generated)] = column(list(part.generated))
-        kv.admit(cache, column(source), self._position[rows], width)
+        kv.active += len(parts)
 
         repeats = column([len(p.samples.number) for p in parts])
         added = torch.arange(first, first + len(parts), device=self._device).repeat_interleave(repeats)
@@ -194,23 +232,17 @@ class Batch:
         kv = self._kv
         if not kv.active:
             return
-        if kv.column == kv.columns:
-            self._shift(kv.column - kv.first)
         alive = slice(0, kv.active)
-        columns = torch.arange(kv.first, kv.column + 1, device=self._device)
-        # The mask is added to attention scores. Every layer would convert a boolean mask into this
-        # form again.
-        mask = torch.zeros((kv.active, len(columns)), dtype=self._host.dtype, device=self._device)
-        mask = mask.masked_fill_(columns < self._start[alive, None], -torch.inf)[:, None, None]
-        logits = self._host.logits(
-            1,
-            input_ids=self._token[alive, None],
-            attention_mask=mask,
-            position_ids=self._position[alive, None],
-            past_key_values=kv.cache,
-            use_cache=True,
-        )[:, -1]
-        kv.column += 1
+        kv.arrange(self._place[alive], self._owned[alive])
+        with running(kv) as cache:
+            logits = self._host.logits(
+                1,
+                input_ids=self._token[alive, None],
+                position_ids=self._position[alive, None],
+                past_key_values=cache,
+                use_cache=True,
+            )[:, -1]
+        self._owned[alive] += 1
         self._position[alive] += 1
         self.tokens += kv.active
         self._split(self._finish(self._divide(logits) if self._weighted else self._draw(logits)))
@@ -230,10 +262,6 @@ class Batch:
         self._row = row[parent]
         self._samples = _Samples(samples.number[parent], key, taken[parent, tokens])
         return tokens
-
-    def _shift(self, to: int) -> None:
-        self._start[: self._kv.active] += to - self._kv.column
-        self._kv.shift(to)
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
         """Complete the samples that end with their drawn tokens; returns the others' tokens."""
@@ -319,18 +347,3 @@ class Batch:
             moved = torch.arange(kv.rows, device=self._device)
             moved[beyond] = gaps
             self._row = moved[self._row]
-        if kv.active:
-            kv.first = int(self._start[: kv.active].min())
-
-
-def _cover(prefixes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
-    """The prefixes that no other continues, which of them covers each prefix, and all lengths."""
-    order = sorted(range(len(prefixes)), key=lambda i: prefixes[i], reverse=True)
-    paths: list[tuple[int, ...]] = []
-    source = [0] * len(prefixes)
-    # In this order a prefix directly follows the prefixes that continue it.
-    for i in order:
-        if not paths or paths[-1][: len(prefixes[i])] != prefixes[i]:
-            paths.append(prefixes[i])
-        source[i] = len(paths) - 1
-    return paths, source, [len(p) for p in prefixes]

@@ -1,97 +1,149 @@
-"""The key-value cache of continuous batching.
+"""Keys and values: those of shared segments, computed when they are needed, and those of rows.
 
-Rows are aligned on the right, so that all rows write the same column.
+A row owns the keys and values of the tokens that it has drawn. All other tokens are in segments of
+the prefix tree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from critical_tokens.decoding.prefix_tree import Place, PrefixTree, Segment
+from critical_tokens.engines.shared_attention import Level, levels_of, running
+from critical_tokens.models.host import Host
+
+# Number of tokens, padding included, that one forward pass computes of new segments at most, unless
+# a segment is longer. It bounds the memory that attention scores take.
+_COMPUTED = 2048
 
 
-class KVCache:
-    """Keys and values of all layers and rows, and which of the columns and rows are in use.
+def compute(host: Host, segments: Sequence[Segment], keep: int = 1) -> torch.Tensor:
+    """Compute keys and values of segments; returns the last logits (segments, keep, vocabulary).
 
-    active: number of alive rows, which are the first ones.
-    column: the next column to write.
-    first: the leftmost column that an alive row uses.
-    cache: the layers in the form that the model takes.
+    The logits are those of the last forward pass, which is the only one if there is one segment.
+    Parents are computed before their children, which are in the same list.
+    """
+    logits = torch.empty(0)
+    for batch in _batches(segments):
+        width = max(len(s.tokens) for s in batch)
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, segment in zip(ids, batch, strict=True):
+            row[: len(segment.tokens)] = torch.tensor(segment.tokens)
+        starts = torch.tensor([s.start for s in batch])
+        forward = _Filling(batch, width, host.device)
+        with running(forward) as cache:
+            logits = host.logits(
+                keep,
+                input_ids=ids.to(host.device),
+                position_ids=(starts[:, None] + torch.arange(width)).to(host.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        forward.deliver()
+    return logits
+
+
+def path_logits(host: Host, tree: PrefixTree, read: tuple[int, ...], keep: int) -> torch.Tensor:
+    """Logits (keep, vocabulary) that follow the last `keep` tokens of a sequence.
+
+    Keys and values of the sequence stay in the tree, so that branches of it find them.
+    """
+    before, whole = tree.insert([read[:-keep]])[0], tree.insert([read])[0]
+    compute(host, tree.touch([before]))
+    segment = whole.segment
+    if segment is None or segment.computed or len(segment.tokens) != keep:
+        segment = Segment(before.segment, before.used, read[-keep:])  # computed again for its logits
+    tree.touch([whole])
+    return compute(host, [segment], keep)[0]
+
+
+def _batches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Segments of one level and of similar lengths, as many as one forward pass computes."""
+    for _, alike in groupby(sorted(segments, key=lambda s: (s.level, len(s.tokens))), key=lambda s: s.level):
+        batch: list[Segment] = []
+        for segment in alike:
+            if batch and len(segment.tokens) * (len(batch) + 1) > _COMPUTED:
+                yield batch
+                batch = []
+            batch.append(segment)
+        yield batch
+
+
+class _Filling:
+    """A pass over the tokens of new segments of one level, see shared_attention.Pass."""
+
+    def __init__(self, segments: Sequence[Segment], width: int, device: torch.device) -> None:
+        self._segments = segments
+        places = [Place(s.parent, s.offset) for s in segments]
+        self.levels = levels_of(places, device)
+        rows = torch.arange(len(segments), device=device)
+        causal = torch.ones((width, width), dtype=torch.bool, device=device).triu(1)
+        self.hidden = [*_for_tokens(level.arrange(rows) for level in self.levels), causal[None]]
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See shared_attention.Pass."""
+        if layer != len(self._kept):
+            raise NotImplementedError("layers that share keys and values")
+        self._kept.append((keys, values))
+        return keys, values
+
+    def deliver(self) -> None:
+        """Give each segment its keys and values, without padding."""
+        for row, segment in enumerate(self._segments):
+            length = len(segment.tokens)
+            segment.keys = [keys[row, :, :length].clone() for keys, _ in self._kept]
+            segment.values = [values[row, :, :length].clone() for _, values in self._kept]
+
+
+def _for_tokens(hidden: Iterable[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """Hidden columns of rows (rows, columns) in the form for all their new tokens."""
+    return [None if columns is None else columns[:, None] for columns in hidden]
+
+
+class RowCache:
+    """A pass that decodes one token in every row, see shared_attention.Pass.
+
+    rows, columns: the largest numbers of rows and of tokens that a row owns.
+    active: the number of alive rows, which are the first ones.
     """
 
-    def __init__(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
-        self.active = self.column = self.first = 0
-        self.cache = Cache(layers=[])
-        self._layers: list[_Layer] = []
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        self.rows, self.columns, self.active = rows, columns, 0
+        self.levels: Sequence[Level] = ()
+        self.hidden: Sequence[torch.Tensor | None] = ()
+        self._column = torch.zeros(0, dtype=torch.long, device=device)
+        self._width = 0
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def arrange(self, places: torch.Tensor, column: torch.Tensor) -> None:
+        """Prepare a step of the alive rows.
+
+        places: the index of each row's place among those that the levels were made of.
+        column: the number of tokens that each row owns so far.
+        """
+        self._column, self._width = column, int(column.max()) + 1
+        own = torch.arange(self._width, device=column.device) > column[:, None]
+        self.hidden = _for_tokens([*(level.arrange(places) for level in self.levels), own])
+        self._rows = torch.arange(self.active, device=column.device)
+
+    def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See shared_attention.Pass."""
+        if layer == len(self._layers):
+            # The width of values may differ from that of keys (DeepSeek's latent attention).
+            like = (t.new_zeros((t.shape[1], self.rows, self.columns, t.shape[3])) for t in (keys, values))
+            self._layers.append((next(like), next(like)))
+        found = []
+        for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
+            buffer[:, self._rows, self._column] = new[:, :, 0].transpose(0, 1)
+            found.append(buffer[:, : self.active, : self._width].transpose(0, 1))
+        return found[0], found[1]
 
     def move(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """Copy rows `source` over rows `target`."""
-        for layer in self._layers:
-            for tensor in (layer.keys, layer.values):
-                tensor[target, :, self.first : self.column] = tensor[source, :, self.first : self.column]
-
-    def shift(self, to: int) -> None:
-        """Move the used columns so that the next column to write is `to`."""
-        width = self.column - self.first
-        for layer in self._layers:
-            for tensor in (layer.keys, layer.values):
-                used = tensor[: self.active, :, self.first : self.column].clone()
-                tensor[: self.active, :, to - width : to] = used
-        self.first, self.column = to - width, to
-
-    def admit(self, cache: DynamicCache, source: torch.Tensor, lengths: torch.Tensor, width: int) -> None:
-        """Add rows that end at the next column.
-
-        A row gets the first `lengths` (at most `width`) tokens of the path `source` of `cache`.
-        """
-        rows = slice(self.active, self.active + len(source))
-        columns = slice(self.column - width, self.column)
-        tokens = (torch.arange(width, device=lengths.device) - (width - lengths[:, None])).clamp_min(0)
-        for index, filled in enumerate(cache.layers):
-            # `architecture` tries each model, and does not use this cache if a layer has no keys.
-            assert isinstance(filled, CacheLayerMixin)  # noqa: S101
-            keys, values = filled.keys, filled.values
-            assert keys is not None and values is not None  # noqa: S101
-            if index == len(self._layers):
-                self._layers.append(_Layer(self, keys, values))
-                self.cache.layers.append(self._layers[index])
-            layer = self._layers[index]
-            layer.keys[rows, :, columns] = keys[source[:, None], :, tokens].transpose(1, 2)
-            layer.values[rows, :, columns] = values[source[:, None], :, tokens].transpose(1, 2)
-        self.active += len(source)
-        self.first = min(self.first, self.column - width)
-
-
-class _Layer(CacheLayerMixin):
-    """One layer of a KVCache, with the methods that transformers' attention calls."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, kv: KVCache, *like: torch.Tensor) -> None:
-        super().__init__()
-        self._kv = kv
-        # The width of values may differ from that of keys (DeepSeek's latent attention).
-        self.keys, self.values = (t.new_zeros((kv.rows, t.shape[1], kv.columns, t.shape[3])) for t in like)
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        raise RuntimeError("layers are made at prefill")
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        kv = self._kv
-        self.keys[: kv.active, :, kv.column] = key_states[:, :, 0]
-        self.values[: kv.active, :, kv.column] = value_states[:, :, 0]
-        used = slice(kv.first, kv.column + 1)
-        return self.keys[: kv.active, :, used], self.values[: kv.active, :, used]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._kv.column + 1 - self._kv.first, 0
-
-    def get_seq_length(self) -> int:
-        return self._kv.column - self._kv.first
-
-    def get_max_length(self) -> int:
-        return self._kv.columns
+        """Copy what rows `source` own over rows `target`."""
+        for buffers in self._layers:
+            for buffer in buffers:
+                buffer[:, target, : self._width] = buffer[:, source, : self._width]

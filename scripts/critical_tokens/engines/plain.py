@@ -18,10 +18,11 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.prefix_tree import PrefixTree
 from critical_tokens.decoding.protocol import Completion, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.stopping import Ends
-from critical_tokens.engines.host import Host
+from critical_tokens.models.host import Host
 
 
 class Place(NamedTuple):
@@ -35,7 +36,7 @@ class Plain:
     """One call of the engine's `generate`.
 
     Samples draw from the same random streams as in `continuous_batching`. Weighted completions all
-    have the same weight.
+    have the same weight. The tree of shared prefixes is not used.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Plain:
         requests: Sequence[Request],
         distribution: Distribution,
         weighted: bool,
+        tree: PrefixTree | None = None,
     ) -> None:
         self._host, self._ends, self._max_tokens, self._distribution = (host, ends, max_tokens, distribution)
         self._requests, self._weighted = requests, weighted

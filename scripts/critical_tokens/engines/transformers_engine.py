@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from critical_tokens.decoding.distributions import Distribution
+from critical_tokens.decoding.prefix_tree import PrefixTree
 from critical_tokens.decoding.protocol import Completion, Request, check, check_path
 from critical_tokens.decoding.stopping import Ends, Stop, eos_set
 from critical_tokens.engines import architecture
 from critical_tokens.engines.continuous_batching import Batch
-from critical_tokens.engines.host import Host
+from critical_tokens.engines.kv_cache import path_logits
 from critical_tokens.engines.plain import Plain
+from critical_tokens.engines.shared_attention import installed
+from critical_tokens.models.host import Host
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +33,7 @@ class TransformersEngine:
     """Batched sampling with a transformers model.
 
     eos_token_id: one or several ids; an answer ends at each of them.
-    max_tokens: bound of the key-value cache, in tokens over all rows.
+    max_tokens: bound of the key-value cache, in tokens; those that rows share count once.
     stop: a text at which answers end too, or None.
 
     Raises Failure without an EOS id, and for a model that cannot be decoded here.
@@ -48,7 +51,7 @@ class TransformersEngine:
         self._host = Host(model)
         self._reach, vocabulary = architecture.shared_reach(self._host)
         self._ends = Ends(eos, stop, vocabulary, self._host.device)
-        self._max_tokens = max_tokens
+        self._max_tokens, self._tree = max_tokens, PrefixTree()
         self._said = False
         self.context: int = self._host.context
         self.device = str(self._host.device)
@@ -68,7 +71,7 @@ class TransformersEngine:
         done = 0
         for decoder, indices in self._ways(requests):
             own = [requests[i] for i in indices]
-            way = decoder(self._host, self._ends, self._max_tokens, own, distribution, weighted)
+            way = decoder(self._host, self._ends, self._max_tokens, own, distribution, weighted, self._tree)
             before = done
 
             def add_up(more: int, before: int = before) -> None:
@@ -102,5 +105,11 @@ class TransformersEngine:
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:
         """See decoding.protocol.Engine."""
         check_path(prompt, path, self.context)
-        ids = torch.tensor([[*prompt, *path[:-1]]], device=self._host.device)
-        return self._host.logits(len(path), input_ids=ids, use_cache=False)[0].float()
+        read = (*prompt, *path[:-1])
+        if len(read) > self._reach:
+            ids = torch.tensor([read], device=self._host.device)
+            return self._host.logits(len(path), input_ids=ids, use_cache=False)[0].float()
+        with installed(self._host.model):
+            logits = path_logits(self._host, self._tree, read, len(path))
+        self._tree.forget(self._max_tokens)
+        return logits.float()
