@@ -30,7 +30,7 @@ def main() -> None:
     if not problems:
         raise records.ArtifactError(f"{args.problems}: has no problem to evaluate (--limit is {args.limit})")
 
-    sampler = sampling_arguments.sampler(args, args.adapters)
+    sampler = sampling_arguments.sampler(args, run, args.adapters)
     samples = sampler.sample(
         problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
@@ -54,6 +54,7 @@ def main() -> None:
     records.write_json(args.metrics, metrics)
     run.describe(args.grades, grader=args.grader)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated, **metrics)
+    sampler.finish()
 
 
 if __name__ == "__main__":

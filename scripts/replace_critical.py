@@ -35,7 +35,7 @@ def main() -> None:
     about = {**records.read_about(args.critical), **own}
     positions = {r["problem_id"]: r["position"] for r in records.read_table(args.critical, "critical")}
     pairs = [p for p in records.read_table(args.pairs, "pairs") if positions.get(p["problem_id"]) is not None]
-    sampler = sampling_arguments.sampler(args, grader=args.grader)
+    sampler = sampling_arguments.sampler(args, run, grader=args.grader)
     problems = records.read_table(args.problems, "problems")
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     where = [positions[p["problem_id"]] for p in pairs]
@@ -54,6 +54,7 @@ def main() -> None:
     ]
     records.write_table(args.output, "replacement", rows, about)
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
+    sampler.finish()
 
 
 if __name__ == "__main__":

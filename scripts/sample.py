@@ -23,12 +23,13 @@ def main() -> None:
     run = provenance.Run("sample", args)
 
     problems = sampling_arguments.shard_of(args, records.read_table(args.problems, "problems")[: args.limit])
-    sampler = sampling_arguments.sampler(args, args.adapters)
+    sampler = sampling_arguments.sampler(args, run, args.adapters)
     rows = sampler.sample(
         problems, args.samples, sampling_arguments.distribution(args), args.max_new_tokens, args.seed, str(args.output)
     )
     records.write_table(args.output, "trajectories", rows, command_line.about(args))
     run.describe(args.output, device=sampler.engine.device, tokens_generated=sampler.engine.tokens_generated)
+    sampler.finish()
 
 
 if __name__ == "__main__":

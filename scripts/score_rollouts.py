@@ -60,7 +60,7 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     pairs = examination.rejected_answers(records.read_table(args.pairs, "pairs"), args.trajectories, args.seed)
     pairs = sampling_arguments.shard_of(args, pairs)
-    sampler = sampling_arguments.sampler(args, grader=args.grader)
+    sampler = sampling_arguments.sampler(args, run, grader=args.grader)
     trajectories = examination.examined_trajectories(sampler, pairs, problems, args.seed)
     planner = {
         "coupled": lambda: scores.coupled(args.rollouts),
@@ -87,6 +87,7 @@ def main() -> None:
         device=sampler.engine.device,
         tokens_generated=sampler.engine.tokens_generated,
     )
+    sampler.finish()
 
 
 if __name__ == "__main__":

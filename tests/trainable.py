@@ -4,7 +4,7 @@ from architectures import PLAIN, SHARED, config_of, random_model
 
 from critical_tokens.objectives.registry import Method
 
-_OPT, _FALCON, _PHI = (SHARED[name][1] for name in ("opt", "falcon", "phi"))
+_OPT, _FALCON, _PHI = ({**SHARED, **PLAIN}[name][1] for name in ("opt", "falcon", "phi"))
 _LLAMA = SHARED["llama"][1]
 CONFIGS = {
     "llama": SHARED["llama"],

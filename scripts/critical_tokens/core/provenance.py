@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from critical_tokens.core import records
+from critical_tokens.core.versions import code_version
 
 _LIBRARIES = ("torch", "transformers", "peft", "vllm", "datasets", "pyarrow", "numpy")
 
@@ -28,6 +29,10 @@ class Run:
         self._args = {name: _plain(value) for name, value in sorted(vars(args).items())}
         self._inputs = {_plain(v): checksum(v) for v in vars(args).values() if isinstance(v, Path) and v.is_file()}
         self._start = time.monotonic()
+
+    def settings(self, *more: object) -> str:
+        """Everything that the artifact depends on, as text: settings, inputs, code, and `more`."""
+        return repr((self._program, code_version(self._program), self._args, self._inputs, more))
 
     def describe(self, artifact: Path, **facts: Any) -> None:
         """Write the meta file of an artifact.

@@ -78,6 +78,10 @@ def check_path(prompt: Sequence[int], path: Sequence[int], context: int) -> None
         raise RequestError(f"a prompt and an answer of {read} tokens exceed the model's context of {context}")
 
 
+OnAnswers = Callable[[int, list[Completion]], None]
+"""Called with the index of a request and its completions when all of them are done."""
+
+
 class Engine(Protocol):
     """An engine answers requests.
 
@@ -87,9 +91,14 @@ class Engine(Protocol):
     counts once.
     """
 
-    context: int
-    device: str
-    tokens_generated: int
+    @property
+    def context(self) -> int: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    @property
+    def tokens_generated(self) -> int: ...  # noqa: D102
 
     def generate(
         self,
@@ -97,10 +106,12 @@ class Engine(Protocol):
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
+        on_answers: OnAnswers | None = None,
     ) -> list[list[Completion]]:
         """The completions of each request, in the order of the requests.
 
         on_progress: called with the number of completions that are done.
+        on_answers: called with the index and the completions of a request when all are done.
         weighted: if False, a request has `n` independent samples. If True, it has any number of
         weighted completions: for every property of a completion, the expected total weight of the
         completions with it is `n` times its probability. Weights above 1 belong to completions that

@@ -17,14 +17,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
 from critical_tokens.decoding.distributions import Distribution
 from critical_tokens.decoding.prefix_tree import Place, PrefixTree
-from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.decoding.protocol import Completion, OnAnswers, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
+from critical_tokens.decoding.samples import Part, Samples, whole
 from critical_tokens.decoding.stopping import Ends
 from critical_tokens.decoding.systematic import systematic_sample
 from critical_tokens.engines.kv_cache import RowCache, compute
@@ -33,46 +33,6 @@ from critical_tokens.models.host import Host
 
 # Number of rows that are kept free for the samples of a new request, which come to differ.
 _SPREAD = 8
-
-
-class _Samples(NamedTuple):
-    """Samples: their numbers in their requests, keys of their random streams, and weights."""
-
-    number: torch.Tensor
-    key: torch.Tensor
-    weight: torch.Tensor
-
-    def take(self, which: torch.Tensor) -> _Samples:
-        return _Samples(*(tensor[which] for tensor in self))
-
-    def join(self, others: Sequence[_Samples]) -> _Samples:
-        """These samples followed by others, on the device of these."""
-        return _Samples(
-            *(torch.cat([t.to(self.number.device) for t in tensors]) for tensors in zip(self, *others, strict=True))
-        )
-
-
-class _Part(NamedTuple):
-    """Samples of a request that have drawn the same tokens and wait for a row."""
-
-    request: int
-    samples: _Samples
-    generated: tuple[int, ...]
-
-    def most_rows(self) -> int:
-        """The largest number of rows that these samples may need later."""
-        return math.ceil(float(self.samples.weight.sum()))
-
-
-def _whole(index: int, request: Request, weighted: bool) -> _Part:
-    """All samples of a request, before anything is generated."""
-    if weighted:
-        number, weight = (torch.zeros(1, dtype=torch.long), torch.tensor([request.n], dtype=torch.float64))
-    else:
-        number = torch.arange(int(request.n))
-        weight = torch.ones(len(number), dtype=torch.float64)
-    key = stream_keys(torch.full_like(number, request.seed), number)
-    return _Part(index, _Samples(number, key, weight), ())
 
 
 class Batch:
@@ -105,8 +65,11 @@ class Batch:
         self._limits = [min(r.max_new_tokens, self._context - len(r.prefix)) for r in requests]
         rows, columns = self._size()
         self._kv = RowCache(rows, columns, self._device)
-        self._waiting = deque(_whole(i, requests[i], weighted) for i in range(len(requests)) if requests[i].n)
+        self._waiting = deque(whole(i, requests[i], weighted) for i in range(len(requests)) if requests[i].n)
         self._results: list[list[tuple[int, Completion]]] = [[] for _ in requests]
+        # The samples of each request that are not finished.
+        self._open = torch.tensor([1 if weighted else int(r.n) for r in requests], device=self._device)
+        self._on_answers: OnAnswers | None = None
         self._done = self.tokens = 0
 
         def column(length: int = rows) -> torch.Tensor:
@@ -123,7 +86,7 @@ class Batch:
             self._place, self._request, self._token, self._step, self._owned, self._position, self._limit, self._output,
         )  # fmt: skip
         self._row = column(0)  # the row of each alive sample
-        self._samples = _Samples(column(0), column(0), column(0).double())
+        self._samples = Samples(column(0), column(0), column(0).double())
 
     def _size(self) -> tuple[int, int]:
         """The number of rows that fit into the bound on tokens, at least one, and of columns.
@@ -140,12 +103,11 @@ class Batch:
         each = columns + (tokens - common) / samples
         return min(samples, max(1, int((self._max_tokens - common) / each))), columns
 
-    def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
-        """Completions of each request, in the order of its samples.
-
-        on_progress: called with the number of completions that are done.
-        """
-        done = 0
+    def run(
+        self, on_progress: Callable[[int], None] | None = None, on_answers: OnAnswers | None = None
+    ) -> list[list[Completion]]:
+        """The completions of each request, see protocol.Engine.generate."""
+        done, self._on_answers = 0, on_answers
         with installed(self._host.model):
             while self._work_left():
                 self._admit()
@@ -155,7 +117,10 @@ class Batch:
                     on_progress(done)
         self._tree.forget(self._max_tokens)
         self._tree.prune()
-        return [[completion for _, completion in sorted(found)] for found in self._results]
+        return [self._answers(index) for index in range(len(self._requests))]
+
+    def _answers(self, index: int) -> list[Completion]:
+        return [completion for _, completion in sorted(self._results[index])]
 
     def _work_left(self) -> bool:
         return bool(self._waiting) or self._kv.active > 0
@@ -168,7 +133,7 @@ class Batch:
             return
         held = {segment for place in self._alive_places() for segment, _ in place.path()}
         room = self._max_tokens - kv.rows * kv.columns - sum(len(s.tokens) for s in held)
-        parts: list[_Part] = []
+        parts: list[Part] = []
         places: list[Place] = []
         while self._waiting and (reserve := min(self._waiting[0].most_rows(), _SPREAD, kv.rows)) <= free:
             place = self._place_of(self._waiting[0])
@@ -187,13 +152,13 @@ class Batch:
         """The prefixes that alive rows continue."""
         return [self._alive[i] for i in self._place[: self._kv.active].unique().tolist()]
 
-    def _place_of(self, part: _Part) -> Place:
+    def _place_of(self, part: Part) -> Place:
         """The place of a part in the tree; tokens that it has drawn already are a segment, too."""
         if not part.generated:
             return self._places[part.request]
         return self._tree.insert([(self._requests[part.request].prefix + part.generated)[:-1]])[0]
 
-    def _prefill(self, parts: list[_Part], places: list[Place]) -> None:
+    def _prefill(self, parts: list[Part], places: list[Place]) -> None:
         kv = self._kv
         asked = [self._requests[p.request] for p in parts]
         alive = dict.fromkeys([*self._alive_places(), *places])
@@ -258,9 +223,10 @@ class Batch:
         expected = samples.weight.unsqueeze(-1) * self._distribution.probabilities(logits)[row]
         taken = systematic_sample(expected, uniforms(samples.key, self._step[row]))
         parent, tokens = taken.nonzero(as_tuple=True)
+        self._open.index_add_(0, self._request[row], torch.bincount(parent, minlength=len(row)) - 1)
         key = stream_keys(samples.key[parent], tokens)
         self._row = row[parent]
-        self._samples = _Samples(samples.number[parent], key, taken[parent, tokens])
+        self._samples = Samples(samples.number[parent], key, taken[parent, tokens])
         return tokens
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:
@@ -282,6 +248,12 @@ class Batch:
             ids = [*output[:step], token][:kept]
             self._results[request].append((number, Completion(tuple(ids), kept is not None, weight)))
         self._done += len(rows)
+        asked = self._request[rows]
+        self._open.index_add_(0, asked, torch.full_like(asked, -1))
+        if self._on_answers is not None:
+            for request in asked.unique().tolist():
+                if not self._open[request]:
+                    self._on_answers(request, self._answers(request))
         self._row, self._samples = self._row[~leaving], self._samples.take(~leaving)
         return drawn[~leaving]
 
@@ -327,7 +299,7 @@ class Batch:
         for index in parked.tolist():
             row = int(rows[index])
             generated = (*self._output[row, : int(self._step[row])].tolist(), int(tokens[index]))
-            self._waiting.appendleft(_Part(int(self._request[row]), self._samples.take(group == index), generated))
+            self._waiting.appendleft(Part(int(self._request[row]), self._samples.take(group == index), generated))
 
     def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         self._kv.move(target, source)

@@ -8,7 +8,7 @@ batch, samples share nothing, and a batch lasts as long as its longest row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -19,7 +19,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from critical_tokens.decoding.distributions import Distribution
 from critical_tokens.decoding.prefix_tree import PrefixTree
-from critical_tokens.decoding.protocol import Completion, Request
+from critical_tokens.decoding.protocol import Completion, OnAnswers, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.stopping import Ends
 from critical_tokens.models.host import Host
@@ -58,11 +58,10 @@ class Plain:
         """The device of the model's inputs."""
         return self._host.device
 
-    def run(self, on_progress: Callable[[int], None] | None = None) -> list[list[Completion]]:
-        """Completions of each request, in the order of its samples.
-
-        on_progress: called with the number of completions that are done.
-        """
+    def run(
+        self, on_progress: Callable[[int], None] | None = None, on_answers: OnAnswers | None = None
+    ) -> list[list[Completion]]:
+        """The completions of each request, see protocol.Engine.generate."""
         found: dict[Place, Completion] = {}
         for places in self._batches():
             rows = _Rows(self, places, [self._requests[p.request] for p in places], self._ends, self._host.context)
@@ -72,10 +71,17 @@ class Plain:
             self.tokens += sum(map(len, rows.generated))
             if on_progress is not None:
                 on_progress(len(found))
-        return [
-            [self._weighed(found[Place(index, number)], request) for number in range(math.ceil(request.n))]
-            for index, request in enumerate(self._requests)
-        ]
+            if on_answers is not None:
+                for index in {place.request for place in places}:
+                    if (answers := self._answers(index, found)) is not None:
+                        on_answers(index, answers)
+        return [self._answers(index, found) or [] for index in range(len(self._requests))]
+
+    def _answers(self, index: int, found: Mapping[Place, Completion]) -> list[Completion] | None:
+        """The completions of a request, None if some are not there yet."""
+        request = self._requests[index]
+        places = [Place(index, number) for number in range(math.ceil(request.n))]
+        return [self._weighed(found[p], request) for p in places] if all(p in found for p in places) else None
 
     def _weighed(self, completion: Completion, request: Request) -> Completion:
         return replace(completion, weight=request.n / math.ceil(request.n)) if self._weighted else completion

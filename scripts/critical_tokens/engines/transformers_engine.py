@@ -16,7 +16,7 @@ import torch
 
 from critical_tokens.decoding.distributions import Distribution
 from critical_tokens.decoding.prefix_tree import PrefixTree
-from critical_tokens.decoding.protocol import Completion, Request, check, check_path
+from critical_tokens.decoding.protocol import Completion, OnAnswers, Request, check, check_path
 from critical_tokens.decoding.stopping import Ends, Stop, eos_set
 from critical_tokens.engines import architecture
 from critical_tokens.engines.continuous_batching import Batch
@@ -64,6 +64,7 @@ class TransformersEngine:
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
+        on_answers: OnAnswers | None = None,
     ) -> list[list[Completion]]:
         """See decoding.protocol.Engine."""
         check(requests, self.context)
@@ -80,7 +81,11 @@ class TransformersEngine:
                 if on_progress is not None:
                     on_progress(done)
 
-            for index, completions in zip(indices, way.run(add_up), strict=True):
+            def hand_on(index: int, completions: list[Completion], indices: list[int] = indices) -> None:
+                if on_answers is not None:
+                    on_answers(indices[index], completions)
+
+            for index, completions in zip(indices, way.run(add_up, hand_on), strict=True):
                 results[index] = completions
             self.tokens_generated += way.tokens
         return results

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from critical_tokens.core.records import Failure
 from critical_tokens.decoding.distributions import Distribution
-from critical_tokens.decoding.protocol import Completion, Request, RequestError, check, check_path
+from critical_tokens.decoding.protocol import Completion, OnAnswers, Request, RequestError, check, check_path
 from critical_tokens.decoding.stopping import Stop, eos_set
 from critical_tokens.models.checkpoints import ModelSource, context_of, folder_of, load_config
 
@@ -112,6 +112,7 @@ class VllmEngine:
         distribution: Distribution,
         on_progress: Callable[[int], None] | None = None,
         weighted: bool = False,
+        on_answers: OnAnswers | None = None,
     ) -> list[list[Completion]]:
         """See decoding.protocol.Engine."""
         check(requests, self.context)
@@ -127,6 +128,8 @@ class VllmEngine:
                 n = math.ceil(request.n)
                 completions *= n if greedy else 1
                 results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
+                if on_answers is not None:
+                    on_answers(len(results) - 1, results[-1])
             done += sum(math.ceil(r.n) for r in call)
             if on_progress is not None:
                 on_progress(done)

@@ -43,6 +43,12 @@ def folder_of(source: ModelSource) -> Path:
     return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
 
 
+def files_state(source: ModelSource) -> list[tuple[str, int, int]]:
+    """Names, sizes and times (ns) of a base model's files, which change if a file is replaced."""
+    files = sorted(path for path in folder_of(source).iterdir() if path.is_file())
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
 def device() -> str:
     """The accelerator if there is one, else the CPU."""
     import torch

@@ -13,6 +13,7 @@ from critical_tokens.data import prompts
 from critical_tokens.decoding.distributions import Distribution
 from critical_tokens.decoding.protocol import Engine, Request, about, check
 from critical_tokens.decoding.stopping import Stop
+from critical_tokens.decoding.unfinished import ResumingEngine
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.grading import answers, verify
 from critical_tokens.models.checkpoints import ModelSource, end_ids, load_tokenizer
@@ -26,6 +27,8 @@ class Sampler:
 
     adapters: files of adapters, the one nearest to the base model first.
     grader: which verdict grades answers, one of grading.answers.GRADERS.
+    unfinished: the file that keeps finished answers until `finish` is called, and everything that
+        the answers depend on, see decoding.unfinished; None to keep nothing.
     """
 
     def __init__(
@@ -35,13 +38,21 @@ class Sampler:
         prompt: prompts.Prompt,
         engine: EngineSettings,
         grader: str = "released",
+        unfinished: tuple[Path, str] | None = None,
     ) -> None:
         self.prompt, self._grader = prompt, grader
         self._workers = verify.Workers() if grader == "math_verify" else None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
         stop = Stop(self.tokenizer, prompt.stop)
         self.ends = end_ids(source, self.tokenizer)
-        self.engine: Engine = open_engine(engine, source, adapters, self.ends, stop)
+        opened = open_engine(engine, source, adapters, self.ends, stop)
+        self._resuming = ResumingEngine(opened, *unfinished) if unfinished else None
+        self.engine: Engine = self._resuming or opened
+
+    def finish(self) -> None:
+        """Forget the answers that were kept, because the output of the program is written."""
+        if self._resuming:
+            self._resuming.remove()
 
     def prompt_ids(self, problems: Sequence[Row]) -> list[list[int]]:
         """Token ids of the problems' prompts."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from critical_tokens.core.provenance import Run, checksum
 from critical_tokens.data import shots
 from critical_tokens.data.prompts import BLANKS, STYLES, TEMPLATES, Prompt
 from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.engines import opening
 from critical_tokens.grading.answers import GRADERS
-from critical_tokens.models.checkpoints import ModelSource
+from critical_tokens.models.checkpoints import ModelSource, files_state
 from critical_tokens.workflow.command_line import described
 
 if TYPE_CHECKING:
@@ -127,16 +128,23 @@ def add_sampler(p: argparse.ArgumentParser, adapters: bool = False) -> None:
     add_prompt(p)
 
 
-def sampler(args: argparse.Namespace, adapters: Sequence[Path] = (), grader: str = "released") -> Sampler:
+def sampler(args: argparse.Namespace, run: Run, adapters: Sequence[Path] = (), grader: str = "released") -> Sampler:
     """The model with its engine and prompts, ready for sampling.
 
-    args: the arguments of `add_sampler`.
+    Until the program calls `Sampler.finish`, it keeps finished answers beside its output, so that
+    it goes on from there after it was stopped.
+
+    args: the arguments of `add_sampler`, and --output.
+    run: the run of the program.
     adapters: files of adapters, in the order in which they are applied to the base model.
     grader: the grader that judges continuations.
     """
     from critical_tokens.rollouts.sampler import Sampler
 
-    return Sampler(model_source(args), adapters, prompt(args), engine(args), grader)
+    source = model_source(args)
+    settings = run.settings(files_state(source), [checksum(adapter) for adapter in adapters])
+    unfinished = args.output.with_name(args.output.name + ".unfinished")
+    return Sampler(source, adapters, prompt(args), engine(args), grader, (unfinished, settings))
 
 
 def add_shard(p: argparse.ArgumentParser) -> None:
