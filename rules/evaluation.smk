@@ -50,6 +50,7 @@ rule evaluate_method:
         " --style {params.prompt[style]}"
         " --template {params.prompt[template]}"
         " --blank {params.prompt[blank]}"
+        " {params.prompt[chat]}"
         " --shots {input.shots:q}"
         " --grader {params.grader}"
         " --samples {params.sampling[samples]}"

@@ -121,6 +121,7 @@ rule exclude_critical:
         " --style {params.prompt[style]}"
         " --template {params.prompt[template]}"
         " --blank {params.prompt[blank]}"
+        " {params.prompt[chat]}"
         " --shots {input.shots:q}"
         " --grader {params.grader}"
         " --limit {params.sampling[problems]}"

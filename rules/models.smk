@@ -8,7 +8,7 @@ COST    seconds
 
 
 rule check_model:
-    """Check that a model has a tokenizer, an end-of-text token, and the layers that LoRA adapts."""
+    """Check that a model has a tokenizer, tokens that end answers, and the layers that LoRA adapts."""
     input:
         model_files,
     output:
@@ -23,10 +23,12 @@ rule check_model:
         code=code_version("check_model"),
         model=model_flags,
         layers=lambda wildcards: recipe.lora_layers(wildcards.model),
+        chat=recipe.checked_chat(),
     shell:
         f"python {SCRIPTS}/check_model.py"
         " {params.model}"
         " --model-name {wildcards.model}"
         " --layers {params.layers:q}"
+        " {params.chat}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"

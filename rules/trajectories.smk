@@ -49,6 +49,7 @@ rule sample:
         " --style {params.prompt[style]}"
         " --template {params.prompt[template]}"
         " --blank {params.prompt[blank]}"
+        " {params.prompt[chat]}"
         " --shots {input.shots:q}"
         " --samples {params.samples}"
         " --shard {params.shard}"
@@ -143,7 +144,7 @@ rule import_released:
         model=model_flags,
         folder=released_folder,
         prompt=prompt_of("pairs"),
-        answers_template=config["prompts"]["answers"]["template"],
+        answers=prompt_of("answers"),
     shell:
         f"python {SCRIPTS}/import_released.py"
         " {params.model}"
@@ -153,8 +154,10 @@ rule import_released:
         " --style {params.prompt[style]}"
         " --template {params.prompt[template]}"
         " --blank {params.prompt[blank]}"
+        " {params.prompt[chat]}"
         " --shots {input.shots:q}"
-        " --answers-template {params.answers_template}"
+        " --answers-template {params.answers[template]}"
+        " {params.answers[chat]}"
         " --positive {output.positive:q}"
         " --negative {output.negative:q}"
         " --pairs {output.pairs:q}"

@@ -64,20 +64,18 @@ def main() -> None:
     settings, lora = training_arguments.training_settings(args)
     given = {name: getattr(args, name) for name in registry.all_constants()}
     method = registry.Method(args.objective, {name: value for name, value in given.items() if value is not None})
-    source = sampling_arguments.model_source(args)
-    tokenizer = checkpoints.load_tokenizer(source)
+    source, prompt = sampling_arguments.model_source(args), sampling_arguments.prompt(args)
+    tokenizer = checkpoints.load_tokenizer(source, prompt)
     problems = records.read_table(args.problems, "problems")
     if registry.entry_of(method.objective).data == "answers":
         answers = records.read_table(args.answers, "answers")
-        examples = answer_examples(
-            tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained, args.held_out
-        )
+        examples = answer_examples(tokenizer, answers, problems, prompt, args.eos_trained, args.held_out)
     else:
         examples = pair_examples(
             tokenizer,
             records.read_table(args.pairs, "pairs"),
             problems,
-            sampling_arguments.prompt(args),
+            prompt,
             records.read_table(args.reference, "reference") if args.reference else None,
             _weights(args) if args.weights else None,
         )

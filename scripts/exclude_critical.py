@@ -47,7 +47,7 @@ def main() -> None:
     source, prompt = sampling_arguments.model_source(args), sampling_arguments.prompt(args)
     problems = records.read_table(args.problems, "problems")[: args.limit]
     answers = [r for r in records.read_table(args.answers, "trajectories") if r["token_ids"]]
-    items = log_probabilities.answered(checkpoints.load_tokenizer(source), answers, problems, prompt)
+    items = log_probabilities.answered(checkpoints.load_tokenizer(source, prompt), answers, problems, prompt)
     # The contrastive models are deleted before the base model is loaded.
     pair = [checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative)]
     contrasts = contrast.contrastive_scores(pair[0], pair[1], items, args.beta, args.max_batch_tokens)

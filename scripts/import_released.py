@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from critical_tokens.core import provenance, records
@@ -18,7 +19,7 @@ def main() -> None:
     sampling_arguments.add_prompt(parser)
     parser.add_argument(
         "--answers-template",
-        choices=tuple(prompts.TEMPLATES),
+        choices=prompts.FORMS,
         default="usual",
         help="template of the positive and the negative set, where --template is that of the pairs (usual by default)",
     )
@@ -33,10 +34,9 @@ def main() -> None:
     files = authors_files.files(args.folder, args.style)
     tokenizer = checkpoints.load_tokenizer(sampling_arguments.model_source(args))
     known = records.read_table(args.problems, "problems")
-    problems = authors_files.Problems(
-        known, args.style, prompts.Prompt(args.style, args.answers_template, (), args.blank)
-    )
-    paired = authors_files.Problems(known, args.style, sampling_arguments.prompt(args))
+    prompt = sampling_arguments.prompt(args)
+    problems = authors_files.Problems(known, args.style, replace(prompt, template=args.answers_template, shots=()))
+    paired = authors_files.Problems(known, args.style, prompt)
     tables = [
         (args.positive, "answers", authors_files.answers(files["answers"], "pos", problems, tokenizer)),
         (args.negative, "answers", authors_files.answers(files["answers"], "neg", problems, tokenizer)),

@@ -29,7 +29,7 @@ def main() -> None:
     )
     pairs = records.read_table(args.pairs, "pairs")
     rows = authors_files.scores(
-        path, pairs, problems, checkpoints.load_tokenizer(sampling_arguments.model_source(args))
+        path, pairs, problems, checkpoints.load_tokenizer(sampling_arguments.model_source(args), problems.prompt)
     )
     records.write_table(args.output, "contrast", rows, records.read_about(args.pairs))
     run.describe(

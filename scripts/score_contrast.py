@@ -26,11 +26,11 @@ def main() -> None:
     from critical_tokens.models import checkpoints
     from critical_tokens.objectives import contrast, log_probabilities
 
-    source = sampling_arguments.model_source(args)
-    tokenizer = checkpoints.load_tokenizer(source)
+    source, prompt = sampling_arguments.model_source(args), sampling_arguments.prompt(args)
+    tokenizer = checkpoints.load_tokenizer(source, prompt)
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
-    items = log_probabilities.answered_side(tokenizer, pairs, problems, sampling_arguments.prompt(args), "rejected")
+    items = log_probabilities.answered_side(tokenizer, pairs, problems, prompt, "rejected")
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
     contrasts = contrast.contrastive_scores(positive, negative, items, args.beta, args.max_batch_tokens)
     rows = [

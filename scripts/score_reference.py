@@ -26,14 +26,14 @@ def main() -> None:
     from critical_tokens.models import checkpoints
     from critical_tokens.objectives import log_probabilities
 
-    source = sampling_arguments.model_source(args)
-    tokenizer = checkpoints.load_tokenizer(source)
+    source, prompt = sampling_arguments.model_source(args), sampling_arguments.prompt(args)
+    tokenizer = checkpoints.load_tokenizer(source, prompt)
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
     model = checkpoints.load_model(source, args.adapters)
     sides = {}
     for side in ("chosen", "rejected"):
-        items = log_probabilities.answered_side(tokenizer, pairs, problems, sampling_arguments.prompt(args), side)
+        items = log_probabilities.answered_side(tokenizer, pairs, problems, prompt, side)
         sides[side] = log_probabilities.answer_logps(model, items, args.max_batch_tokens)
     rows = [
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}

@@ -29,13 +29,11 @@ def main() -> None:
     from critical_tokens.training.alignment import answer_examples
 
     settings, lora = training_arguments.training_settings(args)
-    source = sampling_arguments.model_source(args)
-    tokenizer = checkpoints.load_tokenizer(source)
+    source, prompt = sampling_arguments.model_source(args), sampling_arguments.prompt(args)
+    tokenizer = checkpoints.load_tokenizer(source, prompt)
     answers = records.read_table(args.answers, "answers")
     problems = records.read_table(args.problems, "problems")
-    examples = answer_examples(
-        tokenizer, answers, problems, sampling_arguments.prompt(args), args.eos_trained, args.held_out
-    )
+    examples = answer_examples(tokenizer, answers, problems, prompt, args.eos_trained, args.held_out)
     model = checkpoints.load_model(source)
     history = adapters.train(model, examples, registry.Method("nll"), settings, lora, args.output)
     run.describe(args.output, examples=len(examples), updates=history[-1]["step"], loss=history[-1]["loss"])

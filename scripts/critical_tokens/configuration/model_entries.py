@@ -11,6 +11,7 @@ from typing import Any
 
 from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError
+from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.models import model_files
 from critical_tokens.workflow import sizing
@@ -50,6 +51,9 @@ def check_folders(config: Config, found: Refusals) -> None:
         lacking = [] if elsewhere else model_files.lacks(Path(entry["path"]))
         for what in lacking:
             found.add(f"model_registry: {name}: path is {entry['path']!r}, which {what}")
+        if not (lacking or elsewhere) and _has_chats(config) and not model_files.has_chat_template(Path(entry["path"])):
+            what = "prompts have template: chat, but the tokenizer of this model has no chat template"
+            found.add(f"model_registry: {name}: {what}; name an instruct model, or set template: usual")
         own = None if lacking or on_hub(entry["path"]) else _counted(entry)
         if own is not None and "parameters" in entry and entry["parameters"] != own:
             what = f"but the weights in {entry['path']} have {own}; leave the key out"
@@ -70,6 +74,11 @@ def loaded_files(config: Config, name: str) -> list[str]:
         return [str(folder / file) for file in ("model.safetensors", "tokenizer.json")]
     found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
     return sorted(str(path) for path in found if path.stem != "card")
+
+
+def _has_chats(config: Config) -> bool:
+    """Whether any stage, or any variant of the pairs' prompts, asks its questions in a chat."""
+    return any(stage.get("template") == CHAT for stage in (*config["prompts"].values(), *config["variants"].values()))
 
 
 def _counted(entry: Config) -> int | None:

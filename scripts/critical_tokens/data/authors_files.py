@@ -176,6 +176,7 @@ def scores(
         rejected = _text(columns["rejected"][i], where, "rejected")
         stated = _rejected_scores(columns["prob_result"][i], where)
         found.setdefault(name, _Scored(where, columns["prompt"][i], rejected, stated))
+    lead = len(prompts.turn_of(tokenizer, problems.prompt).lead)
     out = []
     for row in rows:
         if row["problem_id"] not in found:
@@ -188,7 +189,7 @@ def scores(
             "problem_id": row["problem_id"], "sample_id": row["rejected_id"],
             "token_ids": [*row["rejected"], tokenizer.eos_token_id],
             "positive_logps": None, "negative_logps": None,
-            "scores": [*_own_scores(scored, row["rejected"], len(problems.prompt.lead), tokenizer), 0.0],
+            "scores": [*_own_scores(scored, row["rejected"], lead, tokenizer), 0.0],
         })  # fmt: skip
     return out
 
@@ -204,7 +205,7 @@ def _own_scores(scored: _Scored, own: Sequence[int], lead: int, tokenizer: PreTr
     """The scores of our tokens of an answer.
 
     own: our token ids of the answer.
-    lead: the length of the blank with which our text of the answer begins (0 or 1).
+    lead: the length of the text, often a blank, that our text has in front of the answer.
     """
     joint = tokenizer(scored.prompt + scored.rejected, return_offsets_mapping=True)
     ids, spans = joint["input_ids"], joint["offset_mapping"]

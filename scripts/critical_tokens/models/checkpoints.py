@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from critical_tokens.core import hub
 from critical_tokens.core.records import ArtifactError, Failure, expanded, read_object
+from critical_tokens.data.prompts import Prompt, turn_of
 from critical_tokens.models.model_files import CONTEXT_KEYS
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: ModelSource, prompt: Prompt | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model, which always has an EOS token.
 
     Finished answers are trained and scored with this token. If the tokenizer has none, it is the
-    first token of `end_ids`. Raises Failure where no token ends an answer, and ArtifactError,
-    naming the folder, where the tokenizer cannot be read.
+    first token of `end_ids`. After the prompts of a chat, it is the token with which the chat
+    template ends an answer. Raises Failure where no token ends an answer or where there is no chat
+    template, and ArtifactError, naming the folder, where the tokenizer cannot be read.
+
+    prompt: how questions are asked, if answers are sampled, scored or trained.
     """
     from transformers import AutoTokenizer
 
@@ -73,28 +77,38 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         tokenizer.eos_token = next((name for name in named if name is not None), None)
         if tokenizer.eos_token is None:
             raise _no_end(source)
+    end = None if prompt is None else turn_of(tokenizer, prompt).end
+    if end is not None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     return tokenizer
 
 
 def end_ids(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The ids of all tokens that end an answer.
 
-    The EOS of the tokenizer comes first, then those of the generation config and of the config.
+    The EOS of the tokenizer comes first, then the one in its files, which is another one where a
+    chat ends its answers, then those of the generation config and of the config.
     If nobody set an EOS in a config, it has the default of its class (2 for Llama's), and the
     generation config may be a copy of it. So such a default counts only if it is a special token of
     the tokenizer. Raises Failure where no id is left.
     """
     config = load_config(source)
     text = config.get_text_config(decoder=True)
-    own = folder_of(source) / "generation_config.json"
-    generation = read_object(own) if own.is_file() else {}
+    path = folder_of(source) / "generation_config.json"
+    generation = read_object(path) if path.is_file() else {}
     stated = _ids(generation.get("eos_token_id"))
     copied = [*_ids(getattr(config, "eos_token_id", None)), *_ids(getattr(text, "eos_token_id", None))]
     if generation.get("_from_model_config"):
         stated, copied = [], [*stated, *copied]
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     defaults = {i for c in (config, text) for i in _ids(getattr(type(c), "eos_token_id", None))}
-    found = [*_ids(tokenizer.eos_token_id), *stated, *(i for i in copied if i in special or i not in defaults)]
+    written = tokenizer.convert_tokens_to_ids(str(tokenizer.init_kwargs.get("eos_token")))
+    found = [
+        *_ids(tokenizer.eos_token_id),
+        *_ids(written),
+        *stated,
+        *(i for i in copied if i in special or i not in defaults),
+    ]
     ends = tuple(dict.fromkeys(i for i in found if 0 <= i < text.vocab_size))
     if not ends:
         raise _no_end(source)

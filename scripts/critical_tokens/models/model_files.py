@@ -96,6 +96,16 @@ def _tokenizer_lacks(folder: Path) -> Iterable[str]:
         yield "names no token that ends an answer; set eos_token in its tokenizer_config.json"
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer in a folder has a chat template."""
+    stated = folder / "tokenizer_config.json"
+    return (
+        (folder / "chat_template.jinja").is_file()
+        or (folder / "chat_template.json").is_file()
+        or (stated.is_file() and bool(_object(stated).get("chat_template")))
+    )
+
+
 def _has_end(folder: Path) -> bool:
     """Whether any file of the folder names an EOS token.
 

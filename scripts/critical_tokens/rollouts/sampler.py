@@ -42,8 +42,8 @@ class Sampler:
     ) -> None:
         self.prompt, self._grader = prompt, grader
         self._workers = verify.Workers() if grader == "math_verify" else None
-        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
-        stop = Stop(self.tokenizer, prompt.stop)
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source, prompt)
+        stop = None if prompt.stop is None else Stop(self.tokenizer, prompt.stop)
         self.ends = end_ids(source, self.tokenizer)
         opened = open_engine(engine, source, adapters, self.ends, stop)
         self._resuming = ResumingEngine(opened, *unfinished) if unfinished else None

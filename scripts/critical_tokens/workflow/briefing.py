@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from critical_tokens.data.prompts import CHAT
 from critical_tokens.workflow.selections import UNTRAINED
 
 Config = Mapping[str, Any]
@@ -43,6 +44,9 @@ def _facts(config: Config, model: str) -> Iterator[str]:
     yield f"{_problems(sampled['problems'])} x {sampled['samples']} answers at temperature {_by_name(temperatures)}"
     few_shot = [stage for stage, settings in config["prompts"].items() if settings["few_shot"]]
     yield f"few-shot prompts: {', '.join(few_shot) or 'none'}"
+    chats = [stage for stage, settings in config["prompts"].items() if settings["template"] == CHAT]
+    if chats:
+        yield f"chats: {', '.join(chats)}"
     rates = {"contrast": config["contrast"]["learning_rate"]}
     trained = {name: config["method_registry"][name] for name in config["methods"]}
     default = config["alignment"]["learning_rate"]

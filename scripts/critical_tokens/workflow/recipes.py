@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
+from critical_tokens.data.prompts import CHAT
 from critical_tokens.objectives.registry import REGISTRY
 from critical_tokens.training import token_weights
 from critical_tokens.workflow.command_line import flags
@@ -85,7 +86,7 @@ class Recipes:
         return flags(**own, max_batch_tokens=self._config["trajectories"]["max_batch_tokens"])
 
     def prompt(self, stage: str, model: str, dataset: str, variant: str = "") -> Settings:
-        """The style, template and blank of a stage's prompts.
+        """The style, template and blank of a stage's prompts, and flags of the chat if it is one.
 
         In the stage "pairs", a variant may have a template of its own.
         """
@@ -96,7 +97,16 @@ class Recipes:
             "style": self._datasets[dataset]["style"],
             "template": template,
             "blank": self._models[model].get("blank", "answer"),
+            "chat": self._chat() if template == CHAT else "",
         }
+
+    def checked_chat(self) -> str:
+        """Flags of the chat that a model must be able to write; empty if no stage has chats."""
+        stages = [*self._config["prompts"].values(), *self._variants.values()]
+        return flags(template=CHAT) + " " + self._chat() if any(s.get("template") == CHAT for s in stages) else ""
+
+    def _chat(self) -> str:
+        return flags(chat_message=self._config["chat"]["message"], chat_system=self._config["chat"]["system"])
 
     def few_shot(self, stage: str) -> bool:
         """Whether the prompts of a stage begin with worked examples."""

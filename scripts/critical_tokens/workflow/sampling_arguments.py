@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from critical_tokens.core.provenance import Run, checksum
 from critical_tokens.data import shots
-from critical_tokens.data.prompts import BLANKS, STYLES, TEMPLATES, Prompt
+from critical_tokens.data.prompts import BLANKS, FORMS, QUESTION, STYLES, Chat, Prompt
 from critical_tokens.decoding.distributions import Distribution, Nucleus
 from critical_tokens.engines import opening
 from critical_tokens.grading.answers import GRADERS
@@ -89,13 +89,14 @@ def distribution(args: argparse.Namespace) -> Distribution:
 
 
 def add_prompt(p: argparse.ArgumentParser) -> None:
-    """Add --style, --template, --blank and --shots."""
+    """Add --style, --template, --blank, --shots, --chat-message and --chat-system."""
     p.add_argument("--style", choices=STYLES, required=True, help="form of prompts and answers, named after a dataset")
     p.add_argument(
         "--template",
-        choices=tuple(TEMPLATES),
+        choices=FORMS,
         default="usual",
-        help="text around a question: as in the released code's training (usual, the default) or in its sampling",
+        help="text around a question: as in the released code's training (usual, the default), as in its sampling "
+        "(startup), or the model's chat template (chat)",
     )
     p.add_argument(
         "--blank",
@@ -106,11 +107,34 @@ def add_prompt(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--shots", type=Path, nargs="?", help="worked examples in front of a question, JSON (none by default)"
     )
+    add_chat(p)
+
+
+def add_chat(p: argparse.ArgumentParser) -> None:
+    """Add --chat-message and --chat-system."""
+    p.add_argument(
+        "--chat-message",
+        type=_message,
+        default=QUESTION,
+        help=f"the user's message in a chat, with {QUESTION} in the place of the question (the question by default)",
+    )
+    p.add_argument("--chat-system", help="the system message of a chat (that of the chat template by default)")
+
+
+def _message(text: str) -> str:
+    if text.count(QUESTION) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must contain {QUESTION} once")
+    return text
+
+
+def chat(args: argparse.Namespace) -> Chat:
+    """What the messages of a chat say, from the arguments of `add_chat`."""
+    return Chat(args.chat_message, args.chat_system)
 
 
 def prompt(args: argparse.Namespace) -> Prompt:
     """The form of the prompts, from the arguments of `add_prompt`."""
-    return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else (), args.blank)
+    return Prompt(args.style, args.template, shots.read(args.shots) if args.shots else (), args.blank, chat(args))
 
 
 def add_grader(p: argparse.ArgumentParser) -> None:
