@@ -49,3 +49,33 @@ def with_hole():
     for name in sorted(vocabulary, key=vocabulary.get)[-2:]:
         vocabulary[name] += 2
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), eos_token=_END)
+
+
+# --- chat templates of several kinds of models, written for the tests
+
+# Special tokens open and close the messages, and a system message is made up where there is none
+# (Qwen2.5, SmolLM2).
+CHATML = (
+    "{% if messages[0].role != 'system' %}<|turn|>system\nHelp.<|end|>\n{% endif %}"
+    "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+# Only a blank is written in front of an answer, and no system message is taken (Llama 2, Mistral).
+BRACKETS = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('No system message, please') }}"
+    "{% elif m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+# The last answer has a thought in front of it, which is empty in what was said before (Qwen3).
+THOUGHTFUL = (
+    "{% for m in messages %}<|turn|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+
+
+def chatting(tokenizer, template):
+    """The tokenizer with a chat template."""
+    tokenizer.chat_template = template
+    return tokenizer

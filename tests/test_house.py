@@ -127,11 +127,12 @@ def test_helpers_of_rules_are_few_and_short():
         assert len(code.splitlines()) < 10, name
 
 
-BUNDLES = {"{params.model}", "{params.engine}", "{params.objective[constants]}", "2>&1 | tee {log:q}"}
+CHATS = {"{params.prompt[chat]}", "{params.answers[chat]}", "{params.chat}"}
+BUNDLES = {"{params.model}", "{params.engine}", "{params.objective[constants]}", "2>&1 | tee {log:q}", *CHATS}
 
 
 def test_a_rule_shows_its_flags_one_a_line():
-    """Only a model, an engine and the constants of an objective are bundles."""
+    """Only a model, an engine, a chat and the constants of an objective are bundles."""
     shown = 0
     for path in RULES:
         for block in re.findall(r"^ +shell:\n((?: +f?\".*\"\n)+)", path.read_text(encoding="utf-8"), re.MULTILINE):
