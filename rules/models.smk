@@ -23,7 +23,7 @@ rule check_model:
         code=code_version("check_model"),
         model=model_flags,
         layers=lambda wildcards: recipe.lora_layers(wildcards.model),
-        chat=recipe.checked_chat(),
+        chat=lambda wildcards: recipe.checked_chat(),
     shell:
         f"python {SCRIPTS}/check_model.py"
         " {params.model}"

@@ -213,7 +213,7 @@ def test_a_chat_reaches_every_stage(clone, tmp_path, chatty):
     snakemake("--cores", "2", "--configfile", own, "--", *targets, cwd=clone)
     assert json.loads((folder / "cdpo" / "seed1" / "metrics.json").read_text())["n"] == 5
     facts = [json.loads(path.read_text()) for path in folder.rglob("*.meta.json")]
-    asked = [fact["arguments"] for fact in facts if "chat_message" in fact["arguments"]]
+    asked = [fact["settings"] for fact in facts if "chat_message" in fact["settings"]]
     assert len(asked) >= 6
     assert all(
         (found["template"], found["chat_message"], found["chat_system"]) == ("chat", MESSAGE, 'It\'s a "test".')
