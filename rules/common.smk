@@ -7,6 +7,7 @@ from pathlib import Path
 from critical_tokens.configuration import dataset_entries, model_entries
 from critical_tokens.core.versions import code_version
 from critical_tokens.engines import opening
+from critical_tokens.models import gguf_files
 from critical_tokens.workflow.recipes import Recipes
 from critical_tokens.workflow.refusals import ConfigError, refusing, warning
 from critical_tokens.workflow.selections import Selections
@@ -31,12 +32,15 @@ CELL_RUNS = selections.runs(
     config["methods"], config["seeds"], [{"model": "{model}", "dataset": "{dataset}"}]
 )
 CELL_TRAINED = [run for run in CELL_RUNS if recipe.is_trained(run["method"])]
-HUB_MODELS, HUB_DATASETS = recipe.hub_models(), recipe.hub_datasets()
+HUB_MODELS, HUB_TOKENIZERS = recipe.hub_models(), recipe.hub_tokenizers()
+HUB_DATASETS = recipe.hub_datasets()
 TUNED = selections.runs(list(SWEPT["tuning"]), config["seeds"], CELLS)
 COUNTED = (
     config["rollouts"]["extent"] == "curve"
     and config["rollouts"]["method"] != "stratified"
 )
+IN_GGUF = [name for name, entry in config["model_registry"].items() if "gguf" in entry]
+CONVERTED = [name for name in gguf_files.CONVERTED if name != "model.safetensors"]
 FIGURES = (1, 2, 3, 5, 6)
 EXAMPLE = config["figures"]["figure1_cell"]
 EXAMPLE_FOLDER = "<results>/{model}/{dataset}".format(**EXAMPLE)
@@ -81,6 +85,13 @@ def model_files(wildcards):
         # Its time does not matter: a revision is fetched once.
         return [ancient("<results>/hub/models/{model}.json")]
     return model_entries.loaded_files(config, wildcards.model)
+
+
+def tokenizer_files(wildcards):
+    """The original tokenizer of a model in a GGUF file, if its entry names one."""
+    if recipe.tokenizer_repository(wildcards.model):
+        return [ancient("<results>/hub/tokenizers/{model}.json")]
+    return model_entries.tokenizer_files(config, wildcards.model)
 
 
 def check_packages(model):

@@ -23,10 +23,12 @@ rule check_hub:
     params:
         code=code_version("check_hub"),
         models=sorted(set(HUB_MODELS.values())),
+        tokenizers=sorted(set(HUB_TOKENIZERS.values())),
         datasets=sorted(set(HUB_DATASETS.values())),
     shell:
         f"python {SCRIPTS}/check_hub.py"
         " --models {params.models:q}"
+        " --tokenizers {params.tokenizers:q}"
         " --datasets {params.datasets:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
@@ -56,6 +58,18 @@ rule fetch_model:
         " --repository {params.repository:q}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+use rule fetch_model as fetch_tokenizer with:
+    output:
+        "<results>/hub/tokenizers/{model}.json",
+    log:
+        "<logs>/fetch_tokenizer/{model}.log",
+    benchmark:
+        "<benchmarks>/fetch_tokenizer/{model}.tsv"
+    params:
+        kind="tokenizer",
+        repository=lambda wildcards: recipe.tokenizer_repository(wildcards.model),
 
 
 use rule fetch_model as fetch_dataset with:

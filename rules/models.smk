@@ -1,10 +1,39 @@
-"""A check of each base model, before anything is sampled from it.
+"""Models in GGUF files are converted, and each base model is checked before its first use.
 
-READS   the files of a base model
-WRITES  <results>/checked/{model}.json
+READS   GGUF files; the files of a base model
+WRITES  <results>/models/{model}/, <results>/checked/{model}.json
 PAPER   nothing
-COST    seconds
+COST    minutes for a GGUF file; seconds for a check
 """
+
+
+rule convert_gguf:
+    """A model folder from a GGUF file, once; all other rules read the folder."""
+    input:
+        file=lambda wildcards: config["model_registry"][wildcards.model]["gguf"],
+        tokenizer=tokenizer_files,
+    output:
+        weights="<results>/models/{model}/model.safetensors",
+        others=expand("<results>/models/{{model}}/{name}", name=CONVERTED),
+    log:
+        "<logs>/convert_gguf/{model}.log",
+    benchmark:
+        "<benchmarks>/convert_gguf/{model}.tsv"
+    wildcard_constraints:
+        model=any_of(IN_GGUF),
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=conversion_memory_for,
+    params:
+        code=code_version("convert_gguf"),
+        model=lambda wildcards: recipe.conversion(wildcards.model),
+    shell:
+        f"python {SCRIPTS}/convert_gguf.py"
+        " --file {input.file:q}"
+        " {params.model}"
+        " --weights {output.weights:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule check_model:

@@ -19,9 +19,10 @@ localrules:
 
 
 rule fetched:
-    """All models and datasets that the selection needs from the hub."""
+    """All models, tokenizers and datasets that the selection needs from the hub."""
     input:
         expand("<results>/hub/models/{model}.json", model=HUB_MODELS),
+        expand("<results>/hub/tokenizers/{model}.json", model=HUB_TOKENIZERS),
         [
             f"<results>/hub/datasets/{dataset}/{split}.json"
             for dataset, split in HUB_DATASETS

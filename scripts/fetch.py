@@ -10,7 +10,9 @@ from critical_tokens.workflow import command_line
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--kind", choices=("model", "dataset"), required=True, help="kind of the repository")
+    parser.add_argument(
+        "--kind", choices=("model", "tokenizer", "dataset"), required=True, help="kind of the repository"
+    )
     parser.add_argument("--repository", required=True, metavar="ID@REVISION", help="hub id and revision")
     parser.add_argument(
         "--output", type=Path, required=True, help="files of the repository with their sizes and checksums, JSON"

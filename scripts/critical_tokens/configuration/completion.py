@@ -40,6 +40,7 @@ def complete(
         names.check_names(config, found)
         dataset_entries.check_sources(layers, found)
     names.locate_files(config, project)
+    model_entries.place_conversions(config)
     _add_constants(config)
     _choose_example(config)
     registered = method_entries.register_sweeps(config)

@@ -13,7 +13,7 @@ from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
-from critical_tokens.models import model_files
+from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
 from critical_tokens.workflow.selections import UNTRAINED
@@ -30,10 +30,13 @@ def check_models(config: Config, found: Refusals) -> None:
         where = f"model_registry: {name}: "
         for dataset in entry.get("temperatures", {}):
             found.require(dataset, config["dataset_registry"], f"{where}temperatures")
+        if "tokenizer" in entry and "gguf" not in entry:
+            what = "which only has an effect where path is a GGUF file"
+            found.add(f"{where}tokenizer is {entry['tokenizer']!r}, {what}")
         if on_hub(entry["path"]) and "parameters" not in entry:
             what = f"and there is no folder {entry['path']} to count them in"
             found.add(f"{where}parameters is missing, {what}; give their number, which decides GPUs and memory")
-        if "revision" in entry and not on_hub(entry["path"]):
+        if "revision" in entry and not (on_hub(entry["path"]) or on_hub(entry.get("tokenizer", ""))):
             what = "but path is a local folder; only a hub id has revisions"
             found.add(f"{where}revision is {entry['revision']!r}, {what}")
         if "context" in entry and entry.get("engine") != "vllm":
@@ -47,20 +50,57 @@ def check_folders(config: Config, found: Refusals) -> None:
     hardware = sizing.hardware_of(config)
     for name in _selected(config):
         entry = config["model_registry"][name]
-        elsewhere = on_hub(entry["path"]) or _is_made_here(config, entry)
-        lacking = [] if elsewhere else model_files.lacks(Path(entry["path"]))
-        for what in lacking:
-            found.add(f"model_registry: {name}: path is {entry['path']!r}, which {what}")
-        if not (lacking or elsewhere) and _has_chats(config) and not model_files.has_chat_template(Path(entry["path"])):
+        lacking = list(_lacking(config, entry))
+        for key, path, what in lacking:
+            found.add(f"model_registry: {name}: {key} is {path!r}, which {what}")
+        if not lacking and _has_chats(config) and _has_chat_template(config, entry) is False:
             what = "prompts have template: chat, but the tokenizer of this model has no chat template"
             found.add(f"model_registry: {name}: {what}; name an instruct model, or set template: usual")
         own = None if lacking or on_hub(entry["path"]) else _counted(entry)
         if own is not None and "parameters" in entry and entry["parameters"] != own:
-            what = f"but the weights in {entry['path']} have {own}; leave the key out"
+            what = f"but the weights in {entry.get('gguf', entry['path'])} have {own}; leave the key out"
             found.add(f"model_registry: {name}: parameters is {entry['parameters']}, {what}")
         if not lacking and (not on_hub(entry["path"]) or "parameters" in entry):
             for sentence in (*sizing.misfits(name, entry, hardware), *_too_long(config, name)):
                 found.add(sentence)
+
+
+def place_conversions(config: Config) -> None:
+    """Let `path` of models in GGUF files be the folders that they are converted to, in place.
+
+    The new key `gguf` has the path of the file.
+    """
+    for name, entry in config["model_registry"].items():
+        if gguf_files.is_gguf(entry["path"]):
+            entry["gguf"] = entry["path"]
+            entry["path"] = str(_results(config) / "models" / name)
+
+
+def _lacking(config: Config, entry: Config) -> Iterator[tuple[str, str, str]]:
+    """Keys of an entry with their paths and what the files there lack."""
+    if "gguf" in entry:
+        for what in gguf_files.lacks(Path(entry["gguf"]), tokenizer="tokenizer" not in entry):
+            yield "path", entry["gguf"], what
+        if "tokenizer" in entry and not on_hub(entry["tokenizer"]):
+            for what in model_files.tokenizer_lacks(Path(entry["tokenizer"])):
+                yield "tokenizer", entry["tokenizer"], what
+    elif not (on_hub(entry["path"]) or _is_made_here(config, entry)):
+        for what in model_files.lacks(Path(entry["path"])):
+            yield "path", entry["path"], what
+
+
+def _has_chat_template(config: Config, entry: Config) -> bool | None:
+    """Whether a model's tokenizer has a chat template; None where its files are not here yet."""
+    if "gguf" in entry and "tokenizer" not in entry:
+        return gguf_files.header(Path(entry["gguf"])).has_chat_template
+    place = entry.get("tokenizer", entry["path"])
+    return None if on_hub(place) or _is_made_here(config, entry) else model_files.has_chat_template(Path(place))
+
+
+def tokenizer_files(config: Config, name: str) -> list[str]:
+    """The files of the local tokenizer that a model in a GGUF file has, if its entry names one."""
+    folder = config["model_registry"][name].get("tokenizer")
+    return [] if folder is None else sorted(str(path) for path in Path(folder).glob("*token*"))
 
 
 def loaded_files(config: Config, name: str) -> list[str]:
@@ -70,6 +110,8 @@ def loaded_files(config: Config, name: str) -> list[str]:
     """
     entry = config["model_registry"][name]
     folder = Path(entry["path"])
+    if "gguf" in entry:
+        return [str(folder / file) for file in gguf_files.CONVERTED]
     if _is_made_here(config, entry):
         return [str(folder / file) for file in ("model.safetensors", "tokenizer.json")]
     found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
@@ -83,6 +125,8 @@ def _has_chats(config: Config) -> bool:
 
 def _counted(entry: Config) -> int | None:
     """The number of parameters of a local model; None if its folder does not exist yet."""
+    if "gguf" in entry:
+        return gguf_files.header(Path(entry["gguf"])).parameters
     folder = Path(entry["path"])
     return model_files.parameters(folder) if folder.is_dir() else None
 
@@ -94,8 +138,11 @@ def _selected(config: Config) -> list[str]:
 
 def _is_made_here(config: Config, entry: Config) -> bool:
     """Whether the workflow itself makes the model, so that its folder may not exist yet."""
-    results = config.get("pathvars", {}).get("results", "results")
-    return Path(entry["path"]).parent == Path(results) / "pretrained"
+    return Path(entry["path"]).parent == _results(config) / "pretrained"
+
+
+def _results(config: Config) -> Path:
+    return Path(config.get("pathvars", {}).get("results", "results"))
 
 
 def _check_processes(config: Config, name: str, found: Refusals) -> None:
@@ -114,7 +161,9 @@ def _too_long(config: Config, name: str) -> Iterator[str]:
     """Sentences about answers so long that no question fits into the context or into a batch."""
     entry = config["model_registry"][name]
     own = None
-    if not on_hub(entry["path"]) and Path(entry["path"]).is_dir():
+    if "gguf" in entry:
+        own = gguf_files.header(Path(entry["gguf"])).context
+    elif not on_hub(entry["path"]) and Path(entry["path"]).is_dir():
         try:
             own = model_files.longest(Path(entry["path"]))
         except ArtifactError:
@@ -145,7 +194,8 @@ _OF_HUB = ("datasets", "huggingface_hub")
 def check_packages(config: Config, model: str) -> None:
     """Raise ConfigError if the running Python lacks a package that jobs with this model import."""
     sources = [config["dataset_registry"][name].get("train", {}) for name in config["datasets"]]
-    missing = _missing((*_ALWAYS, *(_OF_HUB if any("hub" in source for source in sources) else ())))
+    in_gguf = ("gguf",) if "gguf" in config["model_registry"][model] else ()
+    missing = _missing((*_ALWAYS, *in_gguf, *(_OF_HUB if any("hub" in source for source in sources) else ())))
     if missing:
         what = "run `make environment` or `pip install -r envs/requirements.txt`, or add --sdm conda"
         raise ConfigError(f"{', '.join(missing)}: not installed for {sys.executable}; {what}")

@@ -65,7 +65,9 @@ def _paths(config: Config) -> Iterator[tuple[str, Config, str]]:
     for name in config.get("pathvars", {}):
         yield f"pathvars: {name}", config["pathvars"], name
     for name, entry in config["model_registry"].items():
-        yield f"model_registry: {name}: path", entry, "path"
+        for key in ("path", "tokenizer"):
+            if key in entry:
+                yield f"model_registry: {name}: {key}", entry, key
     for name, entry in config["dataset_registry"].items():
         for key in ("annotations", "released_pairs"):
             if key in entry:
@@ -85,6 +87,7 @@ def locate_files(config: Mapping[str, Any], project: Path) -> None:
     datasets = config["dataset_registry"].values()
     splits = [entry[split] for entry in datasets for split in ("train", "validation", "test") if split in entry]
     holders = [(entry, "path") for entry in (*config["model_registry"].values(), *splits)]
+    holders += [(entry, "tokenizer") for entry in config["model_registry"].values()]
     holders += [(entry, key) for entry in datasets for key in ("annotations", "released_pairs")]
     for entry, key in (*holders, (config["published"], "table1")):
         if key in entry and not Path(entry[key]).exists() and (project / entry[key]).exists():
@@ -94,8 +97,8 @@ def locate_files(config: Mapping[str, Any], project: Path) -> None:
 # The workflow's own folders: in <results>, in a cell, and those of presets. The name `base` is also
 # reserved, because methods start from it.
 _FOLDERS = (
-    "base", "checked", "critical", "data", "hub", "packages", "positive", "negative", "pretrained", "released",
-    "replacements", "rollouts", "shards", "smoke", "studies",
+    "base", "checked", "critical", "data", "hub", "models", "packages", "positive", "negative", "pretrained",
+    "released", "replacements", "rollouts", "shards", "smoke", "studies",
 )  # fmt: skip
 # The reserved names of other registries: the workflow's own studies, the search over learning
 # rates, and the contrastive scores without a variant.

@@ -20,10 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from critical_tokens.core.provenance import sha256
-from critical_tokens.core.records import Failure, read_json
+from critical_tokens.core.records import Failure, expanded, read_json
 
 # The files of a model that are needed: no pickled weights, which may run code, and no code.
-_MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
+_MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt")
+# The files of a tokenizer, which a GGUF file's model may have from the hub, and of its chat.
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "*.tiktoken", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.*", "config.json",
+)  # fmt: skip
 # Weights that are not needed: a second copy in the format of the model's authors, and everything in
 # subfolders (copies for other runtimes, adapters).
 _NOT_NEEDED = ("consolidated*.safetensors", "*/*.safetensors")
@@ -39,7 +44,7 @@ class HubError(Failure):
 class Repository:
     """A repository of the hub.
 
-    kind: "model" or "dataset".
+    kind: "model", "tokenizer" (of a model, without its weights) or "dataset".
     id: "owner/name".
     revision: a commit, a tag or a branch; None stands for the newest state of the main branch.
     """
@@ -47,6 +52,11 @@ class Repository:
     kind: str
     id: str
     revision: str | None
+
+    @property
+    def type(self) -> str:
+        """What the hub calls it: "model" or "dataset"."""
+        return "dataset" if self.kind == "dataset" else "model"
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} at {self.revision or 'main'}"
@@ -175,8 +185,8 @@ def snapshot(repository: Repository) -> Path:
 
 def _client_arguments(repository: Repository) -> dict[str, Any]:
     """The arguments of the hub's client that select the needed files of a repository."""
-    patterns = _MODEL_FILES if repository.kind == "model" else _DATASET_FILES
-    identity = {"repo_id": repository.id, "repo_type": repository.kind, "revision": repository.revision}
+    patterns = {"model": _MODEL_FILES, "tokenizer": _TOKENIZER_FILES, "dataset": _DATASET_FILES}[repository.kind]
+    identity = {"repo_id": repository.id, "repo_type": repository.type, "revision": repository.revision}
     ignored = _NOT_NEEDED if repository.kind == "model" else ()
     return {**identity, "allow_patterns": list(patterns), "ignore_patterns": list(ignored)}
 
@@ -189,7 +199,7 @@ def _facts(repository: Repository) -> dict[str, Any]:
         return {**asdict(repository), "commit": snapshot(repository).name, "files": []}
 
     with _with_remedies(repository):
-        info_of = HfApi().model_info if repository.kind == "model" else HfApi().dataset_info
+        info_of = HfApi().model_info if repository.type == "model" else HfApi().dataset_info
         info = info_of(repository.id, revision=repository.revision, files_metadata=True, timeout=30)
         listed = info.siblings or []
         names = [f.rfilename for f in listed]
@@ -209,7 +219,7 @@ def _check_access(repository: Repository, name: str) -> None:
     """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
-    url = hf_hub_url(repository.id, name, repo_type=repository.kind, revision=repository.revision)
+    url = hf_hub_url(repository.id, name, repo_type=repository.type, revision=repository.revision)
     try:
         get_hf_file_metadata(url, timeout=30)
     except (errors.GatedRepoError, errors.RepositoryNotFoundError):
@@ -252,6 +262,15 @@ def _with_remedies(repository: Repository) -> Iterator[None]:
         raise HubError(
             f"{repository} {what}; try again, name a mirror with HF_ENDPOINT, or give a local folder"
         ) from error
+
+
+def folder(kind: str, path: str, revision: str | None) -> Path:
+    """The local folder that a path names, or the snapshot of the hub repository with this id.
+
+    Raises HubError where there is neither.
+    """
+    local = expanded(path)
+    return local if local.is_dir() else snapshot(Repository(kind, path, revision))
 
 
 def on_hub(path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critical_tokens.core import hub
-from critical_tokens.core.records import ArtifactError, Failure, expanded, read_object
+from critical_tokens.core.records import ArtifactError, Failure, read_object
 from critical_tokens.data.prompts import Prompt, turn_of
 from critical_tokens.models.model_files import CONTEXT_KEYS
 
@@ -40,8 +40,7 @@ def folder_of(source: ModelSource) -> Path:
 
     Raises HubError where there is neither.
     """
-    folder = expanded(source.path)
-    return folder if folder.is_dir() else hub.snapshot(hub.Repository("model", source.path, source.revision))
+    return hub.folder("model", source.path, source.revision)
 
 
 def files_state(source: ModelSource) -> list[tuple[str, int, int]]:
@@ -70,7 +69,7 @@ def load_tokenizer(source: ModelSource, prompt: Prompt | None = None) -> PreTrai
     from transformers import AutoTokenizer
 
     folder = folder_of(source)
-    with _reading(folder, "its tokenizer"):
+    with reading(folder, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         named = (tokenizer.convert_ids_to_tokens(i) for i in end_ids(source, tokenizer))
@@ -132,13 +131,13 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     folder = folder_of(source)
-    with _reading(folder, "its config.json"):
+    with reading(folder, "its config.json"):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 @contextmanager
-def _reading(folder: Path, what: str) -> Iterator[None]:
-    """Turn errors of transformers about unreadable files into an ArtifactError with the folder."""
+def reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn errors of transformers about unreadable files into an ArtifactError with their place."""
     import torch
     from safetensors import SafetensorError
 
@@ -147,7 +146,7 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{folder}: {what} cannot be loaded ({str(error)[:300]})") from error
+        raise ArtifactError(f"{folder}: {what} cannot be loaded ({' '.join(str(error).split())[:300]})") from error
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
@@ -177,7 +176,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
     spread = torch.cuda.device_count() > 1 and not shared
     folder = folder_of(source)
-    with _reading(folder, "its model"):
+    with reading(folder, "its model"):
         # The declared return type is a model, but with output_loading_info a pair is returned.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -190,7 +189,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     model, found = loaded
     # Where several processes share a model, only the first of them has loaded the weights.
     if not (shared and os.environ.get("LOCAL_RANK", "0") != "0"):
-        _check_weights(model, folder, found["missing_keys"])
+        check_weights(model, folder, found["missing_keys"])
     if not (spread or shared):
         model = model.to(device())
     for adapter in adapters:
@@ -198,7 +197,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     return model
 
 
-def _check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str]) -> None:
+def check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str]) -> None:
     """Raise ArtifactError where weights are not finite or missing (transformers makes these up)."""
     if missing:
         raise ArtifactError(

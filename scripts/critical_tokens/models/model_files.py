@@ -62,7 +62,7 @@ def lacks(folder: Path) -> list[str]:
     if not any(folder.iterdir()):
         return ["is empty"]
     found: list[str] = []
-    for check in (_config_lacks, _weights_lack, _tokenizer_lacks):
+    for check in (_config_lacks, _weights_lack, tokenizer_lacks):
         try:
             found += check(folder)
         except ArtifactError as error:
@@ -86,7 +86,8 @@ def _weights_lack(folder: Path) -> Iterable[str]:
         yield "has weights without numbers"
 
 
-def _tokenizer_lacks(folder: Path) -> Iterable[str]:
+def tokenizer_lacks(folder: Path) -> Iterable[str]:
+    """What a folder lacks to hold a tokenizer, as predicates for messages."""
     has = any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS) or any(
         folder.glob("*.tiktoken")
     )

@@ -47,12 +47,23 @@ class Recipes:
     def model(self, model: str) -> str:
         """Flags of a base model."""
         entry = self._models[model]
-        return flags(model=entry["path"], revision=entry.get("revision"), dtype=entry.get("dtype"))
+        # The revision is that of the tokenizer where the model is a GGUF file.
+        revision = None if "gguf" in entry else entry.get("revision")
+        return flags(model=entry["path"], revision=revision, dtype=entry.get("dtype"))
+
+    def conversion(self, model: str) -> str:
+        """Flags of the conversion of a GGUF file: the tokenizer and the number format."""
+        return flags(**{key: self._models[model].get(key) for key in ("tokenizer", "revision", "dtype")})
 
     def model_repository(self, model: str) -> str | None:
         """The hub repository (ID or ID@REVISION) of a model; None for a local folder."""
         entry = self._models[model]
         return _at_revision(entry["path"], entry) if on_hub(entry["path"]) else None
+
+    def tokenizer_repository(self, model: str) -> str | None:
+        """The hub repository (ID or ID@REVISION) of a tokenizer; None where it has none."""
+        entry = self._models[model]
+        return _at_revision(entry["tokenizer"], entry) if on_hub(entry.get("tokenizer", "")) else None
 
     def split_repository(self, dataset: str, split: str) -> str | None:
         """The hub repository of a split; None for another source. A path overrides the hub."""
@@ -62,6 +73,11 @@ class Recipes:
     def hub_models(self) -> dict[str, str]:
         """Hub repositories of the selected models, by model."""
         found = {model: self.model_repository(model) for model in self._config["models"]}
+        return {model: repository for model, repository in found.items() if repository}
+
+    def hub_tokenizers(self) -> dict[str, str]:
+        """Hub repositories of tokenizers of the selected models, by model."""
+        found = {model: self.tokenizer_repository(model) for model in self._config["models"]}
         return {model: repository for model, repository in found.items() if repository}
 
     def hub_datasets(self) -> dict[tuple[str, str], str]:

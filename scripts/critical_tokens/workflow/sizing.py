@@ -16,7 +16,7 @@ from typing import Any
 
 from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
-from critical_tokens.models import model_files
+from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow.selections import BASE, UNTRAINED
 
 # Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
@@ -33,6 +33,9 @@ PROMPT_TOKENS, ANSWER_SHARE, LEAVING = 150, 0.4, 0.05
 # The share of a GPU's memory that the weights may fill for sampling, which leaves the rest to the
 # key-value cache, and the memory that training takes beside the weights on every GPU.
 SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
+# Memory of the conversion of a GGUF file: the program with its libraries and the file, and the
+# copies of the weights that it holds while it writes them.
+CONVERSION_MB, CONVERSION_COPIES = 1500, 2.0
 # Minutes that a job needs to load the model, per GB of weights.
 LOADING_MINUTES_PER_GB = 0.1
 # Bytes of a stored token with its text, compressed, and the size of an adapter with the state of
@@ -66,8 +69,15 @@ class Hardware:
 
 
 def parameters(entry: Mapping[str, Any]) -> float:
-    """The number of parameters of a registered model, from its entry or from its folder."""
-    return entry["parameters"] if "parameters" in entry else model_files.parameters(Path(entry["path"]))
+    """The number of parameters of a registered model, from its entry or from its files.
+
+    Of a GGUF file it is known before the conversion.
+    """
+    if "parameters" in entry:
+        return entry["parameters"]
+    if "gguf" in entry:
+        return gguf_files.header(Path(entry["gguf"])).parameters
+    return model_files.parameters(Path(entry["path"]))
 
 
 def weights_gb(entry: Mapping[str, Any]) -> float:
@@ -248,6 +258,16 @@ def memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int
     Every further attempt asks for more, up to the memory of a node.
     """
     return int(min(attempt * math.ceil(4000 + 1200 * weights_gb(entry)), _node_mb(hardware)))
+
+
+def conversion_memory_mb(entry: Mapping[str, Any], attempt: int, hardware: Hardware) -> int:
+    """The memory in MB of the job that converts a GGUF file into a model folder.
+
+    Every further attempt asks for more, up to the memory of a node.
+    """
+    return int(
+        min(attempt * math.ceil(CONVERSION_MB + 1000 * CONVERSION_COPIES * weights_gb(entry)), _node_mb(hardware))
+    )
 
 
 def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, hardware: Hardware) -> int:
