@@ -4,6 +4,7 @@
 #
 # data/{dataset}/{split}.parquet      problems
 # checked/{model}.json                facts about a model, found before it is used
+# models/{model}/                     the folder that a model's GGUF file is converted to
 # hub/                                answers of the hub, and checksums of what was fetched
 # {model}/{dataset}/                  a cell, with one table each of sampled answers (trajectories),
 #                                     grades, positive, negative, pairs, rollouts, critical,

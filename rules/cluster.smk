@@ -60,12 +60,6 @@ def memory_for(wildcards, attempt):
     )
 
 
-def conversion_memory_for(wildcards, attempt):
-    return sizing.conversion_memory_mb(
-        config["model_registry"][wildcards.model], attempt, HARDWARE
-    )
-
-
 def batch_memory_for(grading):
     """Memory of a job that reads a cell's answers in batches, and perhaps grades them."""
     return lambda wildcards, attempt: sizing.batch_memory_mb(

@@ -87,13 +87,6 @@ def model_files(wildcards):
     return model_entries.loaded_files(config, wildcards.model)
 
 
-def tokenizer_files(wildcards):
-    """The original tokenizer of a model in a GGUF file, if its entry names one."""
-    if recipe.tokenizer_repository(wildcards.model):
-        return [ancient("<results>/hub/tokenizers/{model}.json")]
-    return model_entries.tokenizer_files(config, wildcards.model)
-
-
 def check_packages(model):
     """End Snakemake where a job would miss a package; a dry run only says so."""
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:

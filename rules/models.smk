@@ -11,7 +11,9 @@ rule convert_gguf:
     """A model folder from a GGUF file, once; all other rules read the folder."""
     input:
         file=lambda wildcards: config["model_registry"][wildcards.model]["gguf"],
-        tokenizer=tokenizer_files,
+        tokenizer=lambda wildcards: model_entries.tokenizer_files(
+            config, wildcards.model
+        ),
     output:
         weights="<results>/models/{model}/model.safetensors",
         others=expand("<results>/models/{{model}}/{name}", name=CONVERTED),
@@ -24,7 +26,9 @@ rule convert_gguf:
     conda:
         "../envs/train.yaml"
     resources:
-        mem_mb=conversion_memory_for,
+        mem_mb=lambda wildcards, attempt: sizing.conversion_memory_mb(
+            config["model_registry"][wildcards.model], attempt, HARDWARE
+        ),
     params:
         code=code_version("convert_gguf"),
         model=lambda wildcards: recipe.conversion(wildcards.model),

@@ -14,6 +14,11 @@ from critical_tokens.reporting import costs
 from critical_tokens.workflow import command_line, sizing
 
 
+def _nothing() -> dict[str, int]:
+    """What a job without a model generates, trains and asks for."""
+    return dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "gpu_memory_gb"), 0)
+
+
 def main() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the completed config, JSON")
@@ -29,9 +34,12 @@ def main() -> None:
     for model in config["models"]:
         entry = config["model_registry"][model]
         if hub.on_hub(entry["path"]):
-            nothing = dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "gpu_memory_gb"), 0)
             fetched = {"rule": "fetch_model", "jobs": 1, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
-            rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **nothing})
+            rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **_nothing()})
+        if "gguf" in entry:
+            memory = sizing.conversion_memory_mb(entry, 1, sizing.hardware_of(config)) / 1000
+            written = {"jobs": 1, "memory_gb": memory, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
+            rows.append({"model": model, "dataset": "", "rule": "convert_gguf", **written, **_nothing()})
         for dataset in config["datasets"]:
             rows += sizing.cell_plan(config, model, dataset, costs.measured_hours(args.benchmarks, model, dataset))
     table = pd.DataFrame(rows)

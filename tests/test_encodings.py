@@ -68,6 +68,16 @@ command_line.run(main)
 @pytest.mark.parametrize(
     ("body", "code", "told"),
     [
+        (
+            "raise MemoryError('of 7 rows')",
+            1,
+            "error: the memory is too small (of 7 rows); lower trajectories: max_batch",
+        ),
+        (
+            "raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried\\nmore')",
+            1,
+            "error: the memory is too small (DefaultCPUAllocator: can't allocate memory: you tried); lower",
+        ),
         ("print('Zo\\xeb \\u591a')", 0, ""),
         (
             "raise OSError(28, 'No space left on device', 'results/x.parquet')",

@@ -195,6 +195,7 @@ def test_a_problem_beyond_the_context_is_refused_before_anything_runs(written, m
     monkeypatch.setattr(sampler.engine, "generate", lambda *given: pytest.fail("sampled"))
     long = {"problem_id": "train-7", "question": "What is 1+1? " * 400, "answer": "2"}
     with pytest.raises(
-        RequestError, match=r"problem train-7: a prefix of \d{4} tokens fills the model's context of 256"
+        RequestError,
+        match=r"problem train-7: a prefix of \d{4} tokens fills the model's context of 256; leave the problem",
     ):
         sampler.sample([*QUESTION, long], 1, GREEDY, 8, 0, "x")

@@ -340,37 +340,17 @@ def train(clone, tmp_path):
     samples = records.read_table(folder / "trajectories.parquet", "trajectories")
     rows = [{key: row[key] for key in ("problem_id", "sample_id", "token_ids", "finished")} for row in samples[:2]]
     records.write_table(tmp_path / "answers.parquet", "answers", rows, {"model": "mine"})
-    settings = [
-        "--learning-rate",
-        "1e-3",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "2",
-        "--accumulation",
-        "1",
-        "--schedule",
-        "constant",
-        "--warmup-share",
-        "0",
-        "--weight-decay",
-        "0",
-        "--lora-rank",
-        "2",
-        "--lora-alpha",
-        "4",
-        "--lora-dropout",
-        "0",
-        "--lora-layers",
-        "all-linear",
-        "--seed",
-        "1",
-    ]
+    settings = {
+        "--learning-rate": 1e-3, "--epochs": 1, "--batch-size": 2, "--accumulation": 1, "--schedule": "constant",
+        "--warmup-share": 0, "--weight-decay": 0, "--gradient-checkpointing": False, "--packing": False,
+        "--lora-rank": 2, "--lora-alpha": 4, "--lora-dropout": 0, "--lora-layers": "all-linear", "--seed": 1,
+    }  # fmt: skip
+    flags = [str(word) for pair in settings.items() for word in pair]
     command = [sys.executable, "scripts/train_contrast.py", "--model", "results/models/mine", "--style", "gsm8k"]
     tables = ["--answers", tmp_path / "answers.parquet", "--problems", "results/data/pocket-gsm/train.parquet"]
     output = ["--output", tmp_path / "adapter" / "adapter_model.safetensors"]
     told = subprocess.run(
-        [*command, *tables, *settings, "--template", "chat", *output],
+        [*command, *tables, *flags, "--template", "chat", *output],
         cwd=clone,
         capture_output=True,
         text=True,

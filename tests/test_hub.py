@@ -164,6 +164,25 @@ def test_only_what_is_needed_is_fetched(hub, run, tmp_path):
     assert not {"modeling_pocket.py", "pytorch_model.bin"} & set(names)
 
 
+def test_of_a_tokenizer_no_weights_are_fetched(hub, run, tmp_path):
+    """A GGUF file's model may have its original's tokenizer; chats need the template of models."""
+    folder = tmp_path / "chatty"
+    shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder)
+    (folder / "chat_template.jinja").write_text("x")
+    hub.repositories["model", "someone/chatty"] = folder
+    checked = tmp_path / "checked.json"
+    words = ["--tokenizers", f"someone/chatty@{COMMIT}", "--output", str(checked)]
+    run("scripts/check_hub.py", *words)
+    assert [row["kind"] for row in json.loads(checked.read_text())] == ["tokenizer"]
+    run(*fetch(tmp_path, "someone/chatty", "tokenizer"))
+    names = json.loads((tmp_path / "tokenizer.json").read_text())["files"]
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"} <= set(names)
+    assert "model.safetensors" not in names
+    run(*fetch(tmp_path, "someone/chatty"))
+    names = json.loads((tmp_path / "model.json").read_text())["files"]
+    assert {"model.safetensors", "chat_template.jinja"} <= set(names)
+
+
 def in_parts(folder, named):
     """A model whose index names those files; all weights of the folder have the same bytes."""
     shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder)

@@ -98,9 +98,16 @@ def _has_chat_template(config: Config, entry: Config) -> bool | None:
 
 
 def tokenizer_files(config: Config, name: str) -> list[str]:
-    """The files of the local tokenizer that a model in a GGUF file has, if its entry names one."""
-    folder = config["model_registry"][name].get("tokenizer")
-    return [] if folder is None else sorted(str(path) for path in Path(folder).glob("*token*"))
+    """The files of the original tokenizer of a GGUF file, if the model's entry names one.
+
+    Of a tokenizer on the hub it is the record that it was fetched.
+    """
+    place = config["model_registry"][name].get("tokenizer")
+    if place is None:
+        return []
+    if on_hub(place):
+        return [str(_results(config) / "hub" / "tokenizers" / f"{name}.json")]
+    return sorted(str(path) for pattern in ("*.json", "*.model", "merges.txt") for path in Path(place).glob(pattern))
 
 
 def loaded_files(config: Config, name: str) -> list[str]:

@@ -220,7 +220,8 @@ def _chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) ->
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts, without special tokens."""
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    # Not verbose: too long texts are refused later, by a message of ours.
+    return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
 
 def encode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], prompt: Prompt) -> list[list[int]]:

@@ -136,7 +136,7 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
 
 
 @contextmanager
-def reading(folder: Path, what: str) -> Iterator[None]:
+def reading(folder: Path, what: str, remedy: str = "fetch or copy it again, with all its files") -> Iterator[None]:
     """Turn errors of transformers about unreadable files into an ArtifactError with their place."""
     import torch
     from safetensors import SafetensorError
@@ -146,7 +146,10 @@ def reading(folder: Path, what: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{folder}: {what} cannot be loaded ({' '.join(str(error).split())[:300]})") from error
+        if "allocate memory" in str(error):
+            raise
+        told = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"{folder}: {what} cannot be loaded ({told}); {remedy}") from error
 
 
 def context_of(config: PreTrainedConfig) -> int | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _CONFIG = "config.json"
+_REMEDY = "take the model's own safetensors, or another quantisation of it"
 # The token that transformers adds to byte-level tokenizers (see `_written`).
 _ADDED = "<|endoftext|>"
 # Special tokens that end a text or a message in the models that use them, whatever else the file
@@ -61,7 +61,7 @@ def convert(path: Path, folder: Path, dtype: str, tokenizer: Path | None = None)
         alone = Path(place, "file", f"model{gguf_files.SUFFIX}")
         alone.parent.mkdir()
         alone.symlink_to(path.resolve())
-        with _converting(path, "its config"):
+        with reading(path, "its config", _REMEDY):
             config = AutoConfig.from_pretrained(alone.parent, gguf_file=alone.name, trust_remote_code=False)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             what = f"is of the architecture {found.architecture}, which does not continue texts"
@@ -92,21 +92,11 @@ def _check_architecture(path: Path, architecture: str) -> None:
         raise ArtifactError(f"{path}: is of the architecture {architecture}, {what}; take the model's own safetensors")
 
 
-@contextmanager
-def _converting(path: Path, what: str) -> Iterator[None]:
-    """Turn errors of transformers about a file into an ArtifactError with a remedy."""
-    try:
-        with reading(path, what):
-            yield
-    except ArtifactError as error:
-        raise ArtifactError(f"{error}; take the model's own safetensors, or another quantisation of it") from error
-
-
 def _own_tokenizer(path: Path, alone: Path, found: gguf_files.Header) -> PreTrainedTokenizerBase:
     """The tokenizer in a GGUF file, without a BOS that the file says not to use."""
     from transformers import AutoTokenizer
 
-    with _converting(path, "its tokenizer"):
+    with reading(path, "its tokenizer", _REMEDY):
         tokenizer = AutoTokenizer.from_pretrained(alone.parent, gguf_file=alone.name, trust_remote_code=False)
     if found.stated.get("tokenizer.ggml.add_bos_token") is False:
         # The original's tokenizer has no BOS then, but files name one all the same.
@@ -178,7 +168,7 @@ def _write_model(path: Path, alone: Path, dtype: str, ends: Sequence[int], targe
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with _converting(path, "its model"):
+    with reading(path, "its model", _REMEDY):
         # The declared return type is a model, but with output_loading_info a pair is returned.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             alone.parent,

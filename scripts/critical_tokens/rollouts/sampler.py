@@ -11,7 +11,7 @@ from critical_tokens.core.progress import Progress
 from critical_tokens.core.records import Row
 from critical_tokens.data import prompts
 from critical_tokens.decoding.distributions import Distribution
-from critical_tokens.decoding.protocol import Engine, Request, about, check
+from critical_tokens.decoding.protocol import Engine, Request, RequestError, check
 from critical_tokens.decoding.stopping import Stop
 from critical_tokens.decoding.unfinished import ResumingEngine
 from critical_tokens.engines.opening import EngineSettings, open_engine
@@ -70,9 +70,12 @@ class Sampler:
         """
         requests = []
         for problem, ids in zip(problems, self.prompt_ids(problems), strict=True):
-            with about(f"problem {problem['problem_id']}"):
-                requests.append(Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens))
+            requests.append(Request(tuple(ids), n, seed_of(seed, problem["problem_id"]), max_new_tokens))
+            try:
                 check(requests[-1:], self.engine.context)
+            except RequestError as error:
+                remedy = "leave the problem out, ask without shots, or take a model with a longer context"
+                raise RequestError(f"problem {problem['problem_id']}: {error}; {remedy}") from error
         progress = Progress(label, n * len(requests), "answers")
         results = self.engine.generate(requests, distribution, progress.update)
         progress.close()

@@ -31,6 +31,10 @@ _REMEDIES = {
     ),
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+_LESS_MEMORY = (
+    "lower trajectories: max_batch_tokens (sampling, scoring) or batch_size (training), take fewer new tokens, "
+    "a smaller model or dtype: bfloat16, or give the job more memory"
+)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 # Parts of PyTorch's messages when it cannot write a checkpoint completely.
 _INCOMPLETE = ("PytorchStreamWriter failed writing file", "] . unexpected pos")
@@ -150,11 +154,20 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if _out_of_memory(error):
+            what = str(error).strip().split("\n")[0][:200]
+            sys.exit(f"error: the memory is too small ({what}); {_LESS_MEMORY}")
         number, name = _errno(error), getattr(error, "filename", None)
         if number is None or (number not in _REMEDIES and not (number and name)):
             raise
         what = f"{name or 'a file'}: {os.strerror(number)}"
         sys.exit(f"error: {what}{'; ' if number in _REMEDIES else ''}{_REMEDIES.get(number, '')}")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python or PyTorch, on a GPU or on the CPU, got no memory that it asked for."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def _write_utf8(stream: TextIO) -> None:
