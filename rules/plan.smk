@@ -19,7 +19,8 @@ rule plan:
         "../envs/driver.yaml"
     params:
         code=code_version("plan"),
-        config=json.dumps(config),
+        # A function, because Snakemake would read {question} in a plain text as a wildcard.
+        config=lambda wildcards: json.dumps(config),
         benchmarks=BENCHMARKS,
         output=f"{RESULTS}/plan.csv",
     shell:

@@ -326,6 +326,8 @@ def test_a_gguf_file_runs_as_any_model(clone, tmp_path):
     table = "results/mine/pocket-gsm/trajectories.parquet"
     jobs = planned("--configfile", own, "--", table, cwd=clone)
     assert (jobs["convert_gguf"], jobs["check_model"], jobs["sample"]) == (1, 1, 1)
+    snakemake("plan", "--configfile", own, cwd=clone)
+    assert "\nmine,,convert_gguf,1," in (clone / "results" / "plan.csv").read_text()
     snakemake("--cores", "2", "--configfile", own, "--", table, cwd=clone)
     assert planned("--configfile", own, "--", table, cwd=clone) == {}
     assert (clone / "results" / "models" / "mine" / "model.safetensors").is_file()
