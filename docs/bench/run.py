@@ -2,7 +2,8 @@
 results/bench.json.
 
     make bench                       everything: about a quarter of an hour on two idle cores
-    make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines
+    make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines,
+                                     decoding
 
 Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
 unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
@@ -19,6 +20,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import decoding
 import engine_speed
 import rollout_cost
 import torch
@@ -33,6 +35,7 @@ PARTS = {
     "growth": rollout_cost.growth,
     "thresholds": rollout_cost.thresholds,
     "engines": engine_speed.engines,
+    "decoding": decoding.decoding,
 }
 
 
