@@ -26,6 +26,7 @@ rule score_rollouts:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
         cpus_per_task=cores_for("sample"),
+        python=engine_python,
         runtime=minutes_for("score_rollouts"),
     params:
         code=code_version("score_rollouts"),
@@ -39,7 +40,7 @@ rule score_rollouts:
         shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["rollouts"]["seed"],
     shell:
-        f"python {SCRIPTS}/score_rollouts.py"
+        f"{{resources.python:q}} {SCRIPTS}/score_rollouts.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"
@@ -77,6 +78,7 @@ use rule score_rollouts as label_rollouts with:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
         cpus_per_task=cores_for("sample"),
+        python=engine_python,
         runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
     params:
         trajectories=None,
@@ -137,6 +139,7 @@ rule replace_critical:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
         cpus_per_task=cores_for("sample"),
+        python=engine_python,
         runtime=minutes_for("replace_critical"),
     params:
         code=code_version("replace_critical"),
@@ -149,7 +152,7 @@ rule replace_critical:
         distribution=config["rollouts"]["replacement_distribution"],
         seed=config["rollouts"]["seed"],
     shell:
-        f"python {SCRIPTS}/replace_critical.py"
+        f"{{resources.python:q}} {SCRIPTS}/replace_critical.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"

@@ -29,6 +29,7 @@ rule sample:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
         cpus_per_task=cores_for("sample"),
+        python=engine_python,
         runtime=minutes_for("sample"),
     params:
         code=code_version("sample"),
@@ -41,7 +42,7 @@ rule sample:
         shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["trajectories"]["seed"],
     shell:
-        f"python {SCRIPTS}/sample.py"
+        f"{{resources.python:q}} {SCRIPTS}/sample.py"
         " {params.model}"
         " --about model={wildcards.model} dataset={wildcards.dataset}"
         " --problems {input.problems:q}"
