@@ -88,10 +88,10 @@ def model_files(wildcards):
     return model_entries.loaded_files(config, wildcards.model)
 
 
-def check_packages(model, missing=warning if workflow.dryrun else refusing):
-    """End Snakemake where a job would miss a package; a dry run only says so."""
+def check_packages(model, planned=False):
+    """End Snakemake where a job would miss a package; a dry run and a plan only say so."""
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
-        with missing():
+        with warning() if planned or workflow.dryrun else refusing():
             model_entries.check_packages(config, model, PROJECT)
 
 

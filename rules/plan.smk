@@ -13,9 +13,9 @@ import json
 rule plan:
     """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
     input:
-        # No files: packages that a run would miss are told.
+        # No files. Packages that a run would miss are told.
         lambda wildcards: [
-            model for model in config["models"] if check_packages(model, warning)
+            model for model in config["models"] if check_packages(model, planned=True)
         ],
     log:
         "<logs>/plan.log",
