@@ -25,10 +25,11 @@ rule evaluate_method:
         "<benchmarks>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
         python=engine_python,
         runtime=minutes_for("evaluate_method {method}"),
     params:

@@ -22,10 +22,11 @@ rule score_rollouts:
         part("<benchmarks>/score_rollouts/{model}/{dataset}.tsv", "rollouts")
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
         python=engine_python,
         runtime=minutes_for("score_rollouts"),
     params:
@@ -77,7 +78,7 @@ use rule score_rollouts as label_rollouts with:
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
         python=engine_python,
         runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
     params:
@@ -135,10 +136,11 @@ rule replace_critical:
         "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
         python=engine_python,
         runtime=minutes_for("replace_critical"),
     params:
