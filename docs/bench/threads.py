@@ -132,21 +132,21 @@ def _ids(model: Any) -> Any:
 
 
 def _sampling(model: Any) -> Callable[[], int]:
-    """Answers to 32 prompts of 48 tokens, decoded together; each step is 16 tokens of each."""
+    """Answers of 16 tokens to 32 prompts of 24 tokens, decoded together."""
     from critical_tokens.decoding.distributions import Nucleus
     from critical_tokens.decoding.protocol import Request
     from critical_tokens.engines.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(model, 2)
-    requests = [Request(tuple(row[: LENGTH // 2]), 1, i, 16) for i, row in enumerate(_ids(model).tolist())]
+    requests = [Request(tuple(row[: LENGTH // 4]), 1, i, 16) for i, row in enumerate(_ids(model).tolist())]
     return lambda: sum(len(c.token_ids) for of_it in engine.generate(requests, Nucleus(1.0, 0.95)) for c in of_it)
 
 
 def _scoring(model: Any) -> Callable[[], int]:
-    """Log-probabilities of 32 answers of 96 tokens."""
+    """Log-probabilities of 8 answers of 96 tokens."""
     import torch
 
-    ids = _ids(model)
+    ids = _ids(model)[:8]
 
     def step() -> int:
         with torch.no_grad():
@@ -157,10 +157,10 @@ def _scoring(model: Any) -> Callable[[], int]:
 
 
 def _training(model: Any) -> Callable[[], int]:
-    """Gradients of a LoRA adapter of rank 16 on 8 answers of 96 tokens."""
+    """Gradients of a LoRA adapter of rank 16 on 4 answers of 96 tokens."""
     from peft import LoraConfig, get_peft_model
 
-    ids = _ids(model)[:8]
+    ids = _ids(model)[:4]
     layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     adapted = get_peft_model(model.train(), LoraConfig(r=16, target_modules=layers, task_type="CAUSAL_LM"))
 
