@@ -168,25 +168,6 @@ def bench() -> str:
     return "\n".join(lines)
 
 
-def threads() -> str:
-    """What all cores bring to one job, by the size of its model and the kind of work."""
-    measured = _read("bench.json")["threads"]
-    table = pd.DataFrame(measured["table"])
-    works = {"sample": "sampling", "score": "scoring", "train": "training"}
-    lines = [f"| parameters | {' | '.join(works.values())} |", "|---:|---:|---:|---:|"]
-    for count, rows in table.groupby("parameters"):
-        found = rows.set_index("work")
-        cells = [f"{found.loc[work, 'alone']:.1f} / {found.loc[work, 'shared']:.1f}" for work in works]
-        lines.append(f"| {count / 1e6:.1f} million | {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"Speed of one job with {measured['cores']} threads, divided by that of one job with one thread / by that of "
-        f"{measured['cores']} jobs with one thread each, side by side. Random models, float32, measured by `make "
-        'bench PARTS="threads"`.',
-    ]
-    return "\n".join(lines)
-
-
 def slurm() -> str:
     """What the last `make test-slurm` did, and what a dry run of the paper's scale takes."""
     run = _read("slurm.json")
@@ -226,7 +207,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "doors": doors,
     "cost": cost,
     "bench": bench,
-    "threads": threads,
     "slurm": slurm,
     "memory": memory,
     "tuning": tuning,
