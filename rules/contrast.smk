@@ -23,10 +23,11 @@ rule train_contrast:
         "<benchmarks>/train_contrast/{model}/{dataset}/{side}{variant}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("train"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("train"),
+        cpus_per_task=cores_for(NODE),
         runtime=minutes_for("train_contrast"),
     params:
         code=code_version("train_contrast"),
@@ -84,10 +85,11 @@ rule score_contrast:
         "<benchmarks>/score_contrast/{model}/{dataset}/scores{variant}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("score"),
+        cpus_per_task=cores_for(NODE),
         runtime=minutes_for("score_contrast"),
     params:
         code=code_version("score_contrast"),

@@ -25,10 +25,12 @@ rule evaluate_method:
         "<benchmarks>/evaluate_method/{model}/{dataset}/{method}/seed{seed}.tsv"
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
+        python=engine_python,
         runtime=minutes_for("evaluate_method {method}"),
     params:
         code=code_version("evaluate_method"),
@@ -41,7 +43,7 @@ rule evaluate_method:
         prompt=prompt_of("evaluation"),
         grader=GRADER,
     shell:
-        f"python {SCRIPTS}/evaluate_method.py"
+        f"{{resources.python:q}} {SCRIPTS}/evaluate_method.py"
         " {params.model}"
         " --about model={wildcards.model} dataset={wildcards.dataset} method={wildcards.method}"
         " start={params.start} seed={wildcards.seed} {params.about}"

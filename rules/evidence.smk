@@ -95,10 +95,11 @@ rule exclude_critical:
         "<benchmarks>/exclude_critical/{model}/{dataset}.tsv"
     conda:
         "../envs/train.yaml"
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("score"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("score"),
+        cpus_per_task=cores_for(NODE),
         runtime=minutes_for("evaluate_method baseline", "baseline"),
     params:
         code=code_version("exclude_critical"),

@@ -12,6 +12,11 @@ import json
 # The rule has no output and no benchmark, so that it always runs and prints the plan.
 rule plan:
     """Jobs, tokens, GPU hours, memory and disk of every rule in every cell of the selection."""
+    input:
+        # No files. Packages that a run would miss are told.
+        lambda wildcards: [
+            model for model in config["models"] if check_packages(model, planned=True)
+        ],
     log:
         "<logs>/plan.log",
     localrule: True

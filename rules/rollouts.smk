@@ -22,10 +22,12 @@ rule score_rollouts:
         part("<benchmarks>/score_rollouts/{model}/{dataset}.tsv", "rollouts")
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
+        python=engine_python,
         runtime=minutes_for("score_rollouts"),
     params:
         code=code_version("score_rollouts"),
@@ -39,7 +41,7 @@ rule score_rollouts:
         shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["rollouts"]["seed"],
     shell:
-        f"python {SCRIPTS}/score_rollouts.py"
+        f"{{resources.python:q}} {SCRIPTS}/score_rollouts.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"
@@ -76,7 +78,8 @@ use rule score_rollouts as label_rollouts with:
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
+        python=engine_python,
         runtime=minutes_for("label_rollouts", "cdpo_rollouts"),
     params:
         trajectories=None,
@@ -133,10 +136,12 @@ rule replace_critical:
         "<benchmarks>/replace_critical/{model}/{dataset}.tsv"
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
+        python=engine_python,
         runtime=minutes_for("replace_critical"),
     params:
         code=code_version("replace_critical"),
@@ -149,7 +154,7 @@ rule replace_critical:
         distribution=config["rollouts"]["replacement_distribution"],
         seed=config["rollouts"]["seed"],
     shell:
-        f"python {SCRIPTS}/replace_critical.py"
+        f"{{resources.python:q}} {SCRIPTS}/replace_critical.py"
         " {params.model}"
         " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"

@@ -25,10 +25,12 @@ rule sample:
         part("<benchmarks>/sample/{model}/{dataset}.tsv", "trajectories")
     conda:
         engine_environment
+    threads: cores_for(LONE)
     resources:
         gpu=gpus_for("sample"),
         mem_mb=memory_for,
-        cpus_per_task=cores_for("sample"),
+        cpus_per_task=cores_for(NODE),
+        python=engine_python,
         runtime=minutes_for("sample"),
     params:
         code=code_version("sample"),
@@ -41,7 +43,7 @@ rule sample:
         shard=lambda wildcards: wildcards.get("shard", WHOLE),
         seed=config["trajectories"]["seed"],
     shell:
-        f"python {SCRIPTS}/sample.py"
+        f"{{resources.python:q}} {SCRIPTS}/sample.py"
         " {params.model}"
         " --about model={wildcards.model} dataset={wildcards.dataset}"
         " --problems {input.problems:q}"
@@ -75,7 +77,9 @@ rule grade:
         part("<benchmarks>/grade/{model}/{dataset}.tsv", "grades")
     conda:
         "../envs/analysis.yaml"
+    threads: cores_for(LONE)
     resources:
+        cpus_per_task=cores_for(NODE),
         mem_mb=batch_memory_for(grading=True),
         batch_rows=config["trajectories"]["batch_rows"],
     params:

@@ -600,20 +600,26 @@ def test_a_context_stands_in_the_config_of_the_text_model(tmp_path):
         assert model_files.longest(folder) == expected
 
 
-def test_missing_packages_are_told(here, monkeypatch):
+def test_missing_packages_are_told(here, monkeypatch, tmp_path):
     from critical_tokens.configuration import model_entries as installed
+    from critical_tokens.engines import opening
 
     config, _ = read(here, "model_registry: {pocket-s: {engine: vllm}}")
     lacking = {"vllm"}
-    monkeypatch.setattr(installed, "find_spec", lambda name: None if name in lacking else object())
+    for module in (installed, opening):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name in lacking else object())
     installed._missing.cache_clear()
-    with pytest.raises(ConfigError, match=r"pocket-s: engine is vllm, which is not installed for .*--sdm conda"):
-        model_entries.check_packages(config, "pocket-s")
-    model_entries.check_packages(config, "pocket-m")
+    sentence = r"pocket-s: the engine vllm is not installed for .*`make vllm`.*--sdm conda"
+    with pytest.raises(ConfigError, match=sentence):
+        model_entries.check_packages(config, "pocket-s", tmp_path)
+    model_entries.check_packages(config, "pocket-m", tmp_path)
+    (tmp_path / ".venv-vllm").mkdir()
+    (tmp_path / ".venv-vllm" / "installed").touch()
+    model_entries.check_packages(config, "pocket-s", tmp_path)
     lacking |= {"math_verify", "peft"}
     installed._missing.cache_clear()
     with pytest.raises(ConfigError, match=r"peft, math_verify: not installed for .*make environment"):
-        model_entries.check_packages(config, "pocket-m")
+        model_entries.check_packages(config, "pocket-m", tmp_path)
     installed._missing.cache_clear()
 
 
@@ -684,24 +690,24 @@ def test_snakemake_ends_with_the_sentence_alone(clone, tmp_path):
 @pytest.mark.workflow
 def test_a_missing_engine_is_told_before_any_job_and_a_plan_goes_on(clone, tmp_path):
     (tmp_path / "engine.yaml").write_text("model_registry: {pocket-s: {engine: vllm}}")
-    own = [
-        "--cores",
-        "1",
-        "--configfile",
-        str(tmp_path / "engine.yaml"),
-        "--",
-        "results/pocket-s/pocket-gsm/trajectories.parquet",
-    ]
-    sentence = f"model_registry: pocket-s: engine is vllm, which is not installed for {sys.executable}; add --sdm conda"
-    ((status, output),) = dry_runs.run_all([["-n", *own]], clone)
+    own = ["--cores", "1", "--configfile", str(tmp_path / "engine.yaml"), "--"]
+    sampled = "results/pocket-s/pocket-gsm/trajectories.parquet"
+    sentence = f"model_registry: pocket-s: the engine vllm is not installed for {sys.executable}: type `make vllm` in "
+    ((status, output),) = dry_runs.run_all([["-n", *own, sampled]], clone)
     assert status == 0, output
     assert output.count(f"warning: {sentence}") == 1
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", *own], cwd=clone, capture_output=True, text=True, timeout=60
-    )
-    assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr
-    assert run.stderr.splitlines()[-1].startswith(f"error: {sentence}")
+
+    def run(target):
+        command = [sys.executable, "-m", "snakemake", *own, target]
+        return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=60)
+
+    refused = run(sampled)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False), refused.stderr
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {sentence}")
     assert not (clone / "results").exists()
+    plan = run("plan")
+    assert plan.returncode == 0, plan.stderr
+    assert plan.stderr.count(f"warning: {sentence}") == 1
 
 
 @pytest.mark.workflow

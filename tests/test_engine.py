@@ -184,8 +184,26 @@ def test_an_engine_that_is_not_there_is_refused_in_words(monkeypatch):
     with pytest.raises(Failure, match="the engine is 'tgi', must be one of transformers, vllm"):
         opening.check_installed("tgi")
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
-    with pytest.raises(Failure, match=r"vllm is not installed for .*--sdm conda.*envs/vllm.yaml"):
+    with pytest.raises(Failure, match=r"vllm is not installed for .*: type `make vllm` .*--sdm conda.*envs/vllm.yaml"):
         opening.check_installed("vllm")
+    with pytest.raises(Failure, match="type `make environment` "):
+        opening.check_installed("transformers")
+
+
+def test_an_engine_may_have_an_environment_of_its_own(monkeypatch, tmp_path):
+    """What `make` did not finish does not count; the other engines run with Snakemake's Python."""
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    (tmp_path / ".venv-vllm" / "bin").mkdir(parents=True)
+    (tmp_path / "installed").touch()
+    assert [opening.python_of(name, tmp_path) for name in opening.ENGINES] == [None, None]
+    with pytest.raises(Failure, match="type `make vllm` "):
+        opening.check_installed("vllm", tmp_path)
+    (tmp_path / ".venv-vllm" / "installed").touch()
+    assert opening.python_of("vllm", tmp_path) == tmp_path / ".venv-vllm" / "bin" / "python"
+    assert opening.python_of("transformers", tmp_path) is None
+    opening.check_installed("vllm", tmp_path)
+    with pytest.raises(Failure, match="the engine transformers is not installed"):
+        opening.check_installed("transformers", tmp_path)
 
 
 def test_a_new_engine_is_a_function_and_an_entry(monkeypatch):

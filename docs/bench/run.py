@@ -3,7 +3,7 @@ results/bench.json.
 
     make bench                       everything: about a quarter of an hour on two idle cores
     make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines,
-                                     decoding
+                                     decoding, threads
 
 Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
 unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
@@ -23,6 +23,7 @@ from pathlib import Path
 import decoding
 import engine_speed
 import rollout_cost
+import threads
 import torch
 
 from critical_tokens.core import records
@@ -36,6 +37,7 @@ PARTS = {
     "thresholds": rollout_cost.thresholds,
     "engines": engine_speed.engines,
     "decoding": decoding.decoding,
+    "threads": threads.threads,
 }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from critical_tokens.core.hub import on_hub
-from critical_tokens.core.records import ArtifactError
+from critical_tokens.core.records import ArtifactError, Failure
 from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
+from critical_tokens.engines import opening
 from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
@@ -198,18 +199,22 @@ _ALWAYS = ("torch", "transformers", "peft", "accelerate", "safetensors", "math_v
 _OF_HUB = ("datasets", "huggingface_hub")
 
 
-def check_packages(config: Config, model: str) -> None:
-    """Raise ConfigError if the running Python lacks a package that jobs with this model import."""
+def check_packages(config: Config, model: str, project: Path) -> None:
+    """Raise ConfigError if jobs with this model miss a package that they import.
+
+    The model's engine may have an environment of its own in the folder `project`; all other jobs
+    run with the running Python.
+    """
     sources = [config["dataset_registry"][name].get("train", {}) for name in config["datasets"]]
     in_gguf = ("gguf",) if "gguf" in config["model_registry"][model] else ()
     missing = _missing((*_ALWAYS, *in_gguf, *(_OF_HUB if any("hub" in source for source in sources) else ())))
     if missing:
         what = "run `make environment` or `pip install -r envs/requirements.txt`, or add --sdm conda"
         raise ConfigError(f"{', '.join(missing)}: not installed for {sys.executable}; {what}")
-    if config["model_registry"][model].get("engine") == "vllm" and _missing(("vllm",)):
-        what = "add --sdm conda, which makes the environment of envs/vllm.yaml, or set engine: transformers"
-        where = f"model_registry: {model}: engine is vllm"
-        raise ConfigError(f"{where}, which is not installed for {sys.executable}; {what}")
+    try:
+        opening.check_installed(config["model_registry"][model].get("engine", "transformers"), project)
+    except Failure as error:
+        raise ConfigError(f"model_registry: {model}: {error}") from error
 
 
 @lru_cache

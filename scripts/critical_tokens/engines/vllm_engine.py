@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _KEPT = 1024
 # The smallest probability mass that these tokens must have together.
 _ENOUGH = 0.95
-# Number of samples in one call of vLLM. Progress is reported after each call.
+# Number of samples that wait in vLLM at a time, which bounds their memory.
 _CALL = 8192
 # On a CPU a block of the key-value cache is a multiple of 32 tokens. Only whole blocks of a prefix
 # are shared.
@@ -65,6 +66,8 @@ class VllmEngine:
         import torch
 
         gpu = torch.cuda.is_available()
+        # vLLM starts programs of its own environment, such as ninja. It need not be activated.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         if not gpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -116,46 +119,62 @@ class VllmEngine:
     ) -> list[list[Completion]]:
         """See decoding.protocol.Engine."""
         check(requests, self.context)
-        results: list[list[Completion]] = []
-        done = 0
         greedy = distribution.parameters()["temperature"] == 0
-        for call in _calls(requests):
-            parameters = [self._parameters(r, distribution) for r in call]
-            for request, output in zip(call, self._run([r.prefix for r in call], parameters), strict=True):
-                completions = [self._completion(request, o) for o in sorted(output.outputs, key=lambda o: o.index)]
-                self.tokens_generated += sum(len(o.token_ids) for o in output.outputs)
-                # vLLM refuses several greedy samples, so one is requested and repeated.
-                n = math.ceil(request.n)
-                completions *= n if greedy else 1
-                results.append([replace(c, weight=request.n / n) for c in completions] if weighted else completions)
-                if on_answers is not None:
-                    on_answers(len(results) - 1, results[-1])
-            done += sum(math.ceil(r.n) for r in call)
-            if on_progress is not None:
-                on_progress(done)
+        # vLLM refuses several greedy samples, so one is requested and repeated.
+        counts = [1 if greedy else math.ceil(r.n) for r in requests]
+        samples = [(index, i) for index, count in enumerate(counts) for i in range(count)]
+        drawn: list[list[Completion | None]] = [[None] * count for count in counts]
+        results: list[list[Completion]] = [[] for _ in requests]
+        done, left = 0, counts.copy()
+        for start in range(0, len(samples), _CALL):
+            call = samples[start : start + _CALL]
+            prefixes = [requests[index].prefix for index, _ in call]
+            parameters = [self._parameters(requests[index], distribution, i) for index, i in call]
+            for finished in self._steps(prefixes, parameters):
+                for place, output in finished:
+                    index, i = call[place]
+                    request = requests[index]
+                    drawn[index][i] = self._completion(request, output.outputs[0])
+                    self.tokens_generated += len(output.outputs[0].token_ids)
+                    done += math.ceil(request.n) if greedy else 1
+                    left[index] -= 1
+                    if not left[index]:
+                        results[index] = _answers(drawn[index], request, weighted)
+                        if on_answers is not None:
+                            on_answers(index, results[index])
+                if on_progress is not None:
+                    on_progress(done)
         return results
 
-    def _parameters(self, request: Request, distribution: Distribution) -> Any:
+    def _parameters(self, request: Request, distribution: Distribution, sample: int) -> Any:
+        """The parameters of one sample of a request, which has a seed of its own."""
         from vllm import SamplingParams
 
         drawn_from = distribution.parameters()
         greedy = drawn_from["temperature"] == 0
         return SamplingParams(
             **drawn_from,
-            n=1 if greedy else math.ceil(request.n),
-            seed=None if greedy else _spread(request.seed),
+            seed=None if greedy else _spread(request.seed) + sample,
             max_tokens=min(request.max_new_tokens, self.context - len(request.prefix)),
             stop_token_ids=sorted(self._eos),
             stop=[self._stop.text] if self._stop else None,
             detokenize=self._stop is not None,
         )
 
-    def _run(self, prompts: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
+    def _steps(self, prompts: Sequence[Sequence[int]], parameters: Any) -> Iterator[list[tuple[int, Any]]]:
+        """The outputs that each step of vLLM finishes, with the places of their prompts."""
         from vllm.lora.request import LoRARequest
 
         lora = None if self._adapter is None else LoRARequest(str(self._adapter), 1, str(self._adapter))
         asked = [{"prompt_token_ids": list(p)} for p in prompts]
-        return self._llm.generate(asked, parameters, lora_request=lora, use_tqdm=False)
+        named = self._llm.enqueue(asked, parameters, lora_request=lora, use_tqdm=False)
+        # vLLM numbers its requests, and appends a random word to the number.
+        first = int(named[0].partition("-")[0])
+        engine = self._llm.llm_engine
+        while engine.has_unfinished_requests():
+            finished = [(int(output.request_id) - first, output) for output in engine.step() if output.finished]
+            if finished:
+                yield finished
 
     def _completion(self, request: Request, output: Any) -> Completion:
         ids = tuple(output.token_ids)
@@ -182,7 +201,7 @@ class VllmEngine:
         asked = SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=self._kept, logprobs=self._kept, detokenize=False
         )
-        output = self._run([[*prompt, *path[:-1]]], asked)[0]
+        (((_, output),),) = self._steps([[*prompt, *path[:-1]]], asked)
         rows = [*output.prompt_logprobs[len(prompt) :], output.outputs[0].logprobs[0]]
         logits = torch.full((len(path), self._vocabulary), -torch.inf)
         for row, known in zip(logits, rows, strict=True):
@@ -221,26 +240,20 @@ def _rank(adapter: Path) -> int:
     return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
 
 
-def _spread(seed: int) -> int:
-    """The seed of a request for vLLM, far from the seeds of other requests.
+def _answers(drawn: Sequence[Completion | None], request: Request, weighted: bool) -> list[Completion]:
+    """The completions of a request, of which all samples are drawn; a greedy one is repeated."""
+    n = math.ceil(request.n)
+    completions = [completion for completion in drawn if completion] * (n // len(drawn))
+    return [replace(c, weight=request.n / n) for c in completions] if weighted else completions
 
-    The distance is needed because vLLM gives sample i the seed + i.
+
+def _spread(seed: int) -> int:
+    """The seed of the first sample of a request, far from the seeds of other requests.
+
+    Sample i has this seed + i, and vLLM gives equal seeds the same random numbers.
     """
     import torch
 
     from critical_tokens.decoding.random_streams import mix
 
     return int(mix(torch.tensor([seed]))[0]) & ((1 << 62) - 1)
-
-
-def _calls(requests: Sequence[Request]) -> list[list[Request]]:
-    """The requests split into calls of about _CALL samples."""
-    calls: list[list[Request]] = []
-    room = 0
-    for request in requests:
-        if room <= 0:
-            calls.append([])
-            room = _CALL
-        calls[-1].append(request)
-        room -= math.ceil(request.n)
-    return calls

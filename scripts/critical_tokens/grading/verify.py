@@ -125,12 +125,13 @@ class _Worker:
 class Workers:
     """Processes that each grade a share of the pairs; one that dies or reaches a limit is replaced.
 
-    count: the number of processes; by default one per core, and at most limits.WORKERS.
+    count: the number of processes; by default as many as the job has threads, which Snakemake says
+        in OMP_NUM_THREADS, or else one per core, and at most limits.WORKERS.
     seconds: the limit on the processor time of an answer.
     """
 
     def __init__(self, count: int | None = None, seconds: float = SECONDS) -> None:
-        self.count = count or min(len(os.sched_getaffinity(0)), WORKERS)
+        self.count = count or min(_threads(), WORKERS)
         self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
@@ -205,6 +206,11 @@ class Workers:
             _check_start(f"{type(error).__name__}: {error}")
         theirs.close()
         return _Worker(process, ours, share)
+
+
+def _threads() -> int:
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    return int(stated) if stated.isdigit() and int(stated) else len(os.sched_getaffinity(0))
 
 
 @contextmanager

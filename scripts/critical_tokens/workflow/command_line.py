@@ -138,6 +138,10 @@ def run(main: Callable[[], None]) -> None:
     # Importing torch and transformers makes a million objects, and the search for garbage among
     # them takes a fifth of the start-up time. The garbage collector still runs, but less often.
     gc.set_threshold(200_000, 50, 100)
+    # PyTorch's threads wait for each other many times in every layer. By default they wait in a
+    # busy loop, which makes a job many times slower as soon as other processes need the cores, too.
+    # OpenMP reads the variable when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         _write_utf8(stream)
     try:

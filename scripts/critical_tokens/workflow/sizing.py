@@ -49,6 +49,10 @@ PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 32
 UNKNOWN_ROWS = 10_000
 # Jobs of a model with smaller weights than this ask for no GPU, whatever its entry says.
 SMALL_GB = 0.5
+# Models with fewer parameters work faster in several jobs of one thread than in one job of several
+# threads (docs/bench/threads.py). Jobs of the others have all cores of a machine or, on a cluster
+# and beside a GPU, as many cores as loading and tokenising can use.
+SMALL_PARAMETERS, NODE_CORES = 8e6, 8
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -83,6 +87,11 @@ def parameters(entry: Mapping[str, Any]) -> float:
 def weights_gb(entry: Mapping[str, Any]) -> float:
     """The size of the weights of a registered model, in GB."""
     return parameters(entry) * BYTES[entry.get("dtype", "float32")] / 1e9
+
+
+def is_small(entry: Mapping[str, Any]) -> bool:
+    """Whether jobs of a model have one thread each."""
+    return parameters(entry) < SMALL_PARAMETERS
 
 
 def gpus(entry: Mapping[str, Any], stage: str) -> int:
@@ -214,9 +223,11 @@ def launcher(entry: Mapping[str, Any]) -> str:
     count = entry.get("processes", 1)
     if count == 1:
         return "python"
+    # The processes share the job's threads.
+    threads = f"OMP_NUM_THREADS=$(( (OMP_NUM_THREADS + {count - 1}) / {count} )) "
     device = "" if gpus(entry, "train") else "ACCELERATE_USE_CPU=true "
     return (
-        f"{device}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0"
+        f"{threads}{device}accelerate launch --num_processes {count} --num_machines 1 --main_process_port 0"
         " --mixed_precision no --dynamo_backend no --use_fsdp --fsdp_version 2"
         " --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
     )
