@@ -16,7 +16,7 @@ from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines import architecture
 from critical_tokens.engines.architecture import config_reach, shared_reach
 from critical_tokens.engines.transformers_engine import TransformersEngine
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 FAMILIES = {
     **{name: (*made, sys.maxsize) for name, made in SHARED.items()},

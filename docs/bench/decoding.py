@@ -1,4 +1,4 @@
-"""Decoding with a real model's shapes: rows of few-shot prompts, against prefill, generate and vLLM.
+"""Decoding with the shapes of a real model: few-shot prompts against prefill, generate and vLLM.
 
 The model is the folder that REAL_MODEL names, or random weights in the shapes of Qwen2.5-0.5B. The
 prompts are eight worked examples and one of 16 questions of a pocket world; each has eight samples

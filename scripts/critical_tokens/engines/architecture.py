@@ -27,7 +27,7 @@ from critical_tokens.decoding.protocol import Request
 from critical_tokens.decoding.stopping import Ends
 from critical_tokens.engines.continuous_batching import Batch
 from critical_tokens.engines.plain import Place, Plain
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -29,7 +29,7 @@ from critical_tokens.decoding.stopping import Ends
 from critical_tokens.decoding.systematic import systematic_sample
 from critical_tokens.engines.kv_cache import RowCache, compute
 from critical_tokens.engines.shared_attention import installed, levels_of, running
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 # Number of rows that are kept free for the samples of a new request, which come to differ.
 _SPREAD = 8

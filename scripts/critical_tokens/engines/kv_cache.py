@@ -13,7 +13,7 @@ import torch
 
 from critical_tokens.decoding.prefix_tree import Place, PrefixTree, Segment
 from critical_tokens.engines.shared_attention import Level, levels_of, running
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 # Number of tokens, padding included, that one forward pass computes of new segments at most, unless
 # a segment is longer. It bounds the memory that attention scores take.

@@ -22,7 +22,7 @@ from critical_tokens.decoding.prefix_tree import PrefixTree
 from critical_tokens.decoding.protocol import Completion, OnAnswers, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.stopping import Ends
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 
 class Place(NamedTuple):

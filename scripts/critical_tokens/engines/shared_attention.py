@@ -120,7 +120,7 @@ class Level:
         heads, number, queries, inner = rows.shape
         segments, few = self._grid.shape
         if few:
-            grid = rows[:, self._grid.flatten()].view(heads, segments, few * queries, inner)
+            grid = rows[:, self._grid.flatten()].reshape(heads, segments, few * queries, inner)
             found = (grid @ matrices.transpose(0, 1)).view(heads, segments * few, queries, -1)
             out = found[:, self._spot]
         else:

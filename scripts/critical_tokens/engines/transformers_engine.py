@@ -23,7 +23,7 @@ from critical_tokens.engines.continuous_batching import Batch
 from critical_tokens.engines.kv_cache import path_logits
 from critical_tokens.engines.plain import Plain
 from critical_tokens.engines.shared_attention import installed
-from critical_tokens.models.host import Host
+from critical_tokens.models.inference import Host
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,7 +10,7 @@ import torch
 
 from critical_tokens.core.records import Row
 from critical_tokens.data.prompts import Prompt, prompts_by_problem, with_eos
-from critical_tokens.models.lengths import check_length, longest_input
+from critical_tokens.models.inference import check_length, longest_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

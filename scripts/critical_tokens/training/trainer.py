@@ -25,7 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from critical_tokens.core.progress import Progress
 from critical_tokens.core.records import Failure
-from critical_tokens.models.lengths import check_length, longest_input
+from critical_tokens.models.inference import check_length, longest_input
 from critical_tokens.training import resumption
 from critical_tokens.training.likelihood import Batch, Objective, unwrapped
 from critical_tokens.training.settings import TrainingSettings
