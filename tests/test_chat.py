@@ -14,7 +14,7 @@ from conftest import ROOT
 from made_tokenizers import BRACKETS, CHATML, THOUGHTFUL, chatting
 from test_ends import written  # noqa: F401 (a fixture)
 
-from critical_tokens.configuration import completion
+from critical_tokens.configuration import completion, model_entries
 from critical_tokens.core.records import Failure
 from critical_tokens.data import prompts
 from critical_tokens.data.prompts import Chat, Prompt, Shot
@@ -163,7 +163,10 @@ def test_a_model_without_a_template_is_refused_before_any_job(tmp_path, monkeypa
     from test_configuration import read
 
     monkeypatch.chdir(tmp_path)
-    completion.check_folders(read(tmp_path, yaml.safe_dump(config_of(chatty)))[0])
+    able, _ = read(tmp_path, yaml.safe_dump(config_of(chatty)))
+    completion.check_folders(able)
+    # A job runs again if the template is another one.
+    assert str(chatty / "chat_template.jinja") in model_entries.loaded_files(able, "mine")
     config, _ = read(tmp_path, yaml.safe_dump(config_of(ROOT / "data" / "models" / "pocket-s")))
     with pytest.raises(
         ConfigError,

@@ -16,8 +16,9 @@ from made_tokenizers import CHATML, chatting
 from tokenizers import pre_tokenizers
 
 from critical_tokens.configuration import completion
+from critical_tokens.models import gguf_conversion, gguf_files
 from critical_tokens.core.records import ArtifactError
-from critical_tokens.models import gguf_conversion, gguf_files, model_files
+from critical_tokens.models import model_files
 from critical_tokens.models.checkpoints import ModelSource, end_ids, load_model, load_tokenizer
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError
@@ -81,6 +82,16 @@ def test_the_original_tokenizer_is_used_if_it_is_named(path, tmp_path):
     gguf_models.write(path.with_name("bare.gguf"), "llama", tokenizer=False)
     gguf_conversion.convert(path.with_name("bare.gguf"), tmp_path / "bare", "float32", tmp_path / "original")
     assert model_files.lacks(tmp_path / "bare") == []
+
+
+def test_nothing_of_an_earlier_conversion_is_left(path, tmp_path):
+    for tokenizer in (chatting(gguf_models.usual_tokenizer(), CHATML), gguf_models.usual_tokenizer()):
+        gguf_models.write(path, "llama", tokenizer)
+        gguf_files.header.cache_clear()
+        gguf_conversion.convert(path, tmp_path / "model", "float32")
+        found = load_tokenizer(ModelSource(str(tmp_path / "model")))
+        assert found.chat_template == tokenizer.chat_template
+        assert model_files.has_chat_template(tmp_path / "model") == bool(tokenizer.chat_template)
 
 
 # --- refusals: one sentence with the file and the remedy, and nothing is written

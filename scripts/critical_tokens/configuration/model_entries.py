@@ -9,12 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from critical_tokens.models import gguf_files
 from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError, Failure
 from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.engines import opening
-from critical_tokens.models import gguf_files, model_files
+from critical_tokens.models import model_files
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
 from critical_tokens.workflow.selections import UNTRAINED
@@ -122,7 +123,7 @@ def loaded_files(config: Config, name: str) -> list[str]:
         return [str(folder / file) for file in gguf_files.CONVERTED]
     if _is_made_here(config, entry):
         return [str(folder / file) for file in ("model.safetensors", "tokenizer.json")]
-    found = (path for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}"))
+    found = (path for suffix in ("json", "jinja", "safetensors") for path in folder.glob(f"*.{suffix}"))
     return sorted(str(path) for path in found if path.stem != "card")
 
 

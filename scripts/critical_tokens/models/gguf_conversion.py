@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from critical_tokens.models import gguf_files
 from critical_tokens.core.records import ArtifactError, read_object, replacing_folder, write_json
 from critical_tokens.data.prompts import encode_texts
-from critical_tokens.models import gguf_files
 from critical_tokens.models.checkpoints import check_weights, reading
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ def convert(path: Path, folder: Path, dtype: str, tokenizer: Path | None = None)
             for file in written.iterdir():
                 if file.name != _CONFIG:
                     shutil.copy(file, target)
+            # A chat template of an earlier conversion would be read along with the new files.
+            for old in folder.glob("*"):
+                if old.is_file() and not (target / old.name).exists():
+                    old.unlink()
     return found
 
 
