@@ -9,10 +9,12 @@ import shutil
 import sys
 
 import dry_runs
+import gguf_models
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from made_tokenizers import CHATML
 from test_workflow import copy_repository, run, snakemake
 
 from critical_tokens.data import sources
@@ -22,9 +24,9 @@ pytestmark = pytest.mark.workflow
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CHANGES = ROOT / "docs" / "change-one-thing.md"
 REGISTRY = "scripts/critical_tokens/objectives/registry.py"
-# What the examples name, and a reader has: a folder with a model, problems, annotations, the
-# authors' files.
+# What the examples name, and a reader has: models, problems, annotations, the authors' files.
 MODEL = "/models/mine"
+GGUF = "models/small-q4_k_m.gguf"
 PROBLEMS = ["mine/train.jsonl", "mine/test.jsonl", "data/gsm8k/train.jsonl", "data/gsm8k/test.jsonl"]
 OTHERS = [
     "my/annotations.csv",
@@ -82,7 +84,11 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader") / "repository"
     copy_repository(folder)
     add_objective(folder)
-    shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder.parent / "mine")
+    for name in ("mine", "mine-instruct"):
+        shutil.copytree(ROOT / "data" / "models" / "pocket-s", folder.parent / name)
+    (folder.parent / "mine-instruct" / "chat_template.jinja").write_text(CHATML)
+    (folder / GGUF).parent.mkdir()
+    gguf_models.write(folder / GGUF)
     for name in (*PROBLEMS, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("\n")
