@@ -16,9 +16,8 @@ from made_tokenizers import CHATML, chatting
 from tokenizers import pre_tokenizers
 
 from critical_tokens.configuration import completion
-from critical_tokens.models import gguf_conversion, gguf_files
 from critical_tokens.core.records import ArtifactError
-from critical_tokens.models import model_files
+from critical_tokens.models import gguf_conversion, gguf_files, model_files
 from critical_tokens.models.checkpoints import ModelSource, end_ids, load_model, load_tokenizer
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError

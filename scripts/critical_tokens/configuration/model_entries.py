@@ -9,13 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.models import gguf_files
 from critical_tokens.core.hub import on_hub
 from critical_tokens.core.records import ArtifactError, Failure
 from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.engines import opening
-from critical_tokens.models import model_files
+from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow import sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
 from critical_tokens.workflow.selections import UNTRAINED

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from critical_tokens.models import gguf_files
 from critical_tokens.core.records import ArtifactError, read_object, replacing_folder, write_json
 from critical_tokens.data.prompts import encode_texts
+from critical_tokens.models import gguf_files
 from critical_tokens.models.checkpoints import check_weights, reading
 
 if TYPE_CHECKING:

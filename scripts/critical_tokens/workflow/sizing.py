@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from critical_tokens.models import gguf_files
 from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
-from critical_tokens.models import model_files
+from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow.selections import BASE, UNTRAINED
 
 # Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
