@@ -1,8 +1,8 @@
 """Kinds of critical tokens, and what contrastive estimation finds.
 
-READS   critical, contrast and pairs (.parquet) of a cell, the answers of its baseline, and its
-        contrastive models
-WRITES  critical_kinds.csv, excluded.parquet in a cell;
+READS   critical, contrast, rollouts and pairs (.parquet) of a cell, the answers of its baseline,
+        and its contrastive models
+WRITES  critical_kinds.csv, critical_words.json, excluded.parquet in a cell;
         <results>/critical_kinds.csv, fig3.json, fig5.csv; <figures>/fig{3,5}.pdf
 PAPER   v3's Tables 1 and 2; Figures 3 and 5 of v1 and v2
 COST    seconds (pocket); two passes over the test split's answers (paper)
@@ -10,13 +10,16 @@ COST    seconds (pocket); two passes over the test split's answers (paper)
 
 
 rule classify_critical:
-    """Critical token against first wrong token, by kind of error and kind of word."""
+    """Critical token against first wrong token, by kind of error, and which tokens they are."""
     input:
         model=model_files,
+        problems="<results>/data/{dataset}/train.parquet",
         pairs="<results>/{model}/{dataset}/pairs.parquet",
         critical="<results>/{model}/{dataset}/critical.parquet",
+        rollouts="<results>/{model}/{dataset}/rollouts.parquet",
     output:
-        "<results>/{model}/{dataset}/critical_kinds.csv",
+        kinds="<results>/{model}/{dataset}/critical_kinds.csv",
+        words="<results>/{model}/{dataset}/critical_words.json",
     log:
         "<logs>/classify_critical/{model}/{dataset}.log",
     benchmark:
@@ -29,9 +32,12 @@ rule classify_critical:
     shell:
         f"python {SCRIPTS}/classify_critical.py"
         " {params.model}"
+        " --problems {input.problems:q}"
         " --pairs {input.pairs:q}"
         " --critical {input.critical:q}"
-        " --output {output:q}"
+        " --rollouts {input.rollouts:q}"
+        " --output {output.kinds:q}"
+        " --words {output.words:q}"
         " 2>&1 | tee {log:q}"
 
 

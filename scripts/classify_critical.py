@@ -1,6 +1,7 @@
-"""Compare critical tokens with first wrong tokens, by kind of error and kind of word.
+"""Compare critical tokens with first wrong tokens, and say which tokens they are.
 
-The result has the numbers of v3's Tables 1 and 2.
+The table has the numbers of v3's Tables 1 and 2, by kind of error and kind of word. The JSON file
+says where in the answers critical tokens are, which are the most frequent, and has examples.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from critical_tokens.workflow import command_line, sampling_arguments
 def main() -> None:
     parser = command_line.parser(__doc__)
     sampling_arguments.add_model(parser)
-    command_line.add_tables(parser, "pairs", "critical")
+    command_line.add_tables(parser, "problems", "pairs", "critical", "rollouts")
     parser.add_argument("--output", type=Path, required=True, help="a row per kind of error, CSV")
+    parser.add_argument("--words", type=Path, required=True, help="places, most frequent tokens and examples, JSON")
     args = parser.parse_args()
 
     import pandas as pd
@@ -32,7 +34,11 @@ def main() -> None:
     rows = [
         {"model": cell["model"], "dataset": cell["dataset"], **row} for row in agreement.kinds_rows(critical, kinds)
     ]
+    scores = {(r["problem_id"], r["position"]): r["score"] for r in records.read_table(args.rollouts, "rollouts")}
+    problems = records.read_table(args.problems, "problems")
+    found = words.critical_words(critical, rejected, scores, problems, tokenizer)
     records.write_csv(args.output, pd.DataFrame(rows))
+    records.write_json(args.words, {**cell, **found})
 
 
 if __name__ == "__main__":

@@ -379,7 +379,11 @@ def test_foreign_metrics_are_named(tmp_path, content):
     ("program", "tables", "more"),
     [
         ("agreement_cell", ("critical", "contrast", "reference"), ("--variant", "default")),
-        ("classify_critical", ("critical", "pairs"), ("--model", POCKET)),
+        (
+            "classify_critical",
+            ("critical", "pairs", "rollouts", "problems"),
+            ("--model", POCKET, "--words", "words.json"),
+        ),
     ],
 )
 @pytest.mark.workflow

@@ -161,6 +161,30 @@ def test_critical_tokens_by_kind_of_error():
     assert total["differ"] == pytest.approx(200 / 3)
 
 
+def test_critical_tokens_by_place_and_frequency_with_examples(pocket_tokenizer):
+    texts = {"a": "3 + 4 = 8.", "b": "3 + 4 = 9. So 9.", "c": "7."}
+    rejected = {name: pocket_tokenizer.encode(text, add_special_tokens=False) for name, text in texts.items()}
+    place = {name: pocket_tokenizer.decode(ids).index("=") for name, ids in rejected.items() if name != "c"}
+    ends = {
+        name: [len(pocket_tokenizer.decode(ids[: t + 1])) for t in range(len(ids))] for name, ids in rejected.items()
+    }
+    behind = {name: critical.token_at(at, ends[name]) for name, at in place.items()}
+    rows = [{"problem_id": name, "position": behind.get(name)} for name in texts]
+    problems = [{"problem_id": name, "question": f"{name}?", "answer": "7"} for name in texts]
+    scores = {("a", behind["a"] - 1): 0.75, ("a", behind["a"]): 0.0}
+    found = words.critical_words(rows, rejected, scores, problems, pocket_tokenizer, examples=1)
+    assert (found["answers"], found["found"], sum(found["quarters"])) == (3, 2, 2)
+    assert found["quarters"] == [sum(4 * behind[n] // len(rejected[n]) == q for n in behind) for q in range(4)]
+    assert (found["kinds"]["operator"], sum(found["kinds"].values())) == (2, 2)
+    assert sum(found["all_kinds"].values()) == sum(map(len, rejected.values()))
+    (most,) = found["most_frequent"]
+    assert (most["token"].strip(), most["critical"], most["all"]) == ("=", 2, 2)
+    (example,) = found["examples"]
+    assert example["before"] + example["token"] + example["after"] == texts["a"]
+    assert (example["question"], example["gold"]) == ("a?", "7")
+    assert (example["score_before"], example["score"]) == (0.75, 0.0)
+
+
 # --- the rule for critical tokens
 
 

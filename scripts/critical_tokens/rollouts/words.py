@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from critical_tokens.core.records import Row
+from critical_tokens.core.records import ByProblem, Row
 from critical_tokens.data import prompts
 
 if TYPE_CHECKING:
@@ -86,3 +87,62 @@ def critical_kinds(
             text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
             kinds[row["problem_id"]] = token_kind(text, ends, row["position"])
     return kinds
+
+
+def critical_words(
+    critical: Sequence[Row],
+    rejected: Mapping[str, Sequence[int]],
+    scores: Mapping[tuple[str, int], float],
+    problems: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    frequent: int = 10,
+    examples: int = 3,
+) -> dict[str, Any]:
+    """Where in the answers critical tokens are, and which tokens they are.
+
+    critical, rejected, tokenizer: as in `critical_kinds`.
+    scores: the rollout score of a token, by problem id and position.
+    problems: rows of the table "problems".
+    frequent, examples: the numbers of the most frequent tokens and of worked examples.
+
+    The entries of the result:
+    - answers: the number of answers; found: those with a critical token.
+    - quarters: critical tokens by the quarter of the answer that they are in.
+    - kinds: critical tokens by kind of word; all_kinds: all tokens of these answers.
+    - most_frequent: the most frequent critical tokens with their numbers, critical and all.
+    - examples: the shortest answers, each cut at its critical token, with the scores of the token
+      before it and of its own.
+    """
+    by_id = ByProblem(problems, "the table of problems")
+    quarters, kinds, all_kinds = [0] * 4, Counter[str](), Counter[str]()
+    tokens, all_tokens, told = Counter[str](), Counter[str](), []
+    for row in critical:
+        ids, position = rejected[row["problem_id"]], row["position"]
+        text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
+        starts = [0, *ends[:-1]]
+        all_kinds.update(word_kind(text, start, end) for start, end in zip(starts, ends, strict=True))
+        all_tokens.update(text[start:end] for start, end in zip(starts, ends, strict=True))
+        if position is None:
+            continue
+        quarters[4 * position // len(ids)] += 1
+        kinds[token_kind(text, ends, position)] += 1
+        token = text[starts[position] : ends[position]]
+        tokens[token] += 1
+        problem = by_id[row["problem_id"]]
+        told.append({
+            "problem_id": row["problem_id"], "question": problem["question"], "gold": problem["answer"],
+            "before": text[: starts[position]], "token": token, "after": text[ends[position] :], "position": position,
+            "score_before": scores.get((row["problem_id"], position - 1)),
+            "score": scores.get((row["problem_id"], position)),
+        })  # fmt: skip
+    told.sort(key=lambda example: (len(rejected[example["problem_id"]]), example["problem_id"]))
+    most = sorted(tokens.items(), key=lambda pair: (-pair[1], pair[0]))[:frequent]
+    return {
+        "answers": len(critical),
+        "found": sum(quarters),
+        "quarters": quarters,
+        "kinds": {kind: kinds[kind] for kind in KINDS},
+        "all_kinds": {kind: all_kinds[kind] for kind in KINDS},
+        "most_frequent": [{"token": t, "critical": count, "all": all_tokens[t]} for t, count in most],
+        "examples": told[:examples],
+    }
