@@ -7,7 +7,7 @@
 # make test-slurm   the smoke preset on a Slurm cluster that the tests start on this machine
 #                   (installs Debian packages if needed)
 # make check        lint, types and formats
-# make bench        compare the cost of rollouts with the released procedure, generate and vLLM
+# make bench        compare the cost of rollouts with the released procedure, generate, vLLM and TRL
 # make docs         the generated parts of README.md and docs/, from the last results
 # make clean        remove everything that was built, except the environment
 
@@ -18,6 +18,7 @@ GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU ' | grep -v '^0$$')
 # The CUDA build's pins are those of the environment for conda; pip resolves what they depend on.
 VLLM_CUDA = $(shell sed -n 's/^ *- \(.*==.*\)/\1/p' envs/vllm.yaml) $(shell grep '^pytest' envs/requirements-dev.txt)
 VLLM_CPU = --no-deps -r envs/requirements-vllm.txt
+TRL := .trl
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
 INSTALL_SLURM := apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
@@ -52,11 +53,18 @@ $(VLLM)/installed: envs/requirements-vllm.txt envs/vllm.yaml
 test-vllm: vllm
 	$(VLLM)/bin/python -m pytest tests/test_vllm.py
 
+# TRL is used by `make bench` only. It runs with the packages of the environment, from a folder of
+# its own.
+$(TRL)/installed: envs/requirements-trl.txt $(INSTALLED)
+	rm -rf $(TRL)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(TRL) -r envs/requirements-trl.txt
+	touch $@
+
 test-slurm: environment
 	command -v slurmctld >/dev/null || $(INSTALL_SLURM) || (apt-get update && $(INSTALL_SLURM))
 	pytest -m slurm tests/test_slurm.py
 
-bench: environment vllm
+bench: environment vllm $(TRL)/installed
 	PYTHONPATH=scripts OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python docs/bench/run.py $(if $(PARTS),--parts $(PARTS))
 
 check: environment

@@ -36,6 +36,7 @@ rule score_base_reference:
         model=model_flags,
         prompt=prompt_of("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+        packing=config["alignment"]["packing"],
     shell:
         f"python {SCRIPTS}/score_reference.py"
         " {params.model}"
@@ -48,6 +49,7 @@ rule score_base_reference:
         " --shots {input.shots:q}"
         " {params.prompt[chat]}"
         " --max-batch-tokens {params.max_batch_tokens}"
+        " --packing {params.packing}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 

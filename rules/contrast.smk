@@ -97,6 +97,7 @@ rule score_contrast:
         beta=lambda wildcards: recipe.beta(wildcards.variant),
         prompt=prompt_of("pairs"),
         max_batch_tokens=config["trajectories"]["max_batch_tokens"],
+        packing=config["contrast"]["packing"],
     shell:
         f"python {SCRIPTS}/score_contrast.py"
         " {params.model}"
@@ -111,6 +112,7 @@ rule score_contrast:
         " --shots {input.shots:q}"
         " {params.prompt[chat]}"
         " --max-batch-tokens {params.max_batch_tokens}"
+        " --packing {params.packing}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens.core import provenance, records
-from critical_tokens.workflow import command_line, sampling_arguments
+from critical_tokens.workflow import command_line, sampling_arguments, training_arguments
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--max-batch-tokens", type=int, required=True, help="the most tokens of a batch, padding included"
     )
+    training_arguments.add_packing(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the contrastive scores, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_contrast", args)
@@ -32,7 +33,9 @@ def main() -> None:
     problems = records.read_table(args.problems, "problems")
     items = log_probabilities.answered_side(tokenizer, pairs, problems, prompt, "rejected")
     positive, negative = (checkpoints.load_model(source, [adapter]) for adapter in (args.positive, args.negative))
-    contrasts = contrast.contrastive_scores(positive, negative, items, args.beta, args.max_batch_tokens)
+    contrasts = contrast.contrastive_scores(
+        positive, negative, items, args.beta, args.max_batch_tokens, bool(args.packing)
+    )
     rows = [
         {
             "problem_id": pair["problem_id"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critical_tokens.core import provenance, records
-from critical_tokens.workflow import command_line, sampling_arguments
+from critical_tokens.workflow import command_line, sampling_arguments, training_arguments
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--max-batch-tokens", type=int, required=True, help="the most tokens of a batch, padding included"
     )
+    training_arguments.add_packing(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the log-probabilities, Parquet")
     args = parser.parse_args()
     run = provenance.Run("score_reference", args)
@@ -31,13 +32,17 @@ def main() -> None:
     pairs = records.read_table(args.pairs, "pairs")
     problems = records.read_table(args.problems, "problems")
     model = checkpoints.load_model(source, args.adapters)
-    sides = {}
-    for side in ("chosen", "rejected"):
-        items = log_probabilities.answered_side(tokenizer, pairs, problems, prompt, side)
-        sides[side] = log_probabilities.answer_logps(model, items, args.max_batch_tokens)
+    sides = [
+        log_probabilities.answered_side(tokenizer, pairs, problems, prompt, side) for side in ("chosen", "rejected")
+    ]
+    if args.packing:  # both answers of a pair share their prompt
+        both = log_probabilities.answer_logps(model, [*sides[0], *sides[1]], args.max_batch_tokens, packed=True)
+        found = [both[: len(pairs)], both[len(pairs) :]]
+    else:
+        found = [log_probabilities.answer_logps(model, items, args.max_batch_tokens) for items in sides]
     rows = [
         {"problem_id": pair["problem_id"], "chosen_logps": chosen, "rejected_logps": rejected}
-        for pair, chosen, rejected in zip(pairs, sides["chosen"], sides["rejected"], strict=True)
+        for pair, chosen, rejected in zip(pairs, *found, strict=True)
     ]
     records.write_table(args.output, "reference", rows, records.read_about(args.pairs))
     run.describe(args.output, pairs=len(rows))

@@ -233,7 +233,7 @@ FROM_FILES = {
     MINE % ("cdpo", "rpo_alpha: 1.0"): ["mine: rpo_alpha has no effect on the objective cdpo", "gamma, weights, eos_weight"],
     MINE % ("dpo", "weights: mean"): ["mine: weights has no effect on the objective dpo"],
     MINE % ("dpo", "eos_weight: one"): ["mine: eos_weight has no effect on the objective dpo"],
-    MINE % ("dpo", "packing: true"): ["mine: packing has no effect on the objective dpo"],
+    MINE % ("dpo", "eos_trained: true"): ["mine: eos_trained has no effect on the objective dpo"],
     MINE % ("rpo", "held_out: 3"): ["mine: held_out has no effect on the objective rpo"],
     MINE % ("rpo", "tdpo_alpha: 0.1"): ["mine: tdpo_alpha has no effect on the objective rpo, which reads", "rpo_alpha"],
     MINE % ("tdpo", "tdpo_variant: 1, tdpo_alpha: 0.1"): ["mine: tdpo_alpha has no effect on variant 1"],

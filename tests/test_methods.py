@@ -151,7 +151,8 @@ def test_the_registry_names_the_constants_that_an_objective_reads():
             continue
         constants = Watched(registry.Method(name).constants)
         batch = registry.Compared(
-            constants, logps, logps.flip(0), torch.ones(4, 6), torch.full((4, 6), 0.5), logits, logits.flip(0),
+            constants, logps, logps.flip(0), torch.ones(4, 6), torch.full((4, 6), 0.5),
+            lambda: logits, lambda: logits.flip(0),
             all_pairs=2 * one, all_tokens=12 * one, all_columns=7 * one,
         )  # fmt: skip
         entry.losses(batch)

@@ -88,15 +88,21 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("objective", ["nll", "cdpo"])
-def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, monkeypatch, objective):
+def test_a_stopped_training_goes_on_to_the_same_adapter(tiny_model, tmp_path, monkeypatch, objective, packing, dtype):
     """A checkpoint has the random state, so dropout and the order of examples are the same."""
-    method = method_with(objective, 0.5)
-    undisturbed, expected = train(tmp_path / "whole", tiny_model, method)
-    stop(monkeypatch, tmp_path / "stopped", tiny_model, method=method)
+    own = {"method": method_with(objective, 0.5)}
+    own["settings"] = dataclasses.replace(SETTINGS, packing=packing, bf16=dtype == torch.bfloat16)
+    tiny_model = copy.deepcopy(tiny_model).to(dtype)
+    undisturbed, expected = train(tmp_path / "whole", tiny_model, **own)
+    stop(monkeypatch, tmp_path / "stopped", tiny_model, **own)
+    written = list((tmp_path / "stopped" / "checkpoints" / "checkpoint-6").rglob("*.safetensors"))
+    assert [path.name for path in written] == ["adapter_model.safetensors"]  # the base model is not written
     assert [p.name for p in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["checkpoint-6"]
     seen = count_batches(monkeypatch)
-    history, found = train(tmp_path / "stopped", tiny_model, method)
+    history, found = train(tmp_path / "stopped", tiny_model, **own)
     assert len(seen) == 6  # 12 updates, 6 of them done before
     assert history == undisturbed
     assert same(found, expected)

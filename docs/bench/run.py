@@ -3,7 +3,7 @@ results/bench.json.
 
     make bench                       everything: about a quarter of an hour on two idle cores
     make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines,
-                                     decoding, threads
+                                     decoding, threads, training
 
 Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
 unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
@@ -25,6 +25,7 @@ import engine_speed
 import rollout_cost
 import threads
 import torch
+import training_speed
 
 from critical_tokens.core import records
 
@@ -38,6 +39,7 @@ PARTS = {
     "engines": engine_speed.engines,
     "decoding": decoding.decoding,
     "threads": threads.threads,
+    "training": training_speed.training,
 }
 
 

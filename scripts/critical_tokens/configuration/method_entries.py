@@ -16,9 +16,9 @@ ALL_LINEAR = "all-linear"
 # The keys that every training reads, and those that only trainings on one kind of data read.
 _ALWAYS = (
     "objective", "start", "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share",
-    "weight_decay", "gradient_checkpointing", "checkpoint_updates", "lora",
+    "weight_decay", "gradient_checkpointing", "packing", "checkpoint_updates", "lora",
 )  # fmt: skip
-_OF_DATA = {"answers": ("packing", "eos_trained", "held_out"), "pairs": ("variant",)}
+_OF_DATA = {"answers": ("eos_trained", "held_out"), "pairs": ("variant",)}
 _OF_WEIGHTS = ("weights", "eos_weight")
 
 

@@ -87,6 +87,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    from critical_tokens.models import fused_lora
+
     if isinstance(lora.layers, str):
         if lora.layers != ALL_LINEAR:
             raise Failure(f"lora.layers ({KEYS}) is {lora.layers!r}, must be {ALL_LINEAR} or a list of layers' names")
@@ -106,6 +108,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         fan_in_fan_out=transposed,
         task_type="CAUSAL_LM",
     )
+    if model.dtype in fused_lora.HALF:
+        config._register_custom_module({torch.nn.Linear: fused_lora.FusedLinear})
     try:
         adapted = get_peft_model(model, config)
         few_logits(adapted.eval())

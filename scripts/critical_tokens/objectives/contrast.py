@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from critical_tokens.objectives import losses
 from critical_tokens.objectives.log_probabilities import (
     PromptCompletion,
     answer_logits,
     check_lengths,
     model_forward,
+    packed_rows,
     picked,
 )
+from critical_tokens.objectives.packing import PackedForward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,13 +58,17 @@ def contrastive_scores(
     items: Sequence[PromptCompletion],
     beta: float,
     max_tokens: int,
+    packed: bool = False,
 ) -> list[Contrast]:
     """Contrastive scores of every answer token, in the order of the items.
 
-    A token with a low score is likely critical. A batch has at most `max_tokens` tokens. Raises
-    Failure, naming the problem, if a prompt with its answer exceeds the model's context.
+    A token with a low score is likely critical. A batch has at most `max_tokens` tokens. If
+    `packed`, it is a row without padding, see log_probabilities.packed_rows. Raises Failure, naming
+    the problem, if a prompt with its answer exceeds the model's context.
     """
     check_lengths(positive, items)
+    if packed:
+        return _packed_scores(positive, negative, items, beta, max_tokens)
     out: list[Contrast | None] = [None] * len(items)
 
     def both(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -72,4 +80,33 @@ def contrastive_scores(
         scores = contrastive_logps(first, second, beta).exp()
         answer = items[i].answer
         out[i] = Contrast(picked(first, answer), picked(second, answer), picked(scores, answer))
+    return [found for found in out if found is not None]
+
+
+def _packed_scores(
+    positive: PreTrainedModel,
+    negative: PreTrainedModel,
+    items: Sequence[PromptCompletion],
+    beta: float,
+    max_tokens: int,
+) -> list[Contrast]:
+    out: list[Contrast | None] = [None] * len(items)
+    forward = PackedForward()
+    for own, batch in packed_rows(items, max_tokens):
+        there = {name: value.to(positive.device) for name, value in batch.items()}
+        both = [forward(model, there).parts() for model in (positive, negative)]
+        found: tuple[list[float], ...] = ([], [], [])
+        for (places, first), (_, second) in zip(*both, strict=True):
+            own_labels = there["labels"][places].unsqueeze(-1)
+            # log s is (1 + beta) log P_pos - beta log P_neg, normalised over the vocabulary. The
+            # normalisers of the two models cancel, so log s comes from the logits alone.
+            sides = [logits.float() for logits in (first, second)]
+            mixed = torch.lerp(sides[1], sides[0], 1 + beta)
+            for numbers, logits in zip(found, (*sides, mixed), strict=True):
+                numbers += losses.token_logps(logits, own_labels.squeeze(-1)).tolist()
+        ends = 0
+        for i in own:
+            start, ends = ends, ends + len(items[i].answer)
+            logps, others, logs = (numbers[start:ends] for numbers in found)
+            out[i] = Contrast(logps, others, [math.exp(log) for log in logs])
     return [found for found in out if found is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import torch
 from critical_tokens.core.records import Row
 from critical_tokens.data.prompts import Prompt, prompts_by_problem, with_eos
 from critical_tokens.models.inference import check_length, longest_input
+from critical_tokens.objectives import packing
+from critical_tokens.objectives.packing import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -112,14 +114,53 @@ def check_lengths(model: PreTrainedModel, items: Sequence[PromptCompletion]) -> 
         check_length(len(item.prompt) + len(item.answer), longest, item.problem_id)
 
 
+def packed_rows(items: Sequence[PromptCompletion], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
+    """Rows of at most `max_tokens` tokens, see packing.pack, each with the indices of its items.
+
+    Items with the same prompt share it where they are in the same row. An item that is longer than
+    `max_tokens` has a row of its own.
+    """
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for i, item in enumerate(items):
+        by_prompt.setdefault(tuple(item.prompt), []).append(i)
+    row: dict[tuple[int, ...], list[int]] = {}
+    size = 0
+    for prompt, own in by_prompt.items():
+        for i in own:
+            added = len(items[i].answer)
+            if row and size + added + (0 if prompt in row else len(prompt)) > max_tokens:
+                yield _packed(row, items)
+                row, size = {}, 0
+            size += added + (0 if prompt in row else len(prompt))
+            row.setdefault(prompt, []).append(i)
+    if row:
+        yield _packed(row, items)
+
+
+def _packed(row: Mapping[tuple[int, ...], Sequence[int]], items: Sequence[PromptCompletion]) -> tuple[list[int], Batch]:
+    batch = packing.pack([(prompt, [items[i].answer for i in own]) for prompt, own in row.items()])
+    return [i for own in row.values() for i in own], batch
+
+
 @torch.inference_mode()
-def answer_logps(model: PreTrainedModel, items: Sequence[PromptCompletion], max_tokens: int) -> list[list[float]]:
+def answer_logps(
+    model: PreTrainedModel, items: Sequence[PromptCompletion], max_tokens: int, packed: bool = False
+) -> list[list[float]]:
     """log p(y_t | x, y_<t) of every answer token, in the order of the items.
 
-    A batch has at most `max_tokens` tokens. Raises Failure, see `check_lengths`.
+    A batch has at most `max_tokens` tokens. If `packed`, it is a row without padding, see
+    `packed_rows`. Raises Failure, see `check_lengths`.
     """
     check_lengths(model, items)
     out: list[list[float]] = [[] for _ in items]
+    if packed:
+        forward = packing.PackedForward()
+        for own, batch in packed_rows(items, max_tokens):
+            there = {name: value.to(model.device) for name, value in batch.items()}
+            logps = forward(model, there).token_logps(there["labels"])
+            for i, values in zip(own, logps.split([len(items[i].answer) for i in own]), strict=True):
+                out[i] = values.tolist()
+        return out
     for i, logits in answer_logits(model_forward(model), items, model.device, max_tokens):
         out[i] = picked(logits.float().log_softmax(-1), items[i].answer)
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from critical_tokens.core.records import Failure
@@ -87,8 +88,8 @@ class Compared:
     logps, reference: log-probabilities of the answers' tokens, shape (2 pairs, tokens).
     mask: 1 on answer tokens, else 0, shape (2 pairs, tokens).
     weights: of the answers' tokens, 1 on those of chosen answers, shape (2 pairs, tokens).
-    logits: of the policy, shape (2 pairs, tokens, vocabulary).
-    reference_logits: of the reference, the same shape; None unless the objective runs the model.
+    policy, own_reference: functions that compute `logits` and `reference_logits`; the second one is
+        None unless the objective runs the reference model.
     all_pairs: number of pairs in the whole update, divided by the number of processes.
     all_tokens: number of tokens of the update's chosen answers, divided in the same way.
     all_columns: number of tokens of the longest row in the whole update.
@@ -99,11 +100,22 @@ class Compared:
     reference: Tensor
     mask: Tensor
     weights: Tensor
-    logits: Tensor
-    reference_logits: Tensor | None
+    policy: Callable[[], Tensor]
+    own_reference: Callable[[], Tensor] | None
     all_pairs: Tensor
     all_tokens: Tensor
     all_columns: Tensor
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits of the policy, shape (2 pairs, tokens, vocabulary), computed when first read."""
+        return self.policy()
+
+    @cached_property
+    def reference_logits(self) -> Tensor:
+        """Logits of the reference, the same shape. Only for objectives that run the model."""
+        assert self.own_reference is not None  # noqa: S101 - the entry asks for the reference model
+        return self.own_reference()
 
     @property
     def pairs(self) -> int:
@@ -139,7 +151,6 @@ def _rpo(batch: Compared) -> Tensor:
 
 
 def _tdpo(batch: Compared) -> Tensor:
-    assert batch.reference_logits is not None  # noqa: S101 - the entry asks for the reference model
     divergence = losses.sequential_kl(batch.reference_logits, batch.logits, batch.mask)
     loss = losses.TDPO(int(batch.constants["tdpo_variant"]), batch.constants["tdpo_alpha"])
     return loss(*batch.ratios(), divergence[: batch.pairs], divergence[batch.pairs :], batch.constants["gamma"])

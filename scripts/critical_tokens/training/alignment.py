@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from critical_tokens.core.records import ArtifactError, Row
 from critical_tokens.data.prompts import Prompt, prompts_by_problem, with_eos
-from critical_tokens.objectives import losses
+from critical_tokens.objectives import losses, packing
+from critical_tokens.objectives.packing import Batch, PackedForward, by_answer
 from critical_tokens.objectives.registry import Compared, Likelihood, Method, Preference, entry_of
 from critical_tokens.training.likelihood import (
-    Batch,
     Objective,
     PackedLikelihood,
     collate_packed,
@@ -155,28 +156,52 @@ def collate_pairs(examples: list[Mapping[str, Any]]) -> Batch:
         shifted = [[0.0] * (len(e["prompt"]) - 1) + list(v) for (e, _), v in zip(rows, values, strict=True)]
         return pad(shifted, 0.0, torch.float32)
 
-    chosen = [len(e["answers"][0]) for e in examples]
     return {
         "input_ids": pad(ids, 0, torch.long),
         "attention_mask": pad([[1] * len(i) for i in ids], 0, torch.long),
         "answer_mask": aligned([[1.0] * len(e["answers"][side]) for e, side in rows]),
         "reference": aligned([e["references"][side] for e, side in rows]),
         "weights": aligned([e["weights"][side] for e, side in rows]),
-        "pairs": count(sum(length > 0 for length in chosen)),
-        "tokens": count(sum(chosen)),
-        "columns": count(max(len(i) for i in ids)),
+        **_counts(examples),
     }
 
 
-def objective_of(method: Method, packing: bool = False) -> tuple[Objective, Any]:
+def collate_packed_pairs(examples: list[Mapping[str, Any]]) -> Batch:
+    """The same pairs as one row without padding, see packing.pack, each prompt once.
+
+    reference, weights, mask: of each label, shape (M,); the mask is 1 everywhere.
+    pairs, tokens, columns: as in `collate_pairs`.
+    """
+    of_labels = lambda key: torch.tensor([v for e in examples for side in e[key] for v in side])  # noqa: E731
+    weights = of_labels("weights")
+    return {
+        **packing.pack([(e["prompt"], e["answers"]) for e in examples]),
+        "reference": of_labels("references"),
+        "weights": weights,
+        "mask": torch.ones_like(weights),
+        **_counts(examples),
+    }
+
+
+def _counts(examples: Sequence[Mapping[str, Any]]) -> Batch:
+    chosen = [len(e["answers"][0]) for e in examples]
+    return {
+        "pairs": count(sum(length > 0 for length in chosen)),
+        "tokens": count(sum(chosen)),
+        "columns": count(max(len(e["prompt"]) + len(answer) for e in examples for answer in e["answers"])),
+    }
+
+
+def objective_of(method: Method, packed: bool = False) -> tuple[Objective, Any]:
     """The objective of a method, and the collator that makes batches of its examples.
 
-    packing: put the answers of a batch into one row without padding. It applies to the likelihood
-    only; batches of pairs are padded.
+    packed: put the answers of a batch into one row without padding, see packing.pack.
     """
     entry = entry_of(method.objective)
     if isinstance(entry, Likelihood):
-        return (PackedLikelihood(), collate_packed) if packing else (nll_objective, collate_weighted)
+        return (PackedLikelihood(), collate_packed) if packed else (nll_objective, collate_weighted)
+    if packed:
+        return PackedPreference(entry, method), collate_packed_pairs
     return lambda model, batch: _preference(entry, method, model, batch), collate_pairs
 
 
@@ -184,16 +209,68 @@ def _preference(entry: Preference, method: Method, model: Any, batch: Batch) -> 
     first = first_wanted(batch["answer_mask"])
     mask, reference, weights = (batch[key][:, first:] for key in ("answer_mask", "reference", "weights"))
     labels = batch["input_ids"][:, 1 + first :]
-    logits, reference_logits = predictions(model, batch, first), None
+    logits, own_reference = predictions(model, batch, first), None
     if entry.reference == "model":
-        # If several processes train, the model is wrapped, and its own methods are in `module`.
-        with torch.no_grad(), getattr(model, "module", model).disable_adapter():
+        with _reference_model(model):
             reference_logits = predictions(model, batch, first)
+        reference, own_reference = losses.token_logps(reference_logits, labels), lambda: reference_logits
     logps = losses.token_logps(logits, labels)
-    if reference_logits is not None:
-        reference = losses.token_logps(reference_logits, labels)
+    return _compared(entry, method, batch, logps, reference, mask, weights, lambda: logits, own_reference)
+
+
+class PackedPreference:
+    """The loss and the numbers of a preference objective, for batches from `collate_packed_pairs`.
+
+    The columns of the objective's tensors are the answers alone, without their prompts.
+    """
+
+    def __init__(self, entry: Preference, method: Method) -> None:
+        self._entry, self._method, self._forward = entry, method, PackedForward()
+
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and numbers of a batch."""
+
+        def sides(values: torch.Tensor) -> torch.Tensor:
+            # In the row, the two answers of a pair are neighbours.
+            both = by_answer(values, batch)
+            return torch.cat([both[0::2], both[1::2]])
+
+        found, own_reference = self._forward(model, batch), None
+        reference = batch["reference"]
+        if self._entry.reference == "model":
+            with _reference_model(model):
+                other = self._forward(model, batch)
+                reference = other.token_logps(batch["labels"])
+            own_reference = lambda: sides(other.logits())  # noqa: E731
+        logps = found.token_logps(batch["labels"])
+        mask, weights = sides(batch["mask"]), sides(batch["weights"])
+        return _compared(
+            self._entry, self._method, batch, sides(logps), sides(reference), mask, weights,
+            lambda: sides(found.logits()), own_reference,
+        )  # fmt: skip
+
+
+@contextmanager
+def _reference_model(model: Any) -> Iterator[None]:
+    """The model is the reference within the block, and has no gradients."""
+    # If several processes train, the model is wrapped, and its own methods are in `module`.
+    with torch.no_grad(), getattr(model, "module", model).disable_adapter():
+        yield
+
+
+def _compared(
+    entry: Preference,
+    method: Method,
+    batch: Batch,
+    logps: torch.Tensor,
+    reference: torch.Tensor,
+    mask: torch.Tensor,
+    weights: torch.Tensor,
+    policy: Callable[[], torch.Tensor],
+    own_reference: Callable[[], torch.Tensor] | None,
+) -> tuple[torch.Tensor, dict[str, float]]:
     compared = Compared(
-        method.constants, logps, reference, mask, weights, logits, reference_logits,
+        method.constants, logps, reference, mask, weights, policy, own_reference,
         all_pairs=batch["pairs"], all_tokens=batch["tokens"], all_columns=batch["columns"],
     )  # fmt: skip
     loss = compared.mean(entry.losses(compared))

@@ -26,8 +26,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from critical_tokens.core.progress import Progress
 from critical_tokens.core.records import Failure
 from critical_tokens.models.inference import check_length, longest_input
+from critical_tokens.objectives.output_layer import unwrapped
+from critical_tokens.objectives.packing import Batch
 from critical_tokens.training import resumption
-from critical_tokens.training.likelihood import Batch, Objective, unwrapped
+from critical_tokens.training.likelihood import Objective
 from critical_tokens.training.settings import TrainingSettings
 from critical_tokens.training.updates import FilledOrder, counts_of_update, filled, without_blanks
 

@@ -22,7 +22,7 @@ _TRAINING = (
     "learning_rate", "epochs", "batch_size", "accumulation", "schedule", "warmup_share", "weight_decay",
     "gradient_checkpointing", "packing", "eos_trained", "held_out", "checkpoint_updates",
 )  # fmt: skip
-_OF_ANSWERS = ("packing", "eos_trained", "held_out")
+_OF_ANSWERS = ("eos_trained", "held_out")
 _OF_HUB = ("hub", "subset", "hub_split", "revision")
 _SOURCE = (
     "world", "seed", "path", *_OF_HUB, "problems", "rows", "question", "solution", "answer", "unanswered",

@@ -28,13 +28,7 @@ def add_training(p: argparse.ArgumentParser) -> None:
         metavar="true|false",
         help="compute activations a second time to save memory",
     )
-    p.add_argument(
-        "--packing",
-        type=optional(truth),
-        default=None,
-        metavar="true|false",
-        help="put several answers into one row of a batch, for the objective nll (false by default)",
-    )
+    add_packing(p)
     p.add_argument(
         "--checkpoint-updates", type=optional(int), help="updates between two checkpoints (no checkpoints by default)"
     )
@@ -45,6 +39,17 @@ def add_training(p: argparse.ArgumentParser) -> None:
         "--lora-layers", nargs="+", required=True, help="layers with an adapter: all-linear, or names of linear layers"
     )
     p.add_argument("--seed", type=int, required=True, help="seed of the adapter's weights and of the order of examples")
+
+
+def add_packing(p: argparse.ArgumentParser) -> None:
+    """Add the option --packing, see objectives/packing.py."""
+    p.add_argument(
+        "--packing",
+        type=optional(truth),
+        default=None,
+        metavar="true|false",
+        help="put the answers of a batch into one row without padding, each prompt once (false by default)",
+    )
 
 
 def add_answers(p: argparse.ArgumentParser) -> None:
