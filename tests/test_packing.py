@@ -8,7 +8,7 @@ import torch
 from architectures import PLAIN, SHARED, random_model
 from peft.tuners.lora.layer import Linear
 
-from critical_tokens.models import fused_lora, lora
+from critical_tokens.models import lora
 from critical_tokens.objectives import contrast, log_probabilities, losses, output_layer, packing
 
 LORA = lora.Lora(4, 8, 0.0, "all-linear")
@@ -77,9 +77,13 @@ def test_packed_contrastive_scores_are_those_of_padded_rows(tiny_model, beta):
 # --- the output layer
 
 
-@pytest.mark.parametrize(("name", "apart"), [("llama", True), ("qwen2", True), ("cohere 2", False), ("gemma 2", False)])
+@pytest.mark.parametrize(
+    ("name", "apart"), [("llama", True), ("granite", True), ("cohere 2", True), ("gemma 2", False)]
+)
 def test_only_an_output_layer_that_gives_the_logits_is_computed_apart(name, apart):
-    """Cohere 2 scales its logits, and Gemma 2 caps them."""
+    """A scale of the logits (Granite, Cohere 2) can be applied before the layer; Gemma 2's cap
+    cannot.
+    """
     model = random_model(*(SHARED | PLAIN)[name]).requires_grad_(False)
     assert output_layer.is_separate(model, {"input_ids": torch.arange(3, 12).unsqueeze(0)}) == apart
 
@@ -135,9 +139,7 @@ def test_a_fused_adapter_has_the_output_and_the_gradients_of_the_usual_one(dropo
         torch.manual_seed(1)
         given = torch.nn.functional.dropout(own["x"], dropout) if dropout else own["x"]
         if fused:
-            out = fused_lora._Product.apply(
-                own["x"], given, own["weight"], own["bias"], own["first"], own["second"], 0.7
-            )
+            out = lora._Product.apply(own["x"], given, own["weight"], own["bias"], own["first"], own["second"], 0.7)
         else:
             out = torch.nn.functional.linear(own["x"], own["weight"], own["bias"])
             out = out + 0.7 * (given @ own["first"].T @ own["second"].T)
@@ -147,7 +149,7 @@ def test_a_fused_adapter_has_the_output_and_the_gradients_of_the_usual_one(dropo
 
 
 def test_adapters_are_fused_in_half_precision_only(tiny_model):
-    for dtype, kind in ((torch.float32, Linear), (torch.bfloat16, fused_lora.FusedLinear)):
+    for dtype, kind in ((torch.float32, Linear), (torch.bfloat16, lora.FusedLinear)):
         adapted = lora.add_adapter(copy.deepcopy(tiny_model).to(dtype), LORA, 1)
         layers = [m for m in adapted.modules() if isinstance(m, Linear)]
         assert len(layers) == 14
@@ -160,7 +162,7 @@ def test_a_model_with_fused_adapters_predicts_what_one_with_usual_ones_does(name
     ids = torch.arange(3, 23).unsqueeze(0)
     found = []
     for half in ((), (torch.bfloat16,)):
-        monkeypatch.setattr(fused_lora, "HALF", half)
+        monkeypatch.setattr(lora, "HALF", half)
         adapted = lora.add_adapter(random_model(*SHARED[name]).to(torch.bfloat16), LORA, 1)
         torch.manual_seed(0)
         for parameter in adapted.parameters():

@@ -86,7 +86,8 @@ def output_layer(model: Any) -> torch.nn.Linear | None:
 def is_separate(model: Any, inputs: Mapping[str, Any]) -> bool:
     """Whether a model's logits are nothing but its output layer applied to its hidden states.
 
-    It is tried on the inputs. Models that scale or cap their logits fail.
+    It is tried on the inputs. Models that cap their logits fail. A model that scales them passes if
+    the scale is a power of two: what `values_of` returns is scaled then, with the same logits.
     """
     layer = output_layer(model)
     if layer is None:

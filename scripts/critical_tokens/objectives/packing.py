@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from critical_tokens.models import segment_attention
+from critical_tokens.objectives import segment_attention
 from critical_tokens.objectives.output_layer import Predictions, is_separate, output_layer, unwrapped, values_of
 
 Batch = dict[str, torch.Tensor]

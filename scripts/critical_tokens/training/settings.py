@@ -16,7 +16,7 @@ class TrainingSettings:
     warmup_share: share of the updates in which the learning rate rises.
     by_length: whether examples of similar length share a batch; for a single process only.
     gradient_checkpointing: whether activations are recomputed instead of kept.
-    packing: see alignment.objective_of.
+    packing: whether a batch is one row without padding, see alignment.objective_of.
     checkpoint_updates: updates between two checkpoints; None for no checkpoints.
     """
 
