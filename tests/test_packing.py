@@ -157,7 +157,7 @@ def test_adapters_are_fused_in_half_precision_only(tiny_model):
         assert all(p.dtype == torch.float32 for p in adapted.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt-2", "falcon"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt-neox"])
 def test_a_model_with_fused_adapters_predicts_what_one_with_usual_ones_does(name, monkeypatch):
     ids = torch.arange(3, 23).unsqueeze(0)
     found = []
