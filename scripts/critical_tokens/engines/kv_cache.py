@@ -95,8 +95,8 @@ class _Filling:
         """Give each segment its keys and values, without padding."""
         for row, segment in enumerate(self._segments):
             length = len(segment.tokens)
-            segment.keys = [keys[row, :, :length].clone() for keys, _ in self._kept]
-            segment.values = [values[row, :, :length].clone() for _, values in self._kept]
+            segment.keys = [keys[row, :, :length] for keys, _ in self._kept]
+            segment.values = [values[row, :, :length] for _, values in self._kept]
 
 
 def _for_tokens(hidden: Iterable[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -134,16 +134,16 @@ class RowCache:
         """See shared_attention.Pass."""
         if layer == len(self._layers):
             # The width of values may differ from that of keys (DeepSeek's latent attention).
-            like = (t.new_zeros((t.shape[1], self.rows, self.columns, t.shape[3])) for t in (keys, values))
+            like = (t.new_zeros((self.rows, t.shape[1], self.columns, t.shape[3])) for t in (keys, values))
             self._layers.append((next(like), next(like)))
         found = []
         for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
-            buffer[:, self._rows, self._column] = new[:, :, 0].transpose(0, 1)
-            found.append(buffer[:, : self.active, : self._width].transpose(0, 1))
+            buffer[self._rows, :, self._column] = new[:, :, 0]
+            found.append(buffer[: self.active, :, : self._width])
         return found[0], found[1]
 
     def move(self, target: torch.Tensor, source: torch.Tensor) -> None:
         """Copy what rows `source` own over rows `target`."""
         for buffers in self._layers:
             for buffer in buffers:
-                buffer[:, target, : self._width] = buffer[:, source, : self._width]
+                buffer[target, :, : self._width] = buffer[source, :, : self._width]

@@ -222,11 +222,13 @@ def attention(
     forward, layer = cache.forward, cache.layer
     rows, heads, new, width = query.shape
     groups = key.shape[1]
-    # From here on key-value heads come first, so that the rows of a segment are neighbours.
-    scaled = (query * (width**-0.5 if scaling is None else scaling)).view(rows, groups, heads // groups, new, width)
-    queries = scaled.transpose(0, 1).reshape(groups, rows, heads // groups * new, width)
+    scaled = query * (width**-0.5 if scaling is None else scaling)
+    by_row = scaled.reshape(rows, groups, heads // groups * new, width)
+    # Key-value heads come first, so that the rows of a segment are neighbours. The products with
+    # the rows' own keys and values keep the order of these, because copying them would take long.
+    queries = by_row.transpose(0, 1).contiguous()
     parts = [level.scores(layer, queries) for level in forward.levels]
-    parts.append(queries @ key.permute(1, 0, 3, 2))
+    parts.append((by_row @ key.transpose(-1, -2)).transpose(0, 1))
     scores = torch.cat(parts, -1)
     if softcap is not None:
         scores = (scores / softcap).tanh() * softcap
@@ -237,7 +239,7 @@ def attention(
             part.masked_fill_(hidden[:, None], -torch.inf)
     # In half precision, torch computes the softmax in float32 and rounds the result.
     *shared, own = scores.softmax(-1).split(sizes, -1)
-    out = own @ value.transpose(0, 1)
+    out = (own.transpose(0, 1) @ value).transpose(0, 1)
     for level, part in zip(forward.levels, shared, strict=True):
         out += level.values(layer, part)
     out = out.view(groups, rows, heads // groups, new, -1).permute(1, 3, 0, 2, 4)
