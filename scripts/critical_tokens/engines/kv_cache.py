@@ -138,7 +138,10 @@ class RowCache:
             self._layers.append((next(like), next(like)))
         found = []
         for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
-            buffer[self._rows, :, self._column] = new[:, :, 0]
+            # One index for each row and head, because an index with a slice in it is slow.
+            heads = torch.arange(buffer.shape[1], device=buffer.device)
+            where = (self._rows[:, None] * len(heads) + heads) * self.columns + self._column[:, None]
+            buffer.view(-1, buffer.shape[3]).index_copy_(0, where.flatten(), new.flatten(0, 2))
             found.append(buffer[: self.active, :, : self._width])
         return found[0], found[1]
 

@@ -58,7 +58,7 @@ class Level:
         self._values = [self._stacked(tensors) for tensors in zip(*(s.values for s in segments), strict=True)]
         self._rows = 0
         self._many: list[tuple[int, torch.Tensor]] = []
-        self._grid = self._spot = torch.zeros(0, dtype=torch.long, device=device)
+        self._grid = self._segment = self._slot = torch.zeros(0, dtype=torch.long, device=device)
 
     def _stacked(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Keys or values (segments, key-value heads, columns, width), with zeros at the end."""
@@ -95,7 +95,7 @@ class Level:
             in_grid = slot < few
             self._grid = torch.zeros((count, few), dtype=torch.long, device=place.device)
             self._grid[segment[in_grid], slot[in_grid]] = in_grid.nonzero().squeeze(-1)
-            self._spot = segment * few + slot.clamp_max(max(0, few - 1))
+            self._segment, self._slot = segment, slot.clamp_max(max(0, few - 1))
         used = self._used[place]
         if int(used.min()) == self.columns:
             return None
@@ -120,9 +120,10 @@ class Level:
         heads, number, queries, inner = rows.shape
         segments, few = self._grid.shape
         if few:
-            grid = rows[:, self._grid.flatten()].reshape(heads, segments, few * queries, inner)
-            found = (grid @ matrices.transpose(0, 1)).view(heads, segments * few, queries, -1)
-            out = found[:, self._spot]
+            # Segments come first here, as in the matrices, which would be copied otherwise.
+            grid = rows[:, self._grid.flatten()].reshape(heads, segments, few * queries, inner).transpose(0, 1)
+            found = (grid @ matrices).view(segments, heads, few, queries, -1)
+            out = found[self._segment, :, self._slot].transpose(0, 1)
         else:
             out = rows.new_empty((heads, number, queries, matrices.shape[-1]))
         for segment, which in self._many:
