@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from critical_tokens.core import hub, provenance
-from critical_tokens.workflow import command_line
+from critical_tokens.workflow import command_line, sampling_arguments
 
 
 def main() -> None:
@@ -17,12 +17,7 @@ def main() -> None:
         help="folder or hub id of the original tokenizer, which must encode texts alike (that in the file by default)",
     )
     parser.add_argument("--revision", help="revision of a hub tokenizer: a commit, a branch or a tag")
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=("float32", "bfloat16", "float16"),
-        help="number format of the written weights (float32 by default)",
-    )
+    sampling_arguments.add_dtype(parser)
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors of the folder to write")
     args = parser.parse_args()
     run = provenance.Run("convert_gguf", args)

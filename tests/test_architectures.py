@@ -63,9 +63,9 @@ def test_long_sequences_leave_the_shared_cache_and_short_ones_stay(monkeypatch, 
     sizes = []
 
     class Counting(architecture.Batch):
-        def __init__(self, *given):
+        def __init__(self, *given, **more):
             sizes.append([r.longest(engine.context) for r in given[3]])
-            super().__init__(*given)
+            super().__init__(*given, **more)
 
     monkeypatch.setattr("critical_tokens.engines.transformers_engine.Batch", Counting)
     engine.generate([Request(p, 1, 0, NEW) for p in prefixes((reach - NEW + 1, 5, reach - NEW))], GREEDY)

@@ -7,7 +7,7 @@ is a place in the tree: a segment and the number of its tokens that belong to th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,14 +65,13 @@ class Segment:
                 best, most = child, common
         return best, most
 
-    def prune(self, kept: Collection[Segment]) -> None:
-        """Remove descendants that are not computed, not kept, and in front of no such segment."""
+    def prune(self) -> None:
+        """Remove descendants that are not computed and in front of no computed segment."""
         for key, alike in list(self._children.items()):
             for child in alike:
-                child.prune(kept)
-            left = [c for c in alike if c.computed or c in kept or c._children]
-            self._children[key] = left
-            if not left:
+                child.prune()
+            self._children[key] = [c for c in alike if c.computed or c._children]
+            if not self._children[key]:
                 del self._children[key]
 
 
@@ -158,9 +157,9 @@ class PrefixTree:
                 total -= len(segment.tokens)
                 segment.keys, segment.values = [], []
 
-    def prune(self, kept: Iterable[Place] = ()) -> None:
-        """Remove segments that are not computed and not part of `kept` places."""
-        self._root.prune({segment for place in kept for segment, _ in place.path()})
+    def prune(self) -> None:
+        """Remove segments that are not computed; places that contain them end to be valid."""
+        self._root.prune()
 
     def _computed(self, segment: Segment) -> Iterator[Segment]:
         for child in segment.children():

@@ -1,10 +1,10 @@
 """How a model must be decoded; found by trying it when an engine is opened, and from its config.
 
-The shared cache of `continuous_batching` holds keys and values of every token in every layer under
-one mask. That is correct for most models, but not for layers that see only a window, keep a
-recurrent state, or compute position biases from the mask. Therefore the shared cache is tried on a
-few random tokens: its logits must equal those of the plain forward pass. If they differ, `plain` is
-tried in the same way, and a model that fails there too is refused.
+In `continuous_batching` every token sees all tokens in front of it, in all layers, through the
+attention of `shared_attention`. That is correct for most models, but not for layers that see only a
+window, keep a recurrent state, compute position biases from a mask, or have attention of their own.
+Therefore it is tried on a few random tokens: its logits must equal those of the plain forward pass.
+If they differ, `plain` is tried in the same way, and a model that fails there too is refused.
 
 Few tokens cannot show the length at which a window starts to cut tokens off or a rotary embedding
 changes. That length is read from the config.
@@ -54,7 +54,7 @@ _WAY_OUT = "take another model, or `engine: vllm` if vLLM knows the architecture
 
 @torch.inference_mode()
 def shared_reach(host: Host) -> tuple[int, int]:
-    """The longest sequence that the shared cache decodes correctly, and the vocabulary size.
+    """The longest sequence that `continuous_batching` decodes correctly; the vocabulary size.
 
     The length is 0 if it decodes no sequence correctly, sys.maxsize if it decodes all. Raises
     Failure for a model that is not a causal language model or cannot be decoded here.

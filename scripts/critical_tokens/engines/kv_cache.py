@@ -92,7 +92,7 @@ class _Filling:
         return keys, values
 
     def deliver(self) -> None:
-        """Give each segment its keys and values, without padding."""
+        """Give each segment its keys and values: views of the batch, whose padding is small."""
         for row, segment in enumerate(self._segments):
             length = len(segment.tokens)
             segment.keys = [keys[row, :, :length] for keys, _ in self._kept]
@@ -117,6 +117,7 @@ class RowCache:
         self.hidden: Sequence[torch.Tensor | None] = ()
         self._column = torch.zeros(0, dtype=torch.long, device=device)
         self._width = 0
+        self._where: dict[int, torch.Tensor] = {}
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def arrange(self, places: torch.Tensor, column: torch.Tensor) -> None:
@@ -128,7 +129,7 @@ class RowCache:
         self._column, self._width = column, int(column.max()) + 1
         own = torch.arange(self._width, device=column.device) > column[:, None]
         self.hidden = _for_tokens([*(level.arrange(places) for level in self.levels), own])
-        self._rows = torch.arange(self.active, device=column.device)
+        self._where.clear()
 
     def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See shared_attention.Pass."""
@@ -138,12 +139,20 @@ class RowCache:
             self._layers.append((next(like), next(like)))
         found = []
         for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
-            # One index for each row and head, because an index with a slice in it is slow.
-            heads = torch.arange(buffer.shape[1], device=buffer.device)
-            where = (self._rows[:, None] * len(heads) + heads) * self.columns + self._column[:, None]
-            buffer.view(-1, buffer.shape[3]).index_copy_(0, where.flatten(), new.flatten(0, 2))
+            buffer.view(-1, buffer.shape[3]).index_copy_(0, self._written(buffer.shape[1]), new.flatten(0, 2))
             found.append(buffer[: self.active, :, : self._width])
         return found[0], found[1]
+
+    def _written(self, heads: int) -> torch.Tensor:
+        """Where each row and head writes in this step: the index of a column among all columns.
+
+        One index for each is faster than an index of rows and columns with a slice of heads.
+        """
+        if heads not in self._where:
+            head = torch.arange(heads, device=self._column.device)
+            row = torch.arange(self.active, device=self._column.device)[:, None]
+            self._where[heads] = ((row * heads + head) * self.columns + self._column[:, None]).flatten()
+        return self._where[heads]
 
     def move(self, target: torch.Tensor, source: torch.Tensor) -> None:
         """Copy what rows `source` own over rows `target`."""

@@ -18,7 +18,6 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from critical_tokens.decoding.distributions import Distribution
-from critical_tokens.decoding.prefix_tree import PrefixTree
 from critical_tokens.decoding.protocol import Completion, OnAnswers, Request
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.stopping import Ends
@@ -36,7 +35,7 @@ class Plain:
     """One call of the engine's `generate`.
 
     Samples draw from the same random streams as in `continuous_batching`. Weighted completions all
-    have the same weight. The tree of shared prefixes is not used.
+    have the same weight.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class Plain:
         requests: Sequence[Request],
         distribution: Distribution,
         weighted: bool,
-        tree: PrefixTree | None = None,
     ) -> None:
         self._host, self._ends, self._max_tokens, self._distribution = (host, ends, max_tokens, distribution)
         self._requests, self._weighted = requests, weighted

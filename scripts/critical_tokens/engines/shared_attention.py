@@ -10,15 +10,15 @@ Query heads are grouped by key-value head, so no key or value is repeated.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
-from transformers.utils import logging
 
 from critical_tokens.decoding.prefix_tree import Place
+from critical_tokens.models.inference import attending
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -184,17 +184,9 @@ def running(forward: Pass) -> Iterator[PassCache]:
         _running.pop()
 
 
-@contextmanager
-def installed(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model's layers call this module. A model that has attention of its own does not."""
-    before, said = model.config._attn_implementation, logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        model.set_attn_implementation(NAME)
-        yield
-    finally:
-        model.set_attn_implementation(before)
-        logging.set_verbosity(said)
+def installed(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Let the model's layers call this module within the block, see inference.attending."""
+    return attending(model, NAME)
 
 
 def attention(

@@ -1,8 +1,8 @@
 """The transformers engine: any causal language model of transformers, on CPU or GPU.
 
-Most models are decoded by `continuous_batching` over a shared key-value cache. Models that such a
-cache cannot hold, and sequences longer than the window of a layer, are decoded by transformers' own
-`generate` (`plain`), which is slower. `architecture` decides between them when the engine is
+Most models are decoded by `continuous_batching`, over segments that rows share. Models for which
+that would be wrong, and sequences longer than the window of a layer, are decoded by transformers'
+own `generate` (`plain`), which is slower. `architecture` decides between them when the engine is
 opened. The completions of a request do not depend on the other requests.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,7 +73,7 @@ class TransformersEngine:
         done = 0
         for decoder, indices in self._ways(requests):
             own = [requests[i] for i in indices]
-            way = decoder(self._host, self._ends, self._max_tokens, own, distribution, weighted, self._tree)
+            way = decoder(self._host, self._ends, self._max_tokens, own, distribution, weighted)
             before = done
 
             def add_up(more: int, before: int = before) -> None:
@@ -90,7 +91,7 @@ class TransformersEngine:
             self.tokens_generated += way.tokens
         return results
 
-    def _ways(self, requests: Sequence[Request]) -> list[tuple[type[Batch | Plain], list[int]]]:
+    def _ways(self, requests: Sequence[Request]) -> list[tuple[Callable[..., Batch | Plain], list[int]]]:
         """The decoders and the indices of their requests.
 
         The length of a request decides its decoder, so its completions do not depend on other
@@ -104,7 +105,8 @@ class TransformersEngine:
             which = f"sequences of more than {self._reach} tokens are" if self._reach else "its sequences are"
             what = "decoded by transformers' own generate, which is slower than continuous batching"
             print(f"{self._host.name}: {which} {what}", file=sys.stderr, flush=True)
-        return [(decoder, indices) for decoder, indices in ((Batch, shared), (Plain, others)) if indices]
+        ways = ((partial(Batch, tree=self._tree), shared), (Plain, others))
+        return [(decoder, indices) for decoder, indices in ways if indices]
 
     @torch.inference_mode()
     def path_logits(self, prompt: Sequence[int], path: Sequence[int]) -> torch.Tensor:

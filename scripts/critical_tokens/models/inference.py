@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from critical_tokens.core.records import Failure
@@ -34,6 +36,25 @@ class Host:
         if self._keeps:
             inputs["logits_to_keep"] = keep
         return self.model(**inputs).logits[:, -keep:]
+
+
+@contextmanager
+def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """The model's layers use the attention that is registered under `name` within the block.
+
+    A model that has attention of its own does not change. transformers warns of it, which would
+    mislead here: the callers try the model and find out.
+    """
+    from transformers.utils import logging
+
+    before, said = model.config._attn_implementation, logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model.set_attn_implementation(name)
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        logging.set_verbosity(said)
 
 
 def longest_input(model: PreTrainedModel) -> int:

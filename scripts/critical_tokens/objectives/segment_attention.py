@@ -8,14 +8,16 @@ mask over the whole row nor products between tokens that do not see one another 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from critical_tokens.models.inference import attending
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,12 +89,6 @@ def enable(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_NAME)
 
 
-@contextmanager
-def enabled(model: PreTrainedModel) -> Iterator[None]:
+def enabled(model: PreTrainedModel) -> AbstractContextManager[None]:
     """The model attends by segments within the block, see `enable`."""
-    usual = model.config._attn_implementation
-    enable(model)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
+    return attending(model, _NAME)

@@ -120,12 +120,13 @@ def critical_words(
         ids, position = rejected[row["problem_id"]], row["position"]
         text, ends = prompts.decode(tokenizer, ids), prompts.token_ends(tokenizer, ids)
         starts = [0, *ends[:-1]]
-        all_kinds.update(word_kind(text, start, end) for start, end in zip(starts, ends, strict=True))
+        own_kinds = [word_kind(text, start, end) for start, end in zip(starts, ends, strict=True)]
+        all_kinds.update(own_kinds)
         all_tokens.update(text[start:end] for start, end in zip(starts, ends, strict=True))
         if position is None:
             continue
         quarters[4 * position // len(ids)] += 1
-        kinds[token_kind(text, ends, position)] += 1
+        kinds[own_kinds[position]] += 1
         token = text[starts[position] : ends[position]]
         tokens[token] += 1
         problem = by_id[row["problem_id"]]

@@ -26,12 +26,7 @@ def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
     """Add --model, --revision and --dtype, and --adapters if `adapters` is true."""
     p.add_argument("--model", required=True, help="folder or hub id of the base model")
     p.add_argument("--revision", help="revision of a hub model: a commit, a branch or a tag (its newest by default)")
-    p.add_argument(
-        "--dtype",
-        default="float32",
-        choices=("float32", "bfloat16", "float16"),
-        help="number format of the weights (float32 by default)",
-    )
+    add_dtype(p)
     if adapters:
         p.add_argument(
             "--adapters",
@@ -40,6 +35,16 @@ def add_model(p: argparse.ArgumentParser, adapters: bool = False) -> None:
             default=[],
             help="LoRA adapters (adapter_model.safetensors), in the order in which they are applied to the base model",
         )
+
+
+def add_dtype(p: argparse.ArgumentParser) -> None:
+    """Add --dtype."""
+    p.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="number format of the weights (float32 by default)",
+    )
 
 
 def model_source(args: argparse.Namespace) -> ModelSource:
