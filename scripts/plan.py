@@ -1,7 +1,8 @@
-"""Plan a run: jobs, tokens, GPU hours, memory and disk of every rule in every selected cell.
+"""Plan a run: jobs, tokens, hours, memory and disk of every rule in every selected cell.
 
 The formulas are in critical_tokens/workflow/sizing.py. If a rule has already run in a cell, its
-hours come from its benchmark files.
+hours come from its benchmark files. The hours without a GPU are those of this machine, whose speed
+a trial of half a second tells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from critical_tokens.workflow import command_line, sizing
 
 def _nothing() -> dict[str, int]:
     """What a job without a model generates, trains and asks for."""
-    return dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "gpu_memory_gb"), 0)
+    return dict.fromkeys(("generated_tokens", "trained_tokens", "gpus", "gpu_hours", "cpu_hours", "gpu_memory_gb"), 0)
 
 
 def main() -> None:
@@ -40,24 +41,32 @@ def main() -> None:
             memory = sizing.conversion_memory_mb(entry, 1, sizing.hardware_of(config)) / 1000
             written = {"jobs": 1, "memory_gb": memory, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
             rows.append({"model": model, "dataset": "", "rule": "convert_gguf", **written, **_nothing()})
+        speed = costs.processor(entry.get("dtype", "float32"))
         for dataset in config["datasets"]:
-            rows += sizing.cell_plan(config, model, dataset, costs.measured_hours(args.benchmarks, model, dataset))
+            measured = costs.measured_hours(args.benchmarks, model, dataset)
+            rows += costs.cell_plan(config, model, dataset, measured, speed)
     table = pd.DataFrame(rows)
     records.write_csv(args.output, table)
     run.describe(args.output, rows=len(table))
 
     cells = table.groupby(["model", "dataset"], sort=False)[
-        ["jobs", "generated_tokens", "trained_tokens", "gpu_hours"]
+        ["jobs", "generated_tokens", "trained_tokens", "gpu_hours", "cpu_hours"]
     ].sum()
     cells["gpu_memory_gb"] = table.groupby(["model", "dataset"], sort=False)["gpu_memory_gb"].max()
     cells["disk_gb"] = table.groupby(["model", "dataset"], sort=False)["disk_gb"].sum()
-    cells.loc[("all", ""), :] = [*cells.iloc[:, :4].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
+    cells.loc[("all", ""), :] = [*cells.iloc[:, :5].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
     print(cells.round(1).to_string(float_format=lambda x: f"{x:,.1f}"))
     hardware = sizing.hardware_of(config)
     if hardware.gpu_memory_gb is None and table["gpus"].max():
         needed = f"{table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB"
         unknown = "state gpu_memory_gb and gpus_per_node in the config to check that they are there"
         print(f"warning: jobs need up to {needed}; {unknown}", file=sys.stderr)
+    if hardware.gpu_memory_gb is None and not sizing.visible_gpus() and (gain := costs.bfloat16_gain()) < 1:
+        for name in config["models"]:
+            if config["model_registry"][name].get("dtype") == "bfloat16":
+                what = "this machine has no GPU, and its processor has no instructions for bfloat16"
+                remedy = f"here `dtype: float32` is about {1 / gain:.0f} times as fast"
+                print(f"warning: model_registry: {name}: {what}; {remedy}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -202,10 +202,10 @@ def test_the_plan_is_printed_and_written(clone, tmp_path):
     ]
     assert sample["jobs"] == 64
     assert sample["generated_tokens"] == round(7473 * 64 * 0.4 * 256)
-    hours = (
-        2 * sizing.FORWARD / 2 * 8030261248 * sample["generated_tokens"] / (sizing.PEAK * sizing.DECODING_SHARE) / 3600
-    )
+    flops = sizing.FORWARD * 8030261248 * sample["generated_tokens"]
+    hours = flops / (sizing.GPU.operations * sizing.GPU.sample) / 3600
     assert hours < sample["gpu_hours"] < 2 * hours + 64
+    assert sample["cpu_hours"] > 20 * sample["gpu_hours"]
     assert table.loc[table["rule"] == "align cdpo", "trained_tokens"].min() > 1e6
     text = result.stdout + result.stderr
     assert "llama3-70b" in text
@@ -226,10 +226,61 @@ def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
         file.write_text(f"{header}\n{seconds}\t100\t1\tsample\t{names}\n")
     measured = costs.measured_hours(tmp_path, "llama3-70b", "gsm8k")
     assert measured == {"sample": (1.5, 2)}
-    rows = {row["rule"]: row for row in sizing.cell_plan(config, "llama3-70b", "gsm8k", measured)}
+    planned_rows = costs.cell_plan(config, "llama3-70b", "gsm8k", measured, costs.processor("float32"))
+    rows = {row["rule"]: row for row in planned_rows}
     assert (rows["sample"]["gpu_hours"], rows["sample"]["source"]) == (4 * 1.5 / 2 * 64, "measured")
+    assert rows["sample"]["cpu_hours"] == 1.5 / 2 * 64
     assert rows["score_rollouts"]["source"] == "formula"
     assert json.dumps(rows)
+
+
+def test_the_speed_of_a_machine_without_a_gpu_is_tried(monkeypatch):
+    """A trial in float32 tells the speed; the processor's instructions tell that of bfloat16."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = costs.processor("float32")
+    assert 1e9 < before.operations < 1e14
+    for gain in (2.0, 0.01):
+        monkeypatch.setattr(costs, "bfloat16_gain", lambda gain=gain: gain)
+        # Other work on the machine may slow one of the two trials down.
+        assert gain / 4 < costs.processor("bfloat16").operations / before.operations < gain * 4
+    entry = {"path": "someone/model", "parameters": 500_000_000, "dtype": "float32"}
+    speed = sizing.Speed(1e11, 0.5, 0.8, 0.6)
+    work = sizing.Work("sample", "sample", 1, 100_000, 1000)
+    loading = (sizing.STARTING_MINUTES + 2 * sizing.LOADING_MINUTES_PER_GB) / 60
+    seconds = 2 * 5e8 * (100_000 / 0.5 + 1000 / 0.8) / 1e11
+    assert sizing.machine_hours(entry, work, speed) == pytest.approx(loading + seconds / 3600)
+
+
+def test_the_work_of_training_follows_from_checkpoints_and_shared_prompts():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"methods": ["sft", "dpo"]}
+    dataset = {"max_new_tokens": 100}
+
+    def of(**alignment):
+        changed = {**config, "alignment": config["alignment"] | alignment}
+        return {work.name: work for work in sizing.cell_work(changed, dataset, (50, 50))}
+
+    plain, packed = of(packing=False), of(packing=True)
+    shared = 50 * config["alignment"]["epochs"] * sizing.PROMPT_TOKENS
+    assert plain["align dpo"].tokens - packed["align dpo"].tokens == shared
+    assert plain["align dpo"].tokens == 2 * plain["align sft"].tokens == 2 * packed["align sft"].tokens
+    assert [of(gradient_checkpointing=g)["align dpo"].operations for g in (False, True)] == [4.0, 6.0]
+
+
+def test_a_plan_tells_where_another_dtype_is_faster(monkeypatch, capsys, tmp_path):
+    import plan
+
+    monkeypatch.setattr(sizing, "visible_gpus", lambda: 0)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    entry = {"path": "someone/model", "revision": "0" * 40, "parameters": 500_000_000, "dtype": "bfloat16"}
+    config |= {"models": ["mine"], "model_registry": {"mine": entry}, "datasets": ["gsm8k"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arguments = ["plan.py", "--config", tmp_path / "config.json", "--benchmarks", tmp_path, "--output"]
+    monkeypatch.setattr("sys.argv", [str(a) for a in (*arguments, tmp_path / "plan.csv")])
+    for gain, said in ((0.2, 1), (2.0, 0)):
+        monkeypatch.setattr(costs, "bfloat16_gain", lambda gain=gain: gain)
+        plan.main()
+        told = capsys.readouterr().err
+        assert told.count("here `dtype: float32` is about 5 times as fast") == said
 
 
 def test_a_bad_shard_is_refused():

@@ -1,7 +1,8 @@
 """What every stage needs: GPUs, memory, time and tokens, from the model's size and the settings.
 
 The formulas are rough estimates. The rules request their resources by them, and `snakemake plan`
-adds them up. Sizes are in GB (1e9 bytes), and times are in hours of one GPU.
+adds them up. Sizes are in GB (1e9 bytes). Times are in hours of one GPU, or of a machine without
+one.
 """
 
 from __future__ import annotations
@@ -19,14 +20,9 @@ from critical_tokens.grading import limits
 from critical_tokens.models import gguf_files, model_files
 from critical_tokens.workflow.selections import BASE, UNTRAINED
 
-# Operations per token and parameter. A forward pass takes 2. Training an adapter takes 2 forward, 2
-# backward (the base model's weights have no gradients) and 2 for the forward pass that gradient
-# checkpointing repeats.
-FORWARD, TRAINING = 2.0, 6.0
-# Peak operations per second of a GPU (A100, bf16), and the shares of it that decoding in large
-# batches, teacher-forced scoring and training reach.
-PEAK = 312e12
-DECODING_SHARE, SCORING_SHARE, TRAINING_SHARE = 0.1, 0.3, 0.3
+# Operations per token and parameter. A forward pass takes 2, and so does a backward pass through a
+# base model's weights, which have no gradients. Gradient checkpointing repeats the forward pass.
+FORWARD = BACKWARD = 2.0
 # Tokens of a prompt, the share of max_new_tokens that an answer uses, and the probability that a
 # continuation leaves a trajectory at a token.
 PROMPT_TOKENS, ANSWER_SHARE, LEAVING = 150, 0.4, 0.05
@@ -36,8 +32,8 @@ SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
 # Memory of the conversion of a GGUF file: the program with its libraries and the file, and the
 # copies of the weights that it holds while it writes them.
 CONVERSION_MB, CONVERSION_COPIES = 1500, 2.0
-# Minutes that a job needs to load the model, per GB of weights.
-LOADING_MINUTES_PER_GB = 0.1
+# Minutes that a job needs to start, and to load the model, per GB of weights.
+STARTING_MINUTES, LOADING_MINUTES_PER_GB = 0.25, 0.1
 # Bytes of a stored token with its text, compressed, and the size of an adapter with the state of
 # its optimiser as a share of the weights.
 BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
@@ -54,6 +50,25 @@ SMALL_GB = 0.5
 # and beside a GPU, as many cores as loading and tokenising can use.
 SMALL_PARAMETERS, NODE_CORES = 8e6, 8
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a GPU, or a machine without one, computes.
+
+    operations: the most operations per second.
+    sample, score, train: the shares of it that decoding in large batches, teacher-forced scoring
+        and training reach.
+    """
+
+    operations: float
+    sample: float
+    score: float
+    train: float
+
+
+# An A100 with bfloat16.
+GPU = Speed(312e12, 0.1, 0.3, 0.3)
 
 
 @dataclass(frozen=True)
@@ -157,12 +172,16 @@ class Work:
     kind: sample, score or train; none for work without a model.
     jobs: the number of jobs.
     tokens: tokens that all jobs together generate, score or train on.
+    read: tokens that a job that generates reads.
+    operations: operations per token and parameter.
     """
 
     name: str
     kind: str
     jobs: int
     tokens: float
+    read: float = 0.0
+    operations: float = FORWARD
 
 
 def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple[int, int]) -> list[Work]:
@@ -172,6 +191,7 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
     rows: the numbers of its train and test problems.
     """
     sampling, rolling = config["trajectories"], config["rollouts"]
+    contrast, alignment = config["contrast"], config["alignment"]
     length = ANSWER_SHARE * dataset["max_new_tokens"]
     problems = min(rows[0], sampling["problems"] or rows[0])
     examined = min(problems, rolling["trajectories"] or problems)
@@ -183,29 +203,39 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
         "stratified": rolling["stratified"]["branches"] * LEAVING * behind,
     }[rolling["method"]]
     text = PROMPT_TOKENS + length
+    drawn = examined * 2 * rolling["replacement_draws"] * length / 2
+    # Answers of one problem each, and pairs, which share their prompt where they are packed.
+    answers, pairs = problems * text, problems * (2 * text - alignment["packing"] * PROMPT_TOKENS)
+    fitted = 2 * answers * contrast["epochs"]
     work = [
-        Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length),
+        Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length, problems * PROMPT_TOKENS),
         Work("grade", "none", sampling["shards"], 0),
-        Work("score_rollouts", "sample", rolling["shards"], examined * continued),
-        Work("replace_critical", "sample", 1, examined * 2 * rolling["replacement_draws"] * length / 2),
-        Work("train_contrast", "train", 2, 2 * problems * text * config["contrast"]["epochs"]),
-        Work("score_contrast", "score", 1, 2 * problems * text),
-        Work("score_base_reference", "score", 1, 2 * problems * text),
+        Work("score_rollouts", "sample", rolling["shards"], examined * continued, examined * text),
+        Work("replace_critical", "sample", 1, drawn, examined * text),
+        Work("train_contrast", "train", 2, fitted, operations=_training(contrast)),
+        Work("score_contrast", "score", 1, 2 * answers, operations=2 * FORWARD),
+        Work("score_base_reference", "score", 1, pairs),
     ]
     if any(config["method_registry"][method].get("weights") == "rollouts" for method in config["methods"]):
         labelled = problems * rolling["label_branches"] * LEAVING * behind
-        work.append(Work("label_rollouts", "sample", 1, labelled))
+        work.append(Work("label_rollouts", "sample", 1, labelled, answers))
     starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
-    work += [Work(f"score_reference {start}", "score", 1, 2 * problems * text) for start in starts if start != BASE]
+    work += [Work(f"score_reference {start}", "score", 1, pairs) for start in starts if start != BASE]
     tested = min(rows[1], config["evaluation"]["problems"] or rows[1])
     for method in config["methods"]:
-        entry = config["alignment"] | config["method_registry"][method]
+        entry = alignment | config["method_registry"][method]
         seeds = len(config["seeds"]) if entry["objective"] != UNTRAINED else 1
-        work.append(Work(f"evaluate_method {method}", "sample", seeds, seeds * tested * length))
+        asked = seeds * tested * PROMPT_TOKENS
+        work.append(Work(f"evaluate_method {method}", "sample", seeds, seeds * tested * length, asked))
         if entry["objective"] != UNTRAINED:
-            answers = 1 if entry["objective"] == "nll" else 2
-            work.append(Work(f"align {method}", "train", seeds, seeds * answers * problems * text * entry["epochs"]))
+            trained = seeds * entry["epochs"] * (answers if entry["objective"] == "nll" else pairs)
+            work.append(Work(f"align {method}", "train", seeds, trained, operations=_training(entry)))
     return work
+
+
+def _training(settings: Mapping[str, Any]) -> float:
+    """Operations per token and parameter of training an adapter."""
+    return FORWARD * (1 + settings["gradient_checkpointing"]) + BACKWARD
 
 
 def work_of(config: Mapping[str, Any], dataset: str, name: str, method: str) -> Work:
@@ -238,13 +268,22 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
     count = gpus(entry, work.kind)
     if work.kind == "none" or not count:
         return 0.0
-    arithmetic, share = {
-        "sample": (FORWARD, DECODING_SHARE),
-        "score": (FORWARD, SCORING_SHARE),
-        "train": (TRAINING, TRAINING_SHARE),
-    }[work.kind]
-    seconds = work.tokens * arithmetic * parameters(entry) / (PEAK * share)
-    return seconds / 3600 + work.jobs * count * LOADING_MINUTES_PER_GB * weights_gb(entry) / 60
+    return computing_hours(entry, work, GPU) + work.jobs * count * LOADING_MINUTES_PER_GB * weights_gb(entry) / 60
+
+
+def machine_hours(entry: Mapping[str, Any], work: Work, speed: Speed) -> float:
+    """Hours of all jobs, one after the other, on a machine of this speed without a GPU."""
+    starting = STARTING_MINUTES + LOADING_MINUTES_PER_GB * weights_gb(entry)
+    return computing_hours(entry, work, speed) + work.jobs * starting / 60
+
+
+def computing_hours(entry: Mapping[str, Any], work: Work, speed: Speed) -> float:
+    """Hours of the arithmetic of all jobs; 0 for work without a model."""
+    if work.kind == "none":
+        return 0.0
+    shares = {"sample": speed.sample, "score": speed.score, "train": speed.train}
+    weighed = work.tokens * work.operations / shares[work.kind] + work.read * FORWARD / speed.score
+    return weighed * parameters(entry) / speed.operations / 3600
 
 
 def minutes(entry: Mapping[str, Any], work: Work, attempt: int, hardware: Hardware) -> int:
@@ -303,42 +342,3 @@ def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
     sources = (dataset.get(split, {}) for split in ("train", "test"))
     train, test = (source.get("problems") or source.get("rows") or UNKNOWN_ROWS for source in sources)
     return train, test
-
-
-def cell_plan(
-    config: Mapping[str, Any], model: str, dataset: str, measured: Mapping[str, tuple[float, int]]
-) -> list[dict[str, Any]]:
-    """The plan of one cell, a row per work of `cell_work`.
-
-    measured: hours and number of measured jobs by the name of their work (see `measured_hours`).
-        The mean time of such jobs is used instead of the formula.
-    """
-    entry, data = config["model_registry"][model], config["dataset_registry"][dataset]
-    sampling = config["trajectories"]
-    unlimited = Hardware(None, None)
-    rows = []
-    for work in cell_work(config, data, dataset_rows(data)):
-        count = gpus(entry, work.kind) if work.kind != "none" else 0
-        known = work.name in measured
-        hours, jobs = measured.get(work.name, (0.0, 1))
-        if work.kind == "none":
-            memory = batch_memory_mb(sampling["batch_rows"], data["max_new_tokens"], True, 1, unlimited)
-        else:
-            memory = memory_mb(entry, 1, unlimited)
-        rows.append({
-            "model": model,
-            "dataset": dataset,
-            "rule": work.name,
-            "jobs": work.jobs,
-            "generated_tokens": round(work.tokens) if work.kind == "sample" else 0,
-            "trained_tokens": round(work.tokens) if work.kind == "train" else 0,
-            "gpus": count,
-            "gpu_hours": count * hours / jobs * work.jobs if known else gpu_hours(entry, work),
-            "gpu_memory_gb": gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory / 1000,
-            # Samples take token ids and text; a training takes the adapter and its optimiser state.
-            "disk_gb": work.tokens * BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
-                       work.jobs * ADAPTER_SHARE * weights_gb(entry) if work.kind == "train" else 0.0,
-            "source": "measured" if known else "formula",
-        })  # fmt: skip
-    return rows
