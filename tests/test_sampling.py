@@ -70,6 +70,22 @@ def test_nothing_is_drawn_that_has_no_probability(scale, top_p):
         assert all(distribution.allows(logits[row].expand(len(allowed), -1), allowed.tolist()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocabulary", [40_000, 2**15, 32_831])
+def test_a_long_vocabulary_gives_what_sorting_all_of_it_gives(dtype, vocabulary, monkeypatch):
+    """With the likely tokens in a few pieces or in many, and with equal tokens at every edge."""
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(30, vocabulary, generator=generator)
+    logits[:10, 300:420] += 8.0  # next to one another
+    logits[10:20] += 6.0 * (torch.rand(10, vocabulary, generator=generator) < 0.001)
+    logits[20:, -50:] = 9.0  # equal, at the end
+    logits, rows = logits.to(dtype), torch.arange(30).repeat_interleave(100)
+    numbers = torch.rand(3000, generator=generator, dtype=torch.float64)
+    drawn = Nucleus(0.7, 0.9).sample(logits, numbers, rows)
+    monkeypatch.setattr(distributions, "_NUCLEUS_CANDIDATES", ())
+    assert torch.equal(drawn, Nucleus(0.7, 0.9).sample(logits, numbers, rows))
+
+
 def test_of_equal_tokens_the_smaller_id_is_in_the_nucleus():
     logits = torch.full((1, 200), -1e9)
     logits[0, [150, 7, 90, 30]] = 0.0
