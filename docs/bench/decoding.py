@@ -1,8 +1,8 @@
 """Decoding with the shapes of a real model: few-shot prompts against prefill, generate and vLLM.
 
-The model is the folder that REAL_MODEL names, or random weights in the shapes of Qwen2.5-0.5B. The
-prompts are eight worked examples and one of 16 questions of a pocket world; each has eight samples
-of 48 tokens. Each side runs in a process of its own with all cores, one after the other.
+The model is that of `half_billion`. The prompts are eight worked examples and one of 16 questions
+of a pocket world; each has eight samples of 48 tokens. Each side runs in a process of its own with
+all cores, one after the other.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-VLLM_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-RANDOM = ROOT / "results" / "bench" / "random-0.5b"
+import half_billion
+
+VLLM_PYTHON = half_billion.ROOT / ".venv-vllm" / "bin" / "python"
 SHOTS, QUESTIONS, SAMPLES, NEW = 8, 16, 8, 48
 MAX_TOKENS = 60_000
 # Tokens of the batch whose forward pass tells how fast the machine multiplies.
@@ -27,10 +27,11 @@ PREFILL_ROWS, PREFILL_LENGTH = 8, 256
 
 def decoding(_: Path) -> dict[str, Any]:
     """Ratios of the engine to prefill, to `generate` and to vLLM, and its key-value memory."""
-    model = os.environ.get("REAL_MODEL") or str(_random_model())
+    model = half_billion.folder()
     ours = _side(sys.executable, "engine", model)
     report: dict[str, Any] = {
-        "model": "REAL_MODEL" if "REAL_MODEL" in os.environ else "random weights, shapes of Qwen2.5-0.5B",
+        "model": half_billion.name(),
+        "dtype": half_billion.dtype(),
         "rows": QUESTIONS * SAMPLES,
         "prompt_tokens": ours["prompt_tokens"],
         "decoding_vs_prefill": _ratio(ours["decoding"], ours["prefill"], "tokens per second"),
@@ -54,30 +55,11 @@ def _ratio(ours: float, theirs: float, unit: str, inverse: bool = False) -> dict
 
 def _side(python: str, side: str, model: str) -> dict[str, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    command = [python, __file__, side, "--model", model]
+    command = [python, __file__, side, "--model", model, "--dtype", half_billion.dtype()]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"bench: {side} failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _random_model() -> Path:
-    """A folder with random weights, whose next tokens are about as certain as a trained model's."""
-    import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-
-    if not (RANDOM / "config.json").is_file():
-        torch.manual_seed(0)
-        config = Qwen2Config(
-            vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-            num_key_value_heads=2, max_position_embeddings=32_768, tie_word_embeddings=True, dtype="bfloat16",
-        )  # fmt: skip
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16)
-        # The last layer norm sets the spread of the logits.
-        model.model.norm.weight.data.mul_(8 / (config.initializer_range * config.hidden_size**0.5))
-        model.save_pretrained(RANDOM)
-        AutoTokenizer.from_pretrained(ROOT / "data" / "models" / "pocket-s").save_pretrained(RANDOM)
-    return RANDOM
 
 
 def _requests(folder: str) -> list[Any]:
@@ -101,14 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("side", choices=("engine", "generate", "vllm"))
     parser.add_argument("--model", required=True)
+    parser.add_argument("--dtype", required=True)
     args = parser.parse_args()
-    print(json.dumps({"engine": _engine, "generate": _generate, "vllm": _vllm}[args.side](args.model)))
+    print(json.dumps({"engine": _engine, "generate": _generate, "vllm": _vllm}[args.side](args.model, args.dtype)))
 
 
-def _loaded(folder: str) -> Any:
+def _loaded(folder: str, dtype: str) -> Any:
     from critical_tokens.models.checkpoints import ModelSource, load_model
 
-    return load_model(ModelSource(folder, None, "bfloat16")).eval()
+    return load_model(ModelSource(folder, None, dtype)).eval()
 
 
 def _never_drawn(requests: list[Any]) -> int:
@@ -116,14 +99,14 @@ def _never_drawn(requests: list[Any]) -> int:
     return next(i for i in range(3, 10_000) if not any(i in r.prefix for r in requests))
 
 
-def _engine(folder: str) -> dict[str, float]:
+def _engine(folder: str, dtype: str) -> dict[str, float]:
     import torch
 
     from critical_tokens.decoding.distributions import Nucleus
     from critical_tokens.engines import continuous_batching, kv_cache
     from critical_tokens.engines.transformers_engine import TransformersEngine
 
-    model, requests = _loaded(folder), _requests(folder)
+    model, requests = _loaded(folder, dtype), _requests(folder)
     ids = torch.randint(3, 500, (PREFILL_ROWS, PREFILL_LENGTH), device=model.device)
     engine = TransformersEngine(model, _never_drawn(requests), MAX_TOKENS)
     with torch.inference_mode():
@@ -165,10 +148,10 @@ def _engine(folder: str) -> dict[str, float]:
     }
 
 
-def _generate(folder: str) -> dict[str, float]:
+def _generate(folder: str, dtype: str) -> dict[str, float]:
     import torch
 
-    model, requests = _loaded(folder), _requests(folder)
+    model, requests = _loaded(folder, dtype), _requests(folder)
     longest = max(len(r.prefix) for r in requests)
     rows = [r.prefix for r in requests for _ in range(SAMPLES)]
     ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in rows], device=model.device)
@@ -181,7 +164,7 @@ def _generate(folder: str) -> dict[str, float]:
     return {"rate": len(rows) * NEW / (time.monotonic() - start)}
 
 
-def _vllm(folder: str) -> dict[str, float]:
+def _vllm(folder: str, dtype: str) -> dict[str, float]:
     from critical_tokens.decoding.distributions import Nucleus
     from critical_tokens.decoding.protocol import Request
     from critical_tokens.engines.vllm_engine import VllmEngine
@@ -189,7 +172,7 @@ def _vllm(folder: str) -> dict[str, float]:
 
     requests = _requests(folder)
     context = max(len(r.prefix) for r in requests) + NEW
-    engine = VllmEngine(ModelSource(folder, None, "bfloat16"), _never_drawn(requests), 250_000, context=context)
+    engine = VllmEngine(ModelSource(folder, None, dtype), _never_drawn(requests), 250_000, context=context)
     try:
         engine.generate([Request((5, 6, 7, 8), 2, 0, 4)], Nucleus(0.9, 0.95))  # warms up
         start = time.monotonic()

@@ -1,10 +1,10 @@
 """Training on pairs against TRL's DPOTrainer, and contrastive scoring against the released code.
 
-The model has the shapes of Qwen2.5-0.5B and random weights. REAL_MODEL=FOLDER names another one, in
-bfloat16. Both sides get the same pairs of random tokens, with the lengths of GSM8K's questions and
-answers, the same settings and all cores. Each side runs in a process of its own (`python
-docs/bench/training_speed.py SIDE …`), so that its peak memory is its own. TRL lies in the folder
-.trl, which `make bench` fills. Without it, its side is left out, and a message says so.
+The model is that of `half_billion`. Both sides get the same pairs of random tokens, with the
+lengths of GSM8K's questions and answers, the same settings and all cores. Each side runs in a
+process of its own (`python docs/bench/training_speed.py SIDE …`), so that its peak memory is its
+own. TRL lies in the folder .trl, which `make bench` fills. Without it, its side is left out, and a
+message says so.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-TRL = ROOT / ".trl"
+import half_billion
+
+TRL = half_billion.ROOT / ".trl"
 # Pairs of an update, and updates; the first one is not timed.
 BATCH, UPDATES = 4, 3
 # The same for the comparison of losses in float32, whose answers are shorter.
@@ -35,24 +36,22 @@ SETTINGS = {"learning_rate": 2e-5, "gamma": 0.1, "rank": 16, "alpha": 32}
 
 def training(_: Path) -> dict[str, Any]:
     """Pairs per second, peak memory and losses of preference training; tokens scored per second."""
-    with tempfile.TemporaryDirectory(prefix="training-speed-") as scratch:
-        model = os.environ.get("REAL_MODEL") or _random_model(Path(scratch))
-        report: dict[str, Any] = {"training_model": "named" if "REAL_MODEL" in os.environ else "random weights"}
-        if TRL.is_dir():
-            for suffix, again in (("", "false"), ("_checkpointing", "true")):
-                ours, theirs = (_side(side, model, "bfloat16", again) for side in ("ours", "trl"))
-                report |= {
-                    f"pairs_vs_trl{suffix}": _entry(ours, theirs, "rate", "pairs per second"),
-                    f"training_memory_vs_trl{suffix}": _entry(ours, theirs, "peak_mb", "MB above the loaded model"),
-                    f"training_memory_in_all_vs_trl{suffix}": _entry(ours, theirs, "all_mb", "MB"),
-                    f"losses_vs_trl{suffix}": _apart(ours, theirs),
-                }
-            report["losses_vs_trl_float32"] = _apart(*(_side(s, model, "float32", "false") for s in ("ours", "trl")))
-        else:
-            print("bench: no .trl (make bench makes it): TRL is left out", file=sys.stderr)
-        ours, theirs, rejected = (_side(side, model, "bfloat16", "false") for side in ("score", "released", "one-side"))
-        report["scoring_vs_released"] = _entry(ours, theirs, "rate", "rejected tokens per second")
-        report["scoring_vs_released_rejected_only"] = _entry(ours, rejected, "rate", "rejected tokens per second")
+    report: dict[str, Any] = {"training_model": half_billion.name(), "training_dtype": half_billion.dtype()}
+    if TRL.is_dir():
+        for suffix, again in (("", "false"), ("_checkpointing", "true")):
+            ours, theirs = (_side(side, checkpointing=again) for side in ("ours", "trl"))
+            report |= {
+                f"pairs_vs_trl{suffix}": _entry(ours, theirs, "rate", "pairs per second"),
+                f"training_memory_vs_trl{suffix}": _entry(ours, theirs, "peak_mb", "MB above the loaded model"),
+                f"training_memory_in_all_vs_trl{suffix}": _entry(ours, theirs, "all_mb", "MB"),
+                f"losses_vs_trl{suffix}": _apart(ours, theirs),
+            }
+        report["losses_vs_trl_exact"] = _apart(*(_side(side, exact="true") for side in ("ours", "trl")))
+    else:
+        print("bench: no .trl (make bench makes it): TRL is left out", file=sys.stderr)
+    ours, theirs, rejected = (_side(side) for side in ("score", "released", "one-side"))
+    report["scoring_vs_released"] = _entry(ours, theirs, "rate", "rejected tokens per second")
+    report["scoring_vs_released_rejected_only"] = _entry(ours, rejected, "rate", "rejected tokens per second")
     return report
 
 
@@ -66,28 +65,10 @@ def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     return {"ours": ours["losses"], "theirs": theirs["losses"], "largest_difference": round(largest, 5)}
 
 
-def _random_model(folder: Path) -> str:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        max_position_embeddings=32_768,
-        tie_word_embeddings=True,
-        dtype="bfloat16",
-    )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return str(folder)
-
-
-def _side(side: str, model: str, dtype: str, checkpointing: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, side, "--model", model, "--dtype", dtype, "--checkpointing", checkpointing]
+def _side(side: str, checkpointing: str = "false", exact: str = "false") -> dict[str, Any]:
+    dtype = "float32" if exact == "true" else half_billion.dtype()
+    options = {"model": half_billion.folder(), "dtype": dtype, "checkpointing": checkpointing, "exact": exact}
+    command = [sys.executable, __file__, side, *(f"--{name}={value}" for name, value in options.items())]
     environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
     if side == "trl":
         environment["PYTHONPATH"] = os.pathsep.join([str(TRL), environment.get("PYTHONPATH", "")])
@@ -113,6 +94,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--dtype", required=True)
     parser.add_argument("--checkpointing", required=True, choices=("true", "false"))
+    parser.add_argument("--exact", required=True, choices=("true", "false"))
     args = parser.parse_args()
     print(json.dumps(sides[args.side](args)))
 
@@ -125,7 +107,7 @@ class _Pair:
 
 def _pairs(args: argparse.Namespace) -> tuple[list[_Pair], int]:
     """The pairs of a training in their order, and how many make an update."""
-    exact = args.dtype == "float32"
+    exact = args.exact == "true"
     batch, updates = (EXACT_BATCH, EXACT_UPDATES) if exact else (BATCH, UPDATES)
     rng = random.Random(0)
     return [_Pair(rng, EXACT_SHARE if exact else 1) for _ in range(batch * updates)], batch
@@ -245,7 +227,7 @@ def _trl(args: argparse.Namespace) -> dict[str, Any]:
             model=model,
             args=config,
             train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(ModelSource(str(ROOT / "data" / "models" / "pocket-s"))),
+            processing_class=load_tokenizer(ModelSource(str(half_billion.ROOT / "data" / "models" / "pocket-s"))),
             peft_config=LoraConfig(
                 r=SETTINGS["rank"],
                 lora_alpha=SETTINGS["alpha"],
