@@ -22,6 +22,8 @@ rule plan:
     localrule: True
     conda:
         "../envs/driver.yaml"
+    # Those of a lone job, because the plan tries how fast such jobs will be.
+    threads: LONE
     params:
         code=code_version("plan"),
         # A function, because Snakemake would read {question} in a plain text as a wildcard.

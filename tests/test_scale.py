@@ -236,7 +236,6 @@ def test_what_was_measured_counts_instead_of_the_formula(tmp_path):
 
 def test_the_speed_of_a_machine_without_a_gpu_is_tried(monkeypatch):
     """A trial in float32 tells the speed; the processor's instructions tell that of bfloat16."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = costs.processor("float32")
     assert 1e9 < before.operations < 1e14
     for gain in (2.0, 0.01):

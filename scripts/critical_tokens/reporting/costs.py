@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +64,10 @@ def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tupl
 
 
 def processor(dtype: str) -> sizing.Speed:
-    """How fast all cores of this machine compute in a dtype, from a short trial in float32."""
+    """How fast this machine computes in a dtype with the threads of this job.
+
+    A short trial in float32 tells it.
+    """
     import numpy as np
 
     # The shape of a layer of a small model with many tokens. One product takes about 0.1 s.
@@ -75,9 +77,7 @@ def processor(dtype: str) -> sizing.Speed:
         start = time.monotonic()
         rows @ columns
         times.append(time.monotonic() - start)
-    # NumPy has the threads of the job that makes the plan.
-    cores = len(os.sched_getaffinity(0)) / int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    float32 = cores * 2 * rows.size * columns.shape[1] / min(times)
+    float32 = 2 * rows.size * columns.shape[1] / min(times)
     return sizing.Speed(float32 * (1.0 if dtype == "float32" else bfloat16_gain()), 0.5, 0.8, 0.6)
 
 
