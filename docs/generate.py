@@ -21,6 +21,7 @@ import evidence
 import library
 import measurements
 import pandas as pd
+import real_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -145,6 +146,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **evidence.PARTS,
     **library.PARTS,
     **measurements.PARTS,
+    **real_model.PARTS,
     "cards": _cards,
 }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence import markdown
+from evidence import markdown, read_published
 
 DOCS = Path(__file__).resolve().parent
 REAL = DOCS / "real"
@@ -27,6 +27,8 @@ sys.path.insert(0, str(DOCS.parent / "scripts"))
 from critical_tokens.core import records  # noqa: E402 - the library is found above
 from critical_tokens.reporting import costs, estimates  # noqa: E402
 
+# Continuations of a token in the released procedure (paper, section 2).
+_RELEASED = 64
 _QUARTERS = ("first", "second", "third", "last")
 
 
@@ -61,6 +63,7 @@ def copy(run: Path) -> None:
         },
         "critical": _meta(cell, "critical"),
         "words": json.loads((cell / "critical_words.json").read_text(encoding="utf-8")),
+        "tokens": _tokens(cell),
         "hours": _hours(results / "plan.csv", run / "benchmarks" / "real", cell),
     }
     for example in found["words"]["examples"]:
@@ -78,6 +81,24 @@ def copy(run: Path) -> None:
 
 def _meta(cell: Path, table: str) -> dict[str, Any]:
     return json.loads((cell / f"{table}.meta.json").read_text(encoding="utf-8"))
+
+
+def _tokens(cell: Path) -> dict[str, float]:
+    """Tokens that the scores took, and that the released procedure would take for the same answers.
+
+    The released procedure draws 64 continuations after every token, each decoded by itself. Their
+    mean length is known at the critical tokens, in proportion to what the answer has left there.
+    """
+    critical = pd.read_parquet(cell / "critical.parquet", columns=["problem_id", "position", "length"])
+    drawn = pd.read_parquet(cell / "replacement.parquet", columns=["problem_id", "answer"]).merge(critical)
+    continued = (drawn["answer"].map(len) - drawn["position"]).sum() / (drawn["length"] - drawn["position"]).sum()
+    behind = (critical["length"] * (critical["length"] + 1) / 2).sum()
+    return {
+        "answers": len(critical),
+        "mean_length": float(critical["length"].mean()),
+        "generated": _meta(cell, "rollouts")["tokens_generated"],
+        "released": float(_RELEASED * behind * continued),
+    }
 
 
 def _hours(plan: Path, benchmarks: Path, cell: Path) -> list[dict[str, Any]]:
@@ -99,6 +120,13 @@ def _hours(plan: Path, benchmarks: Path, cell: Path) -> list[dict[str, Any]]:
 
 def _run() -> dict[str, Any]:
     return json.loads((REAL / "run.json").read_text(encoding="utf-8"))
+
+
+def _curves() -> pd.DataFrame:
+    """Figure 2, with pass@k in %."""
+    table = pd.read_csv(REAL / "fig2.csv")
+    table[["pass_at_k", "low", "high"]] *= 100
+    return table
 
 
 def _percent(share: float) -> str:
@@ -127,15 +155,33 @@ def _setting() -> str:
 def _replaced() -> str:
     """pass@k of the real model beside the paper's, and how often a critical token was found."""
     found = _run()["critical"]
-    own = pd.read_csv(REAL / "fig2.csv")
+    own, published = _curves(), read_published("figure2").query("dataset == 'gsm8k'")
     shown = [k for k in (1, 4, 16, 32, 64) if k in set(own["k"])]
     rows = []
     for arm, of_arm in own.groupby("arm", sort=False):
         by_k = of_arm.set_index("k")
         cells = [f"{by_k.pass_at_k[k]:.1f} [{by_k.low[k]:.1f}, {by_k.high[k]:.1f}]" for k in shown]
         rows.append([f"token {arm}", str(int(of_arm["trajectories"].iloc[0])), *cells])
+        theirs = published[published["arm"] == arm].set_index("k")["pass_at_k"]
+        rows.append([f"paper: Llama-3-8B, token {arm}", "100", *(f"{theirs[k]:.1f}" for k in shown)])
     told = f"A critical token was found in {found['found']} of {found['trajectories']} incorrect answers."
     return "\n".join([told, "", markdown(["arm", "answers", *(f"pass@{k}" for k in shown)], rows)])
+
+
+def _verdict() -> str:
+    """What the real model shows, in one paragraph."""
+    found, own = _run(), _curves()
+    most = own["k"].max()
+    kept, replaced = (own[(own["arm"] == arm) & (own["k"] == most)].iloc[0] for arm in ("kept", "replaced"))
+    critical, billions = found["critical"], found["model"]["parameters"] / 1e9
+    lines = [
+        f"- After a critical token, answers of a real model of {billions:.1f} billion parameters fail, too. A",
+        f"  critical token was found in {critical['found']} of {critical['trajectories']} incorrect answers. If it is",
+        f"  kept, at least one of {most} continuations is correct in {kept.pass_at_k:.0f} % of these answers. If",
+        f"  another token takes its place, this share is {replaced.pass_at_k:.0f} % [{replaced.low:.0f},",
+        f"  {replaced.high:.0f}].",
+    ]
+    return "\n".join(lines)
 
 
 def _words() -> str:
@@ -175,6 +221,19 @@ def _examples() -> str:
     return "\n\n".join(parts)
 
 
+def _tokens_spent() -> str:
+    """What the scores cost against the released procedure, in tokens."""
+    found = _run()["tokens"]
+    answers = f"{found['answers']} answers of {found['mean_length']:.0f} tokens on average"
+    released, ratio = f"{found['released'] / 1e6:.1f} million", f"{found['released'] / found['generated']:.0f}"
+    lines = [
+        f"The scores of all tokens of {answers} took {found['generated']:,} generated tokens. The",
+        f"released procedure would take about {released}, {ratio} times as many: {_RELEASED}",
+        "continuations of every token, each decoded by itself.",
+    ]
+    return "\n".join(lines)
+
+
 def _plan() -> str:
     """Planned and measured hours of every rule."""
     numbers = [(row["rule"], row["planned"], row["measured"]) for row in _run()["hours"]]
@@ -183,10 +242,12 @@ def _plan() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "real_verdict": _verdict,
     "real_setting": _setting,
     "real_replaced": _replaced,
     "real_words": _words,
     "real_examples": _examples,
+    "real_tokens": _tokens_spent,
     "real_plan": _plan,
 }
 

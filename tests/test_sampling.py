@@ -86,6 +86,32 @@ def test_a_long_vocabulary_gives_what_sorting_all_of_it_gives(dtype, vocabulary,
     assert torch.equal(drawn, Nucleus(0.7, 0.9).sample(logits, numbers, rows))
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_support_is_the_nucleus_in_order_of_ids(wide, monkeypatch):
+    """Of a large vocabulary it has few tokens, with the probabilities that sorting all gives."""
+    generator = torch.Generator().manual_seed(7)
+    logits = torch.randn(20, 70_000, generator=generator)
+    logits += 12.0 * (torch.rand(20, 70_000, generator=generator) < (0.004 if wide else 0.0004))
+    probabilities, ids = Nucleus(0.8, 0.9).support(logits)
+    dense = Nucleus(0.8, 0.9).probabilities(logits)
+    assert ids.shape == (20, distributions._NUCLEUS_CANDIDATES[wide])
+    assert (ids.diff(dim=-1) > 0).all()
+    assert torch.equal(torch.zeros_like(dense).scatter_(-1, ids, probabilities), dense)
+    torch.testing.assert_close(Nucleus(0.8, 0.9).probabilities(logits[3]), dense[3])
+    monkeypatch.setattr(distributions, "_NUCLEUS_CANDIDATES", ())
+    sorted_ = Nucleus(0.8, 0.9).probabilities(logits)
+    assert torch.equal(dense > 0, sorted_ > 0)
+    torch.testing.assert_close(dense, sorted_, rtol=1e-5, atol=0)
+
+
+def test_the_support_of_other_distributions_is_the_vocabulary():
+    logits = torch.randn(2, 70_000)
+    for distribution in (GREEDY, Nucleus(0.8), Nucleus(50.0, 0.9)):
+        probabilities, ids = distribution.support(logits)
+        assert torch.equal(probabilities, distribution.probabilities(logits))
+        assert torch.equal(ids, torch.arange(70_000).expand(2, -1))
+
+
 def test_of_equal_tokens_the_smaller_id_is_in_the_nucleus():
     logits = torch.full((1, 200), -1e9)
     logits[0, [150, 7, 90, 30]] = 0.0

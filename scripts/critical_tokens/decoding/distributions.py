@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # If it is not among them, all tokens are sorted, so the result is exact. Sorting the 150,000 logits
 # of a real model for every token would make top-p slow, and almost every nucleus has few tokens.
 _NUCLEUS_CANDIDATES = (64, 1024)
+# A vocabulary is worth searching for that many candidates if it is larger by this factor.
+_MUCH_LARGER = 64
 # Tokens of a piece of the vocabulary. The most probable tokens of long rows are searched in the
 # pieces with the largest maxima, because a maximum is found faster than a sorted part.
 _PIECE = 128
@@ -42,6 +44,17 @@ class Distribution(ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities (…, vocabulary) of the next token, float32, from logits of that shape."""
+
+    def support(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """All tokens that can be drawn from each row of logits (rows, vocabulary).
+
+        Returns their probabilities, float32, and their ids, in order of ids, both of shape (rows,
+        tokens). Other tokens may be among them, with probability 0.
+        """
+        import torch
+
+        probabilities = self.probabilities(logits)
+        return probabilities, torch.arange(logits.shape[-1], device=logits.device).expand_as(probabilities)
 
     @abstractmethod
     def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
@@ -98,6 +111,10 @@ class Nucleus(Distribution):
 
         if self.temperature == 0:
             return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+        few = self._few(logits.reshape(-1, logits.shape[-1]))
+        if few is not None:
+            probabilities, ids = (t.view(*logits.shape[:-1], -1) for t in few)
+            return torch.zeros(logits.shape, device=logits.device).scatter_(-1, ids, probabilities)
         probabilities = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p < 1:
             ordered, order = _ordered(probabilities)
@@ -105,6 +122,26 @@ class Nucleus(Distribution):
             probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         return probabilities
+
+    def support(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """See Distribution."""
+        return self._few(logits) or super().support(logits)
+
+    def _few(self, logits: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The result of `support` if nuclei have few tokens of a large vocabulary, or None."""
+        if self.temperature == 0 or self.top_p == 1:
+            return None
+        for candidates in _NUCLEUS_CANDIDATES:
+            if logits.shape[-1] < _MUCH_LARGER * candidates:
+                return None
+            ordered, order = self._most_probable(logits, candidates)
+            cumulative = ordered.cumsum(-1)
+            if not bool(self._open(ordered, cumulative).any()):
+                kept = ordered.masked_fill(cumulative - ordered >= self.top_p, 0.0)
+                order, places = order.sort(-1)
+                kept = kept.gather(-1, places)
+                return kept / kept.sum(-1, keepdim=True), order
+        return None
 
     def allows(self, logits: Tensor, tokens: Sequence[int]) -> list[bool]:
         """See Distribution.
@@ -142,16 +179,21 @@ class Nucleus(Distribution):
             some = logits if len(which) == len(logits) else logits[which]
             ordered, order = self._most_probable(some, candidates if few else None)
             cumulative = ordered.cumsum(-1)
-            # The nucleus may go on behind the candidates, or other tokens may be as probable as the
-            # last candidate.
-            open_ = ((cumulative - ordered < self.top_p) & (ordered == ordered[:, -1:])).any(-1) & few
-            drawn = ~open_[row]
+            drawn = ~(self._open(ordered, cumulative) & few)[row]
             tokens[waiting[drawn]] = self._drawn(ordered, order, cumulative, uniforms[waiting[drawn]], row[drawn])
             waiting = waiting[~drawn]
             if not len(waiting):
                 break
             which, row = rows[waiting].unique(return_inverse=True)
         return tokens
+
+    def _open(self, ordered: Tensor, cumulative: Tensor) -> Tensor:
+        """The rows whose nuclei may have tokens that are not among the candidates.
+
+        The nucleus may go on behind the candidates, or other tokens may be as probable as the last
+        candidate.
+        """
+        return ((cumulative - ordered < self.top_p) & (ordered == ordered[:, -1:])).any(-1)
 
     def _most_probable(self, logits: Tensor, number: int | None) -> tuple[Tensor, Tensor]:
         """The `number` most probable tokens of each row, or all, as `_ordered` returns them."""

@@ -220,13 +220,15 @@ class Batch:
     def _divide(self, logits: torch.Tensor) -> torch.Tensor:
         """Divide the one weighted sample of each row among selected tokens; returns the tokens."""
         row, samples = self._row, self._samples
-        expected = samples.weight.unsqueeze(-1) * self._distribution.probabilities(logits)[row]
+        probabilities, ids = self._distribution.support(logits)
+        expected = samples.weight.unsqueeze(-1) * probabilities[row]
         taken = systematic_sample(expected, uniforms(samples.key, self._step[row]))
-        parent, tokens = taken.nonzero(as_tuple=True)
+        parent, place = taken.nonzero(as_tuple=True)
+        tokens = ids[row[parent], place]
         self._open.index_add_(0, self._request[row], torch.bincount(parent, minlength=len(row)) - 1)
         key = stream_keys(samples.key[parent], tokens)
         self._row = row[parent]
-        self._samples = Samples(samples.number[parent], key, taken[parent, tokens])
+        self._samples = Samples(samples.number[parent], key, taken[parent, place])
         return tokens
 
     def _finish(self, drawn: torch.Tensor) -> torch.Tensor:

@@ -339,9 +339,12 @@ def stratified(branches: float) -> Planner:
         ):
             row[token] = 0.0
             staying.append(1 - float(row.sum()))
-            taken = systematic_sample(branches * row, offset)
+            others = row.nonzero().squeeze(-1)
+            taken = systematic_sample(branches * row[others], offset).tolist()
             forks += [
-                Fork(index, length, other, float(taken[other]), 1) for other in taken.nonzero().squeeze(-1).tolist()
+                Fork(index, length, other, weight, 1)
+                for other, weight in zip(others.tolist(), taken, strict=True)
+                if weight
             ]
         return _Stratified(forks, trajectory, branches, staying)
 
