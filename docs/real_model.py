@@ -84,7 +84,7 @@ def _meta(cell: Path, table: str) -> dict[str, Any]:
 
 
 def _tokens(cell: Path) -> dict[str, float]:
-    """Tokens that the scores took, and that the released procedure would take for the same answers.
+    """Tokens that the search took, and that the released procedure would take for the same answers.
 
     The released procedure draws 64 continuations after every token, each decoded by itself. Their
     mean length is known at the critical tokens, in proportion to what the answer has left there.
@@ -156,7 +156,7 @@ def _replaced() -> str:
     """pass@k of the real model beside the paper's, and how often a critical token was found."""
     found = _run()["critical"]
     own, published = _curves(), read_published("figure2").query("dataset == 'gsm8k'")
-    shown = [k for k in (1, 4, 16, 32, 64) if k in set(own["k"])]
+    shown = [k for k in (1, 2, 4, 8, 16, 32, 64) if k in set(own["k"])]
     rows = []
     for arm, of_arm in own.groupby("arm", sort=False):
         by_k = of_arm.set_index("k")
@@ -222,14 +222,14 @@ def _examples() -> str:
 
 
 def _tokens_spent() -> str:
-    """What the scores cost against the released procedure, in tokens."""
+    """What the search for critical tokens cost against the released procedure, in tokens."""
     found = _run()["tokens"]
-    answers = f"{found['answers']} answers of {found['mean_length']:.0f} tokens on average"
+    answers = f"{found['answers']} answers, which have {found['mean_length']:.0f} tokens on average"
     released, ratio = f"{found['released'] / 1e6:.1f} million", f"{found['released'] / found['generated']:.0f}"
     lines = [
-        f"The scores of all tokens of {answers} took {found['generated']:,} generated tokens. The",
-        f"released procedure would take about {released}, {ratio} times as many: {_RELEASED}",
-        "continuations of every token, each decoded by itself.",
+        f"The search took {found['generated']:,} generated tokens for {answers}. The released",
+        f"procedure would take about {released}, {ratio} times as many: {_RELEASED} continuations of",
+        "every token, each decoded by itself.",
     ]
     return "\n".join(lines)
 

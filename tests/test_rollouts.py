@@ -11,8 +11,15 @@ from critical_tokens.decoding.distributions import GREEDY, Nucleus
 from critical_tokens.decoding.protocol import Request
 from critical_tokens.engines.opening import EngineSettings
 from critical_tokens.engines.transformers_engine import TransformersEngine
-from critical_tokens.rollouts import critical
-from critical_tokens.rollouts.branching import BranchingError, GenerationSettings, Trajectory, keep_token, replace_token
+from critical_tokens.rollouts import critical, scores
+from critical_tokens.rollouts.branching import (
+    BranchingError,
+    Fork,
+    GenerationSettings,
+    Trajectory,
+    keep_token,
+    replace_token,
+)
 from critical_tokens.rollouts.scores import coupled, independent, score, stratified
 
 
@@ -128,7 +135,7 @@ def test_different_places_draw_from_different_streams():
 @pytest.mark.parametrize("planner", [independent(16), coupled(16), stratified(4)])
 @pytest.mark.parametrize("zero", [0.0, 0.2])
 @pytest.mark.workflow
-def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_model, planner, zero):
+def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_model, planner, zero, monkeypatch):
     # Answers with the first 11 tokens of the trajectory are incorrect, about half of the others are
     # correct.
     def grader(own):
@@ -141,9 +148,10 @@ def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_
     whole = score(engine, chosen, planner, generation)
     spent = engine.tokens_generated
     told = []
+    monkeypatch.setattr(scores, "_CONTINUATIONS", 20)
 
-    def settled(scores):
-        return critical.settled(scores, 0.3, zero)
+    def settled(last):
+        return critical.settled(last, 0.3, zero)
 
     partial = score(engine, chosen, planner, generation, lambda done, total: told.append((done, total)), settled)
     assert engine.tokens_generated - spent < spent
@@ -159,6 +167,23 @@ def test_scoring_backwards_finds_the_same_critical_token_with_fewer_tokens(tiny_
             assert (ours.position + first, ours.zero_only) == (theirs.position, theirs.zero_only)
     assert stopped
     assert told == sorted(told)
+
+
+def test_a_round_backwards_has_enough_continuations_for_a_batch():
+    """It has more positions where trajectories are few, and ends where they begin."""
+
+    class Of:
+        def __init__(self, index):
+            self.forks = [Fork(index, length, 5, 1.5, 1) for length in range(200)]
+
+    plans = [Of(i) for i in range(100)]
+    for count, positions in ((100, scores._ROUND), (50, 8), (2, 128)):
+        starts, forks = scores._round(plans, dict.fromkeys(range(count), 200))
+        assert set(starts.values()) == {200 - positions}
+        assert len(forks) == count * positions
+    starts, forks = scores._round(plans, {3: 70, 4: 9})
+    assert starts == {3: 0, 4: 0} and len(forks) == 79
+    assert {fork.length for fork in forks if fork.index == 4} == set(range(9))
 
 
 def test_scores_are_settled_only_when_nothing_earlier_can_matter():

@@ -44,9 +44,9 @@ class Outcome(NamedTuple):
 Outcomes = Mapping[tuple[int, int | None], Sequence[Outcome]]
 """Outcomes of a trajectory's forks, by prefix length and token."""
 
-# Number of positions that `score` takes at a time when it goes backwards: enough for a full batch,
-# few enough to stop early.
-_ROUND = 4
+# The fewest positions and continuations that `score` takes at a time when it goes backwards: enough
+# for a full batch, few enough to stop early.
+_ROUND, _CONTINUATIONS = 4, 512
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,27 @@ def score(
     # For each trajectory that is not settled, the length of the shortest prefix that is scored.
     ends = {i: len(t.answer) + 1 for i, t in enumerate(trajectories)}
     while ends:
-        starts = {i: max(0, end - _ROUND) for i, end in ends.items()}
-        grade([fork for i in ends for fork in plans[i].forks if starts[i] <= fork.length < ends[i]])
+        starts, forks = _round(plans, ends)
+        grade(forks)
         for i, start in starts.items():
             results[i] = plans[i].scores(outcomes[i], start)
         ends = {i: start for i, start in starts.items() if start > 0 and not settled([s.score for s in results[i]])}
     return results
+
+
+def _round(plans: Sequence[Plan], ends: Mapping[int, int]) -> tuple[dict[int, int], list[Fork]]:
+    """The next positions of trajectories that are scored backwards, and the forks at them.
+
+    ends: for each trajectory, the position in front of which it goes on. Returns the first
+    positions of the round in the same form.
+    """
+    positions = _ROUND
+    while True:
+        starts = {i: max(0, end - positions) for i, end in ends.items()}
+        forks = [fork for i, end in ends.items() for fork in plans[i].forks if starts[i] <= fork.length < end]
+        if sum(math.ceil(fork.n) for fork in forks) >= _CONTINUATIONS or not any(starts.values()):
+            return starts, forks
+        positions *= 2
 
 
 # --- independent
