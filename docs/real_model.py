@@ -29,6 +29,7 @@ from critical_tokens.reporting import costs, estimates  # noqa: E402
 
 # Continuations of a token in the released procedure (paper, section 2).
 _RELEASED = 64
+_TABLES = ("trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement")
 _QUARTERS = ("first", "second", "third", "last")
 
 
@@ -73,6 +74,9 @@ def copy(run: Path) -> None:
     REAL.mkdir(exist_ok=True)
     records.write_json(REAL / "run.json", found)
     shutil.copy(results / "fig2.csv", REAL / "fig2.csv")
+    (REAL / "tables").mkdir(exist_ok=True)
+    for name in _TABLES:
+        shutil.copy(cell / f"{name}.parquet", REAL / "tables" / f"{name}.parquet")
     pictures = DOCS / "figures" / "real"
     pictures.mkdir(parents=True, exist_ok=True)
     for picture in (run / "figures" / "real").glob("*.png"):
