@@ -272,15 +272,18 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
 
 
 def machine_hours(entry: Mapping[str, Any], work: Work, speed: Speed) -> float:
-    """Hours of all jobs, one after the other, on a machine of this speed without a GPU."""
+    """Hours of all jobs, one after the other, on a machine of this speed without a GPU.
+
+    0 for work without a model, as in `gpu_hours`.
+    """
+    if work.kind == "none":
+        return 0.0
     starting = STARTING_MINUTES + LOADING_MINUTES_PER_GB * weights_gb(entry)
     return computing_hours(entry, work, speed) + work.jobs * starting / 60
 
 
 def computing_hours(entry: Mapping[str, Any], work: Work, speed: Speed) -> float:
-    """Hours of the arithmetic of all jobs; 0 for work without a model."""
-    if work.kind == "none":
-        return 0.0
+    """Hours of the arithmetic of all jobs."""
     shares = {"sample": speed.sample, "score": speed.score, "train": speed.train}
     weighed = work.tokens * work.operations / shares[work.kind] + work.read * FORWARD / speed.score
     return weighed * parameters(entry) / speed.operations / 3600
