@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from critical_tokens.core.records import Failure
 from critical_tokens.decoding.distributions import GREEDY, Distribution, draw
 from critical_tokens.decoding.protocol import Engine, Request, about
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Grader = Callable[[Sequence[int]], bool]
 """Whether a whole answer (token ids without EOS) is correct."""
@@ -157,6 +160,28 @@ def branch(
         start = results[index][0].answer
         results[index] = [Continuation(start + c.token_ids, c.weight) for c in completions]
     return results
+
+
+def next_tokens(engine: Engine, trajectory: Trajectory, generation: GenerationSettings) -> tuple[list[int], Tensor]:
+    """The path of a trajectory, and the probabilities (len(path), vocabulary) of every next token.
+
+    The path is the answer, with EOS if the length limit leaves room for it. The probabilities are
+    those of the distribution that the engine samples from, by one teacher-forced pass. Raises
+    BranchingError if the answer cannot have been drawn from that distribution.
+    """
+    path = [*trajectory.answer, generation.eos_token_id][: generation.max_new_tokens]
+    if len(trajectory.prompt) + len(path) > engine.context:
+        length = len(trajectory.prompt) + len(path)
+        what = f"prompt and answer of {length} tokens exceed the model's context of {engine.context}"
+        raise BranchingError(trajectory, engine.context - len(trajectory.prompt), what)
+    logits = engine.path_logits(trajectory.prompt, path).cpu()
+    possible = generation.distribution.allows(logits[: len(trajectory.answer)], trajectory.answer)
+    if not all(possible):
+        position = possible.index(False)
+        token = trajectory.answer[position]
+        what = f"token {token} is outside the sampling distribution; was it sampled with other settings?"
+        raise BranchingError(trajectory, position, what)
+    return path, generation.distribution.probabilities(logits)
 
 
 def _graded(

@@ -12,23 +12,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from critical_tokens.decoding.distributions import draw
 from critical_tokens.decoding.protocol import Engine
 from critical_tokens.decoding.random_streams import stream_keys, uniforms
 from critical_tokens.decoding.systematic import systematic_sample
 from critical_tokens.rollouts.branching import (
-    BranchingError,
     Fork,
     GenerationSettings,
     Trajectory,
     branch,
+    next_tokens,
     require_tokens,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Settled = Callable[[Sequence[float]], bool]
 """Whether the scores of the last positions of a trajectory suffice, whatever the others are."""
@@ -181,31 +178,6 @@ def independent(n: int) -> Planner:
     return plan
 
 
-# --- staying on a trajectory and leaving it
-
-
-def _chances(engine: Engine, trajectory: Trajectory, generation: GenerationSettings) -> tuple[list[int], Tensor]:
-    """The path of a trajectory, and the probabilities (len(path), vocabulary) of every next token.
-
-    The path is the answer, with EOS if the length limit leaves room for it. The probabilities are
-    those of the distribution that the engine samples from, by one teacher-forced pass. Raises
-    BranchingError if the answer cannot have been drawn from that distribution.
-    """
-    path = [*trajectory.answer, generation.eos_token_id][: generation.max_new_tokens]
-    if len(trajectory.prompt) + len(path) > engine.context:
-        length = len(trajectory.prompt) + len(path)
-        what = f"prompt and answer of {length} tokens exceed the model's context of {engine.context}"
-        raise BranchingError(trajectory, engine.context - len(trajectory.prompt), what)
-    logits = engine.path_logits(trajectory.prompt, path).cpu()
-    possible = generation.distribution.allows(logits[: len(trajectory.answer)], trajectory.answer)
-    if not all(possible):
-        position = possible.index(False)
-        token = trajectory.answer[position]
-        what = f"token {token} is outside the sampling distribution; was it sampled with other settings?"
-        raise BranchingError(trajectory, position, what)
-    return path, generation.distribution.probabilities(logits)
-
-
 # --- coupled
 
 
@@ -266,7 +238,7 @@ def coupled(n: int) -> Planner:
     numbers = torch.arange(n)
 
     def plan(engine: Engine, index: int, trajectory: Trajectory, generation: GenerationSettings) -> Plan:
-        path, chances = _chances(engine, trajectory, generation)
+        path, chances = next_tokens(engine, trajectory, generation)
         keys = stream_keys(torch.full_like(numbers, trajectory.seed), numbers)
         samples: list[_Sample] = []
         born = [0] * n
@@ -345,7 +317,7 @@ def stratified(branches: float) -> Planner:
     import torch
 
     def plan(engine: Engine, index: int, trajectory: Trajectory, generation: GenerationSettings) -> Plan:
-        path, chances = _chances(engine, trajectory, generation)
+        path, chances = next_tokens(engine, trajectory, generation)
         lengths = torch.arange(len(path))
         keys = stream_keys(torch.full_like(lengths, trajectory.seed), torch.full_like(lengths, 2**30))
         staying, forks = [], []

@@ -272,10 +272,7 @@ def gpu_hours(entry: Mapping[str, Any], work: Work) -> float:
 
 
 def machine_hours(entry: Mapping[str, Any], work: Work, speed: Speed) -> float:
-    """Hours of all jobs, one after the other, on a machine of this speed without a GPU.
-
-    0 for work without a model, as in `gpu_hours`.
-    """
+    """Hours of all jobs, one by one, on a machine without a GPU; 0 for work without a model."""
     if work.kind == "none":
         return 0.0
     starting = STARTING_MINUTES + LOADING_MINUTES_PER_GB * weights_gb(entry)
