@@ -61,12 +61,14 @@ def main() -> None:
         needed = f"{table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB"
         unknown = "state gpu_memory_gb and gpus_per_node in the config to check that they are there"
         print(f"warning: jobs need up to {needed}; {unknown}", file=sys.stderr)
-    if hardware.gpu_memory_gb is None and not sizing.visible_gpus() and (gain := costs.bfloat16_gain()) < 1:
-        for name in config["models"]:
-            if config["model_registry"][name].get("dtype") == "bfloat16":
-                what = "this machine has no GPU, and its processor has no instructions for bfloat16"
-                remedy = f"here `dtype: float32` is about {1 / gain:.0f} times as fast"
-                print(f"warning: model_registry: {name}: {what}; {remedy}", file=sys.stderr)
+    gain = costs.bfloat16_gain()
+    if hardware.gpu_memory_gb is not None or sizing.visible_gpus() or gain > 1:
+        return
+    what = "this machine has no GPU, and its processor has no instructions for bfloat16"
+    remedy = f"here `dtype: float32` is about {1 / gain:.0f} times as fast"
+    for name in config["models"]:
+        if config["model_registry"][name].get("dtype") == "bfloat16":
+            print(f"warning: model_registry: {name}: {what}; {remedy}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,10 @@ class Speed:
     train: float
 
 
-# An A100 with bfloat16.
+# An A100 with bfloat16, and the shares that processors reach, of which only that of sampling was
+# checked with a run (docs/questions/real-model.md).
 GPU = Speed(312e12, 0.1, 0.3, 0.3)
+PROCESSOR_SHARES = (0.5, 0.8, 0.6)
 
 
 @dataclass(frozen=True)
