@@ -1,13 +1,13 @@
 """Helpers only: how a cell's work is cut into jobs, and what each job asks for.
 
-critical_tokens.workflow.sizing has the formulas.
+critical_tokens.planning has the formulas.
 """
 
 import sys
 
-from critical_tokens.workflow import sizing
+from critical_tokens.planning import hardware, sizing
 
-HARDWARE = sizing.hardware_of(config)
+HARDWARE = hardware.hardware_of(config)
 SHARDS = {stage: config[stage]["shards"] for stage in ("trajectories", "rollouts")}
 # Tables whose parts several jobs may write, and the stage that sets the number of jobs.
 SHARDED = {
@@ -26,11 +26,11 @@ wildcard_constraints:
 # machine without a GPU, that is all that Snakemake has, to which it cuts larger numbers.
 NODE = sizing.NODE_CORES
 ON_CLUSTER = workflow.resource_settings.nodes is not None or workflow.remote_exec
-LONE = NODE if ON_CLUSTER or sizing.visible_gpus() else sys.maxsize
+LONE = NODE if ON_CLUSTER or hardware.visible_gpus() else sys.maxsize
 
 # On one machine the jobs that use a GPU take turns. Without a limit Snakemake would start them all.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", max(1, sizing.visible_gpus()))
+    workflow.register_resource("gpu", max(1, hardware.visible_gpus()))
 
 
 def part(pattern, table):

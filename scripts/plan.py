@@ -1,6 +1,6 @@
 """Plan a run: jobs, tokens, hours, memory and disk of every rule in every selected cell.
 
-The formulas are in critical_tokens/workflow/sizing.py. If a rule has already run in a cell, its
+The formulas are in critical_tokens/planning. If a rule has already run in a cell, its
 hours come from its benchmark files. The hours without a GPU are those of this machine, whose speed
 a trial of half a second tells.
 """
@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 from critical_tokens.core import hub, provenance, records
+from critical_tokens.planning import hardware, sizing
+from critical_tokens.planning.cell_plan import cell_plan
 from critical_tokens.reporting import costs
-from critical_tokens.workflow import command_line, sizing
+from critical_tokens.workflow import command_line
 
 
 def _nothing() -> dict[str, int]:
@@ -31,6 +33,7 @@ def main() -> None:
     import pandas as pd
 
     config = records.read_json(args.config)
+    stated = hardware.hardware_of(config)
     rows = []
     for model in config["models"]:
         entry = config["model_registry"][model]
@@ -38,13 +41,13 @@ def main() -> None:
             fetched = {"rule": "fetch_model", "jobs": 1, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
             rows.append({"model": model, "dataset": "", "memory_gb": 1.0, **fetched, **_nothing()})
         if "gguf" in entry:
-            memory = sizing.conversion_memory_mb(entry, 1, sizing.hardware_of(config)) / 1000
+            memory = sizing.conversion_memory_mb(entry, 1, stated) / 1000
             written = {"jobs": 1, "memory_gb": memory, "disk_gb": sizing.weights_gb(entry), "source": "formula"}
             rows.append({"model": model, "dataset": "", "rule": "convert_gguf", **written, **_nothing()})
-        speed = costs.processor(entry.get("dtype", "float32"))
+        speed = hardware.processor(entry.get("dtype", "float32"))
         for dataset in config["datasets"]:
             measured = costs.measured_hours(args.benchmarks, model, dataset)
-            rows += costs.cell_plan(config, model, dataset, measured, speed)
+            rows += cell_plan(config, model, dataset, measured, speed)
     table = pd.DataFrame(rows)
     records.write_csv(args.output, table)
     run.describe(args.output, rows=len(table))
@@ -56,13 +59,12 @@ def main() -> None:
     cells["disk_gb"] = table.groupby(["model", "dataset"], sort=False)["disk_gb"].sum()
     cells.loc[("all", ""), :] = [*cells.iloc[:, :5].sum(), cells["gpu_memory_gb"].max(), cells["disk_gb"].sum()]
     print(cells.round(1).to_string(float_format=lambda x: f"{x:,.1f}"))
-    hardware = sizing.hardware_of(config)
-    if hardware.gpu_memory_gb is None and table["gpus"].max():
+    if stated.gpu_memory_gb is None and table["gpus"].max():
         needed = f"{table['gpus'].max()} GPUs of {table['gpu_memory_gb'].max():.0f} GB"
         unknown = "state gpu_memory_gb and gpus_per_node in the config to check that they are there"
         print(f"warning: jobs need up to {needed}; {unknown}", file=sys.stderr)
-    gain = costs.bfloat16_gain()
-    if hardware.gpu_memory_gb is not None or sizing.visible_gpus() or gain > 1:
+    gain = hardware.bfloat16_gain()
+    if stated.gpu_memory_gb is not None or hardware.visible_gpus() or gain > 1:
         return
     what = "this machine has no GPU, and its processor has no instructions for bfloat16"
     remedy = f"here `dtype: float32` is about {1 / gain:.0f} times as fast"

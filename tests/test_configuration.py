@@ -577,7 +577,7 @@ def test_a_missing_file_or_folder_is_told(here, text, words):
 
 def test_the_size_of_a_model_is_read_from_its_folder(here, pocket_source):
     from critical_tokens.models import checkpoints
-    from critical_tokens.workflow import sizing
+    from critical_tokens.planning import sizing
 
     folder = model_folder(here)
     loaded = checkpoints.load_model(pocket_source)

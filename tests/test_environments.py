@@ -110,7 +110,8 @@ def test_a_plan_needs_no_machine_learning_library():
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r})); sys.path.insert(0, 'scripts')\n"
         "from critical_tokens.configuration import completion, dataset_entries, model_entries\n"
-        "from critical_tokens.workflow import briefing, recipes, sizing\n"
+        "from critical_tokens.planning import hardware, sizing\n"
+        "from critical_tokens.workflow import briefing, recipes\n"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr

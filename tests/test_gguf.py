@@ -19,7 +19,7 @@ from critical_tokens.configuration import completion
 from critical_tokens.core.records import ArtifactError
 from critical_tokens.models import gguf_conversion, gguf_files, model_files
 from critical_tokens.models.checkpoints import ModelSource, end_ids, load_model, load_tokenizer
-from critical_tokens.workflow import sizing
+from critical_tokens.planning import hardware, sizing
 from critical_tokens.workflow.refusals import ConfigError
 
 IDS = torch.arange(3, 40)[None]
@@ -236,7 +236,7 @@ def test_the_size_is_known_before_the_conversion(path, read):
     entry = config["model_registry"]["mine"]
     assert (entry["gguf"], entry["path"]) == (str(path), "results/models/mine")
     assert sizing.parameters(entry) == original.num_parameters()
-    assert sizing.conversion_memory_mb(entry, 2, sizing.Hardware(None, None)) > sizing.CONVERSION_MB
+    assert sizing.conversion_memory_mb(entry, 2, hardware.Hardware(None, None)) > sizing.CONVERSION_MB
     completion.check_folders(config)
 
 

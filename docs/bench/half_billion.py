@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from critical_tokens.reporting import costs
-from critical_tokens.workflow import sizing
+from critical_tokens.planning import hardware
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RANDOM = ROOT / "results" / "bench" / "random-0.5b"
@@ -30,7 +29,7 @@ def name() -> str:
 
 def dtype() -> str:
     """The dtype that this machine computes fastest in."""
-    return "bfloat16" if sizing.visible_gpus() or costs.bfloat16_gain() > 1 else "float32"
+    return "bfloat16" if hardware.visible_gpus() or hardware.bfloat16_gain() > 1 else "float32"
 
 
 def _random() -> str:

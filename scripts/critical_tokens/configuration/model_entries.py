@@ -15,7 +15,7 @@ from critical_tokens.data.prompts import CHAT
 from critical_tokens.data.shots import ShotsError, from_task
 from critical_tokens.engines import opening
 from critical_tokens.models import gguf_files, model_files
-from critical_tokens.workflow import sizing
+from critical_tokens.planning import hardware, sizing
 from critical_tokens.workflow.refusals import ConfigError, Refusals
 from critical_tokens.workflow.selections import UNTRAINED
 
@@ -48,7 +48,7 @@ def check_models(config: Config, found: Refusals) -> None:
 
 def check_folders(config: Config, found: Refusals) -> None:
     """Check that folders of selected models are complete and fit the hardware and the answers."""
-    hardware = sizing.hardware_of(config)
+    stated = hardware.hardware_of(config)
     for name in _selected(config):
         entry = config["model_registry"][name]
         lacking = list(_lacking(config, entry))
@@ -62,7 +62,7 @@ def check_folders(config: Config, found: Refusals) -> None:
             what = f"but the weights in {entry.get('gguf', entry['path'])} have {own}; leave the key out"
             found.add(f"model_registry: {name}: parameters is {entry['parameters']}, {what}")
         if not lacking and (not on_hub(entry["path"]) or "parameters" in entry):
-            for sentence in (*sizing.misfits(name, entry, hardware), *_too_long(config, name)):
+            for sentence in (*sizing.misfits(name, entry, stated), *_too_long(config, name)):
                 found.add(sentence)
 
 

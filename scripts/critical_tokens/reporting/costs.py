@@ -1,21 +1,14 @@
-"""What jobs took, from the benchmark files that Snakemake writes, and what they will take."""
+"""What jobs took, from the benchmark files that Snakemake writes."""
 
 from __future__ import annotations
 
 import ast
 import csv
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from critical_tokens.core.records import ArtifactError
-from critical_tokens.workflow import sizing
-
-# How much faster bfloat16 is than float32 on a processor that has instructions for it, and on one
-# that has not.
-BFLOAT16, BFLOAT16_EMULATED = 2.5, 0.15
 
 
 @dataclass(frozen=True)
@@ -61,73 +54,3 @@ def measured_hours(benchmarks: Path, model: str, dataset: str) -> dict[str, tupl
             known, jobs = hours.get(name, (0.0, 0))
             hours[name] = (known + job.wall_seconds / 3600, jobs + 1)
     return hours
-
-
-def processor(dtype: str) -> sizing.Speed:
-    """How fast this machine computes in a dtype with the threads of this job.
-
-    A short trial in float32 tells it.
-    """
-    import numpy as np
-
-    # The shape of a layer of a small model with many tokens. One product takes about 0.1 s.
-    rows, columns = np.ones((1024, 896), np.float32), np.ones((896, 4864), np.float32)
-    times = []
-    for _ in range(4):
-        start = time.monotonic()
-        rows @ columns
-        times.append(time.monotonic() - start)
-    float32 = 2 * rows.size * columns.shape[1] / min(times)
-    return sizing.Speed(float32 * (1.0 if dtype == "float32" else bfloat16_gain()), *sizing.PROCESSOR_SHARES)
-
-
-def bfloat16_gain() -> float:
-    """How much faster this machine's processor computes in bfloat16 than in float32."""
-    facts = Path("/proc/cpuinfo")
-    known = facts.is_file() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(facts.read_text().split())
-    return BFLOAT16 if known else BFLOAT16_EMULATED
-
-
-def cell_plan(
-    config: Mapping[str, Any],
-    model: str,
-    dataset: str,
-    measured: Mapping[str, tuple[float, int]],
-    speed: sizing.Speed,
-) -> list[dict[str, Any]]:
-    """The plan of one cell, a row per work of `cell_work`.
-
-    measured: hours and number of measured jobs by the name of their work (see `measured_hours`).
-        The mean time of such jobs is used instead of the formula.
-    speed: that of this machine, see `processor`.
-    """
-    entry, data = config["model_registry"][model], config["dataset_registry"][dataset]
-    sampling = config["trajectories"]
-    unlimited = sizing.Hardware(None, None)
-    rows = []
-    for work in sizing.cell_work(config, data, sizing.dataset_rows(data)):
-        count = sizing.gpus(entry, work.kind) if work.kind != "none" else 0
-        known = work.name in measured
-        hours, jobs = measured.get(work.name, (0.0, 1))
-        if work.kind == "none":
-            memory = sizing.batch_memory_mb(sampling["batch_rows"], data["max_new_tokens"], True, 1, unlimited)
-        else:
-            memory = sizing.memory_mb(entry, 1, unlimited)
-        rows.append({
-            "model": model,
-            "dataset": dataset,
-            "rule": work.name,
-            "jobs": work.jobs,
-            "generated_tokens": round(work.tokens) if work.kind == "sample" else 0,
-            "trained_tokens": round(work.tokens) if work.kind == "train" else 0,
-            "gpus": count,
-            "gpu_hours": count * hours / jobs * work.jobs if known else sizing.gpu_hours(entry, work),
-            "cpu_hours": hours / jobs * work.jobs if known else sizing.machine_hours(entry, work, speed),
-            "gpu_memory_gb": sizing.gpu_memory_gb(entry, work.kind) if count else 0.0,
-            "memory_gb": memory / 1000,
-            # Samples take token ids and text; a training takes the adapter and its optimiser state.
-            "disk_gb": work.tokens * sizing.BYTES_PER_TOKEN / 1e9 if work.kind == "sample" else
-                       work.jobs * sizing.ADAPTER_SHARE * sizing.weights_gb(entry) if work.kind == "train" else 0.0,
-            "source": "measured" if known else "formula",
-        })  # fmt: skip
-    return rows

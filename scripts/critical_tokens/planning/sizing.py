@@ -8,24 +8,16 @@ one.
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from critical_tokens.core.records import ROW_GROUP
 from critical_tokens.grading import limits
 from critical_tokens.models import gguf_files, model_files
-from critical_tokens.workflow.selections import BASE, UNTRAINED
+from critical_tokens.planning.cell_work import FORWARD, Work, work_of
+from critical_tokens.planning.hardware import GPU, Hardware, Speed, hardware_of
 
-# Operations per token and parameter. A forward pass takes 2, and so does a backward pass through a
-# base model's weights, which have no gradients. Gradient checkpointing repeats the forward pass.
-FORWARD = BACKWARD = 2.0
-# Tokens of a prompt, the share of max_new_tokens that an answer uses, and the probability that a
-# continuation leaves a trajectory at a token.
-PROMPT_TOKENS, ANSWER_SHARE, LEAVING = 150, 0.4, 0.05
 # The share of a GPU's memory that the weights may fill for sampling, which leaves the rest to the
 # key-value cache, and the memory that training takes beside the weights on every GPU.
 SAMPLING_FILL, TRAINING_EXTRA_GB = 0.8, 16.0
@@ -41,8 +33,6 @@ BYTES_PER_TOKEN, ADAPTER_SHARE = 4.0, 0.02
 # of the answers that it holds. A token takes the bytes of its text, or 4 bytes for its id in the
 # batch, in three sets and in their copies while they are written (docs/bench/memory.py).
 PROGRAM_MB, BYTES_PER_HELD_TOKEN = 300, 32
-# Assumed number of problems of a dataset of unknown length.
-UNKNOWN_ROWS = 10_000
 # Jobs of a model with smaller weights than this ask for no GPU, whatever its entry says.
 SMALL_GB = 0.5
 # Models with fewer parameters work faster in several jobs of one thread than in one job of several
@@ -50,43 +40,6 @@ SMALL_GB = 0.5
 # and beside a GPU, as many cores as loading and tokenising can use.
 SMALL_PARAMETERS, NODE_CORES = 8e6, 8
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast a GPU, or a machine without one, computes.
-
-    operations: the most operations per second.
-    sample, score, train: the shares of it that decoding in large batches, teacher-forced scoring
-        and training reach.
-    """
-
-    operations: float
-    sample: float
-    score: float
-    train: float
-
-
-# An A100 with bfloat16, and the shares that processors reach, of which only that of sampling was
-# checked with a run (docs/questions/real-model.md).
-GPU = Speed(312e12, 0.1, 0.3, 0.3)
-PROCESSOR_SHARES = (0.5, 0.8, 0.6)
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The hardware of the cluster; None for what is not known.
-
-    gpu_memory_gb: memory of a GPU.
-    gpus_per_node: GPUs of a node.
-    node_memory_gb: memory of a node.
-    longest_minutes: the longest time limit that a job may ask for.
-    """
-
-    gpu_memory_gb: float | None
-    gpus_per_node: int | None
-    node_memory_gb: float | None = None
-    longest_minutes: int | None = None
 
 
 def parameters(entry: Mapping[str, Any]) -> float:
@@ -147,107 +100,6 @@ def misfits(name: str, entry: Mapping[str, Any], hardware: Hardware) -> list[str
         what = f"a job that loads it needs {loading:.0f} GB of memory, but a node has {hardware.node_memory_gb:.0f}"
         found.append(f"model_registry: {name}: {what} (node_memory_gb)")
     return found
-
-
-def hardware_of(config: Mapping[str, Any]) -> Hardware:
-    """The hardware that the config states."""
-    return Hardware(*(config[key] for key in ("gpu_memory_gb", "gpus_per_node", "node_memory_gb", "longest_minutes")))
-
-
-def visible_gpus() -> int:
-    """The number of NVIDIA GPUs of this machine; 0 if nvidia-smi is not installed."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-# --- tokens of a cell
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of one rule, for one method if it has methods, in one cell.
-
-    name: the rule, followed by the method.
-    kind: sample, score or train; none for work without a model.
-    jobs: the number of jobs.
-    tokens: tokens that all jobs together generate, score or train on.
-    read: tokens that a job that generates reads.
-    operations: operations per token and parameter.
-    """
-
-    name: str
-    kind: str
-    jobs: int
-    tokens: float
-    read: float = 0.0
-    operations: float = FORWARD
-
-
-def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple[int, int]) -> list[Work]:
-    """The work of all rules in one cell.
-
-    dataset: its entry in the registry.
-    rows: the numbers of its train and test problems.
-    """
-    sampling, rolling = config["trajectories"], config["rollouts"]
-    contrast, alignment = config["contrast"], config["alignment"]
-    length = ANSWER_SHARE * dataset["max_new_tokens"]
-    problems = min(rows[0], sampling["problems"] or rows[0])
-    examined = min(problems, rolling["trajectories"] or problems)
-    # The number of tokens after a position, summed over all positions of an answer.
-    behind = length * length / 2
-    continued = {
-        "independent": rolling["samples"] * behind,
-        "coupled": rolling["samples"] * LEAVING * behind,
-        "stratified": rolling["stratified"]["branches"] * LEAVING * behind,
-    }[rolling["method"]]
-    text = PROMPT_TOKENS + length
-    drawn = examined * 2 * rolling["replacement_draws"] * length / 2
-    # Answers of one problem each, and pairs, which share their prompt where they are packed.
-    answers, pairs = problems * text, problems * (2 * text - alignment["packing"] * PROMPT_TOKENS)
-    fitted = 2 * answers * contrast["epochs"]
-    work = [
-        Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length, problems * PROMPT_TOKENS),
-        Work("grade", "none", sampling["shards"], 0),
-        Work("score_rollouts", "sample", rolling["shards"], examined * continued, examined * text),
-        Work("replace_critical", "sample", 1, drawn, examined * text),
-        Work("train_contrast", "train", 2, fitted, operations=_training(contrast)),
-        Work("score_contrast", "score", 1, 2 * answers, operations=2 * FORWARD),
-        Work("score_base_reference", "score", 1, pairs),
-    ]
-    if any(config["method_registry"][method].get("weights") == "rollouts" for method in config["methods"]):
-        labelled = problems * rolling["label_branches"] * LEAVING * behind
-        work.append(Work("label_rollouts", "sample", 1, labelled, answers))
-    starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
-    work += [Work(f"score_reference {start}", "score", 1, pairs) for start in starts if start != BASE]
-    tested = min(rows[1], config["evaluation"]["problems"] or rows[1])
-    for method in config["methods"]:
-        entry = alignment | config["method_registry"][method]
-        seeds = len(config["seeds"]) if entry["objective"] != UNTRAINED else 1
-        asked = seeds * tested * PROMPT_TOKENS
-        work.append(Work(f"evaluate_method {method}", "sample", seeds, seeds * tested * length, asked))
-        if entry["objective"] != UNTRAINED:
-            trained = seeds * entry["epochs"] * (answers if entry["objective"] == "nll" else pairs)
-            work.append(Work(f"align {method}", "train", seeds, trained, operations=_training(entry)))
-    return work
-
-
-def _training(settings: Mapping[str, Any]) -> float:
-    """Operations per token and parameter of training an adapter."""
-    return FORWARD * (1 + settings["gradient_checkpointing"]) + BACKWARD
-
-
-def work_of(config: Mapping[str, Any], dataset: str, name: str, method: str) -> Work:
-    """The work called `name` in a cell.
-
-    method: its method, which need not be selected (those of studies and of `tuning` are not).
-    """
-    entry = config["dataset_registry"][dataset]
-    found = cell_work({**config, "methods": [method]}, entry, dataset_rows(entry))
-    return next(work for work in found if work.name == name)
 
 
 def launcher(entry: Mapping[str, Any]) -> str:
@@ -337,10 +189,3 @@ def batch_memory_mb(batch_rows: int, longest: int, grading: bool, attempt: int, 
 
 def _node_mb(hardware: Hardware) -> float:
     return math.inf if hardware.node_memory_gb is None else 1000 * hardware.node_memory_gb
-
-
-def dataset_rows(dataset: Mapping[str, Any]) -> tuple[int, int]:
-    """The numbers of train and test problems of a dataset; UNKNOWN_ROWS where one is not known."""
-    sources = (dataset.get(split, {}) for split in ("train", "test"))
-    train, test = (source.get("problems") or source.get("rows") or UNKNOWN_ROWS for source in sources)
-    return train, test
