@@ -7,7 +7,7 @@ in docs/cost.csv and docs/tuning.csv, which a run of the workflow makes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,19 @@ def cost() -> str:
     return "\n".join(lines)
 
 
+def _ratios(measured: Mapping[str, Any], against: Mapping[str, str]) -> list[str]:
+    """A table of those of the named ratios that were measured."""
+    lines = ["| what | ours | theirs | ratio | unit |", "|---|---:|---:|---:|---|"]
+    for key, words in against.items():
+        if key in measured:
+            b = measured[key]
+            ours, theirs = (f"{b[side]:,.{0 if b[side] >= 10 else 2}f}" for side in ("ours", "theirs"))
+            lines.append(f"| {words} | {ours} | {theirs} | {b['ratio']:.1f} | {b['unit']} |")
+    return lines
+
+
 def bench() -> str:
-    """The ratios of the last full run of the benchmark."""
+    """The ratios of the benchmark of rollouts and engines."""
     measured = _read("bench.json")
     against = {
         "rollout_tokens": "scores and Figure 2, tokens: coupled against the released procedure",
@@ -148,12 +159,7 @@ def bench() -> str:
         "memory_vs_generate": "memory of this sampling",
         "branching_vs_vllm": "64 rollouts from each of 40 nested prefixes: against vLLM's CPU build",
     }
-    lines = ["| what | ours | theirs | ratio | unit |", "|---|---:|---:|---:|---|"]
-    for key, words in against.items():
-        if key in measured:
-            b = measured[key]
-            ours, theirs = (f"{b[side]:,.{0 if b[side] >= 10 else 2}f}" for side in ("ours", "theirs"))
-            lines.append(f"| {words} | {ours} | {theirs} | {b['ratio']:.1f} | {b['unit']} |")
+    lines = _ratios(measured, against)
     agreement, found = measured["rollout_agreement"], measured["thresholds"]
     lines += [
         "",
@@ -165,6 +171,54 @@ def bench() -> str:
         f"rule in {100 * found['best']['same']:.0f} %; a second set of 64 rollouts per token finds it in "
         f"{100 * found['counts_again']:.0f} %.",
     ]
+    return "\n".join(lines)
+
+
+def decoding() -> str:
+    """Decoding with the shapes of a real model against prefill, generate and vLLM."""
+    found = _read("bench.json")["decoding"]
+    against = {
+        "decoding_vs_prefill": "decoding: against the machine's own prefill",
+        "end_to_end_vs_vllm": "end to end: against vLLM's CPU build",
+        "end_to_end_vs_generate": "end to end: against `generate` of transformers",
+        "kv_tokens_vs_copies": "key-value memory: against a copy of the prompt in every row",
+    }
+    told = f"{found['rows']} rows of {found['prompt_tokens']:.0f} prompt tokens, {found['model']}, {found['dtype']}:"
+    return "\n".join([told, "", *_ratios(found, against)])
+
+
+def training() -> str:
+    """Training on pairs against TRL, and contrastive scoring against the released code."""
+    measured = _read("bench.json")
+    against = {
+        "pairs_vs_trl": "preference training: against TRL's DPOTrainer",
+        "training_memory_vs_trl": "its memory above the loaded model",
+        "training_memory_in_all_vs_trl": "its memory with the model",
+        "pairs_vs_trl_checkpointing": "preference training with gradient checkpointing: against the same of TRL",
+        "training_memory_vs_trl_checkpointing": "its memory above the loaded model",
+        "training_memory_in_all_vs_trl_checkpointing": "its memory with the model",
+        "scoring_vs_released": "contrastive scoring: against one pair at a time, both answers",
+        "scoring_vs_released_rejected_only": "the same, against the rejected answers alone",
+    }
+    dtype = measured["training_dtype"]
+    told = f"{measured['training_model']}, {dtype}:"
+    apart = {"float32": measured["losses_vs_trl_exact"]["largest_difference"]}
+    apart.setdefault(dtype, measured["losses_vs_trl"]["largest_difference"])
+    differences = " and ".join(f"{value:g} in {name}" for name, value in apart.items())
+    losses = f"The losses of both trainings differ by at most {differences}."
+    return "\n".join([told, "", *_ratios(measured, against), "", losses])
+
+
+def threads() -> str:
+    """What all cores bring to a lone job, and against jobs side by side, by size of the model."""
+    found = _read("bench.json")["threads"]
+    table = pd.DataFrame(found["table"])
+    sizes = list(dict.fromkeys(table["shape"]))
+    lines = [f"| {found['cores']} cores | " + " | ".join(sizes) + " |", "|---|" + "---:|" * len(sizes)]
+    for column, words in (("alone", "a thread per core, against one thread"), ("shared", "against a job per core")):
+        for work, rows in table.groupby("work", sort=False):
+            ratios = rows.set_index("shape")[column]
+            lines.append(f"| {work}: {words} | " + " | ".join(f"{ratios[size]:.2f}" for size in sizes) + " |")
     return "\n".join(lines)
 
 
@@ -207,6 +261,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "doors": doors,
     "cost": cost,
     "bench": bench,
+    "decoding": decoding,
+    "training": training,
+    "threads": threads,
     "slurm": slurm,
     "memory": memory,
     "tuning": tuning,

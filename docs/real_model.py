@@ -1,101 +1,37 @@
-"""The generated parts on a real language model, and the numbers that they are written from.
-
-    python docs/real_model.py RUN    copy the numbers of a run into docs/real/
-
-RUN is the folder in which presets/real.yaml ran, with results/real and benchmarks/real. `snakemake
-plan` must have run there before anything else, so that its plan comes from the formulas.
-"""
+"""The generated parts on a real language model, from what `docs/real_run.py` copied of a run."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
-import sys
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
-from evidence import markdown
+from evidence import markdown, read_published
+from real_run import REAL, RELEASED
 
-DOCS = Path(__file__).resolve().parent
-REAL = DOCS / "real"
-sys.path.insert(0, str(DOCS.parent / "scripts"))
-
-from critical_tokens.core import records  # noqa: E402 - the library is found above
-from critical_tokens.reporting import costs, estimates  # noqa: E402
-
-_TABLES = ("trajectories", "grades", "positive", "negative", "pairs")
-
-
-# --- copying
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the folder of the run")
-    copy(parser.parse_args().run)
-
-
-def copy(run: Path) -> None:
-    """Copy what the pages show; see the module."""
-    results = run / "results" / "real"
-    (sampled_answers,) = results.glob("*/gsm8k/trajectories.parquet")
-    cell = sampled_answers.parent
-    model = json.loads((results / "models" / cell.parent.name / "model.meta.json").read_text(encoding="utf-8"))
-    sampled = _meta(cell, "trajectories")
-    grades = pd.read_parquet(cell / "grades.parquet", columns=["problem_id", "correct"])
-    right = grades.groupby("problem_id")["correct"].mean()
-    found: dict[str, Any] = {
-        "model": {**model["gguf"], "dtype": sampled["settings"]["dtype"]},
-        "answers": {
-            "problems": len(right),
-            "samples": sampled["settings"]["samples"],
-            "temperature": sampled["settings"]["temperature"],
-            "top_p": sampled["settings"]["top_p"],
-            "interval": estimates.accuracy_interval(list(grades.itertuples(index=False, name=None))),
-            "correct": float(grades["correct"].mean()),
-            "truncated": _meta(cell, "grades")["truncated"],
-            "mixed": int(((right > 0) & (right < 1)).sum()),
-        },
-        "hours": _hours(results / "plan.csv", run / "benchmarks" / "real", cell),
-    }
-    REAL.mkdir(exist_ok=True)
-    records.write_json(REAL / "run.json", found)
-    (REAL / "tables").mkdir(exist_ok=True)
-    for name in _TABLES:
-        shutil.copy(cell / f"{name}.parquet", REAL / "tables" / f"{name}.parquet")
-
-
-def _meta(cell: Path, table: str) -> dict[str, Any]:
-    return json.loads((cell / f"{table}.meta.json").read_text(encoding="utf-8"))
-
-
-def _hours(plan: Path, benchmarks: Path, cell: Path) -> list[dict[str, Any]]:
-    """Planned and measured hours of every rule that ran."""
-    planned = pd.read_csv(plan)
-    if (planned["source"] == "measured").any():
-        raise SystemExit(f"{plan} was made after the run; make it in a folder without benchmarks")
-    measured = costs.measured_hours(benchmarks, cell.parent.name, cell.name)
-    by_rule = planned.set_index("rule")["cpu_hours"]
-    return [
-        {"rule": rule, "planned": round(float(by_rule[rule]), 3), "measured": round(hours, 3)}
-        for rule, (hours, _) in measured.items()
-        if by_rule.get(rule)
-    ]
-
-
-# --- the parts of the pages
+_QUARTERS = ("first", "second", "third", "last")
 
 
 def _run() -> dict[str, Any]:
     return json.loads((REAL / "run.json").read_text(encoding="utf-8"))
 
 
+def _curves() -> pd.DataFrame:
+    """Figure 2, with pass@k in %."""
+    table = pd.read_csv(REAL / "fig2.csv")
+    table[["pass_at_k", "low", "high"]] *= 100
+    return table
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _item(text: str) -> str:
+    """An item of a list, in lines of at most 100 characters."""
+    return textwrap.fill(text, 100, initial_indent="- ", subsequent_indent="  ")
 
 
 def _setting() -> str:
@@ -105,16 +41,133 @@ def _setting() -> str:
     number = answers["problems"] * answers["samples"]
     low, high = answers["interval"]
     file = f"`{model['name']}` ({model['quantisation']}, {model['parameters']:,} parameters, SHA-256"
-    sampled = f"{answers['samples']} to each of {answers['problems']} train problems of GSM8K, at temperature"
-    shots = f"{answers['temperature']:g} and top-p {answers['top_p']:g}, with 8 worked examples as earlier messages"
+    sampled = f"{answers['samples']} to each of {answers['problems']} train problems of GSM8K"
+    drawn = f"at temperature {answers['temperature']:g} and top-p {answers['top_p']:g}"
+    shots = f"with {answers['shots']} worked examples as earlier messages of a chat"
     right = f"{_percent(answers['correct'])} are correct (95 % interval {100 * low:.1f} to {100 * high:.1f})"
-    items = [
-        f"Model: {file} `{model['checksum'].removeprefix('sha256:')}`), computed in {model['dtype']}.",
-        f"Answers: {sampled} {shots} of a chat. {right}, and {_percent(answers['truncated'] / number)} were cut off at "
-        "the longest length.",
-        f"{answers['mixed']} of the problems have correct and incorrect answers, so as many pairs can be made.",
+    cut = f"{_percent(answers['truncated'] / number)} were cut off at the longest length"
+    mixed = f"{answers['mixed']} of the problems have correct and incorrect answers, so as many pairs can be made."
+    return "\n".join([
+        _item(f"Model: {file} `{model['checksum'].removeprefix('sha256:')}`), computed in {model['dtype']}."),
+        _item(f"Answers: {sampled}, {drawn}, {shots}. {right}, and {cut}."),
+        _item(mixed),
+    ])  # fmt: skip
+
+
+def _replaced() -> str:
+    """pass@k of the real model beside the paper's, and how often a critical token was found."""
+    found = _run()["critical"]
+    own, published = _curves(), read_published("figure2").query("dataset == 'gsm8k'")
+    shown = [k for k in (1, 2, 4, 8, 16, 32, 64) if k in set(own["k"])]
+    rows = []
+    for arm, of_arm in own.groupby("arm", sort=False):
+        by_k = of_arm.set_index("k")
+        cells = [f"{by_k.pass_at_k[k]:.1f} [{by_k.low[k]:.1f}, {by_k.high[k]:.1f}]" for k in shown]
+        rows.append([f"token {arm}", str(int(of_arm["trajectories"].iloc[0])), *cells])
+        theirs = published[published["arm"] == arm].set_index("k")["pass_at_k"]
+        rows.append([f"paper: Llama-3-8B, token {arm}", "100", *(f"{theirs[k]:.1f}" for k in shown)])
+    told = f"A critical token was found in {found['found']} of {found['trajectories']} incorrect answers."
+    return "\n".join([told, "", markdown(["arm", "answers", *(f"pass@{k}" for k in shown)], rows)])
+
+
+def _verdict() -> str:
+    """What the real model shows, in one paragraph."""
+    found, own = _run(), _curves()
+    most = own["k"].max()
+    kept, replaced = (own[(own["arm"] == arm) & (own["k"] == most)].iloc[0] for arm in ("kept", "replaced"))
+    found_in = f"{found['critical']['found']} of {found['critical']['trajectories']} incorrect answers"
+    contrast = found["contrast"]
+    sentences = (
+        "After a critical token, answers of a real model fail, too.",
+        f"A critical token was found in {found_in}.",
+        f"If it is kept, at least one of {most} continuations is correct in {kept.pass_at_k:.0f} % of these answers.",
+        f"If another token takes its place, this share is {replaced.pass_at_k:.0f} %",
+        f"[{replaced.low:.0f}, {replaced.high:.0f}].",
+    )
+    compared = (
+        f"Contrastive scores find these tokens with an AUC of {contrast['auc_contrast_rollouts']:.2f}. The base",
+        f"model's own probability of a token has an AUC of {contrast['auc_base_rollouts']:.2f}.",
+    )
+    return "\n".join(map(_item, (" ".join(sentences), " ".join(compared))))
+
+
+def _words() -> str:
+    """Where critical tokens are, their kinds, and the most frequent ones."""
+    words = _run()["words"]
+    places = markdown(["quarter of the answer", *_QUARTERS], [["critical tokens", *map(str, words["quarters"])]])
+    kinds = markdown(
+        ["tokens", *words["kinds"]],
+        [[name, *_shares(words[key])] for name, key in (("critical", "kinds"), ("all of these answers", "all_kinds"))],
+    )
+    most = markdown(
+        ["token", "critical", "in these answers"],
+        [[_visible(row["token"]), str(row["critical"]), str(row["all"])] for row in words["most_frequent"]],
+    )
+    return "\n\n".join([places, kinds, most])
+
+
+def _shares(counts: Mapping[str, int]) -> list[str]:
+    return [_percent(count / sum(counts.values())) for count in counts.values()]
+
+
+def _visible(text: str) -> str:
+    """A token as code, with its blanks and line ends shown."""
+    shown = text.replace(" ", "␣").replace("\n", "⏎").replace("|", "\\|")
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+
+
+def _examples() -> str:
+    """Answers up to their critical token and behind it, with the scores of both."""
+    parts = []
+    for example in _run()["words"]["examples"]:
+        before, score = (f"{100 * example[name]:.0f} %" for name in ("score_before", "score"))
+        asked = f"Problem `{example['problem_id']}`, correct answer {example['gold']}."
+        told = f"Continuations are correct in {before} before the critical token and in {score} after it:"
+        text = f"{example['before']}【{example['token']}】{example['after']}"
+        parts += [f"{asked} {told}", "\n".join(f"    {line}" for line in text.splitlines())]
+    return "\n\n".join(parts)
+
+
+def _tokens_spent() -> str:
+    """What the search for critical tokens cost against the released procedure, in tokens."""
+    found = _run()["tokens"]
+    answers = f"{found['answers']} answers, which have {found['mean_length']:.0f} tokens on average"
+    sentences = (
+        f"The search took {found['generated']:,} generated tokens for {answers}.",
+        f"The released procedure would take about {found['released'] / 1e6:.1f} million,",
+        f"{found['released'] / found['generated']:.0f} times as many: {RELEASED} continuations of every token,",
+        "each decoded by itself.",
+    )
+    return textwrap.fill(" ".join(sentences), 100)
+
+
+def _contrast() -> str:
+    """AUC of the contrastive scores and of the base model, and how far the two models are apart."""
+    found = _run()["contrast"]
+
+    def told(name: str) -> str:
+        value, low, high = (found[f"{name}{end}"] for end in ("", "_low", "_high"))
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+    training, sides = found["training"], ("positive", "negative")
+    number = (f"{found[side]['answers']} answers ({found[side]['updates']} updates)" for side in sides)
+    how = (
+        f"The positive model was trained on {next(number)}, and the negative model on {next(number)}. Both have",
+        f"LoRA of rank {training['lora_rank']} on the layers {', '.join(training['lora_layers'])}, learning rate",
+        f"{training['learning_rate']:g}, and {training['epochs']} epochs in batches of {training['batch_size']}.",
+    )
+    rows = [
+        ["contrastive score", told("auc_contrast_rollouts")],
+        ["probability of the base model", told("auc_base_rollouts")],
     ]
-    return "\n".join(textwrap.fill(item, 100, initial_indent="- ", subsequent_indent="  ") for item in items)
+    share = told("lowest_is_critical")
+    sentences = (
+        "On average, the log-probabilities of a token under the positive and the negative model differ by",
+        f"{found['apart']:.2f} nats. The token with the lowest contrastive score is the critical token in a share of",
+        f"{share} of the answers that have one.",
+    )
+    table = markdown(["score", "AUC against the critical tokens"], rows)
+    return "\n\n".join([textwrap.fill(" ".join(how), 100), table, textwrap.fill(" ".join(sentences), 100)])
 
 
 def _plan() -> str:
@@ -125,10 +178,12 @@ def _plan() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "real_verdict": _verdict,
     "real_setting": _setting,
+    "real_replaced": _replaced,
+    "real_words": _words,
+    "real_examples": _examples,
+    "real_tokens": _tokens_spent,
+    "real_contrast": _contrast,
     "real_plan": _plan,
 }
-
-
-if __name__ == "__main__":
-    main()

@@ -29,6 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     run = provenance.Run("replace_critical", args)
 
+    from critical_tokens.core.progress import Progress
     from critical_tokens.rollouts import branching, examination
 
     own = {"distribution": args.distribution, "seed": str(args.seed)}
@@ -43,7 +44,13 @@ def main() -> None:
     replacement = distributions.named(args.distribution, sampling)
     generation = examination.generation_settings(sampler, sampling, args.max_new_tokens)
     examined = (sampler.engine, trajectories, where, args.draws, generation)
-    arms = {"kept": branching.keep_token(*examined), "replaced": branching.replace_token(*examined, replacement)}
+    number = len(pairs) * args.draws
+    progress = Progress(str(args.output), 2 * number, "continuations")
+    arms = {
+        "kept": branching.keep_token(*examined, progress.update),
+        "replaced": branching.replace_token(*examined, replacement, lambda done: progress.update(number + done)),
+    }
+    progress.close()
     rows = [
         examination.replacement_row(
             {"problem_id": pair["problem_id"], "sample_id": pair["rejected_id"]}, arm, draw, branch

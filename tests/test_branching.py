@@ -47,7 +47,11 @@ def test_keeping_the_token_continues_from_the_trajectory_itself():
 def test_replacements_never_repeat_the_replaced_token(tiny_model):
     chosen = trajectories(tiny_model)
     engine = TransformersEngine(tiny_model, EOS)
-    results = replace_token(engine, chosen, [1] * len(chosen), 64, GenerationSettings(DRAWS, 4, EOS), Nucleus())
+    told = []
+    settings = GenerationSettings(DRAWS, 4, EOS)
+    results = replace_token(engine, chosen, [1] * len(chosen), 64, settings, Nucleus(), told.append)
+    assert told == sorted(told)
+    assert told[-1] == sum(b.token_id != EOS for branches in results for b in branches)
     for trajectory, branches in zip(chosen, results, strict=True):
         assert len(branches) == 64
         assert all(b.token_id != trajectory.answer[1] for b in branches)

@@ -24,7 +24,8 @@ def folder() -> str:
 
 def name() -> str:
     """What reports call the model."""
-    return "REAL_MODEL" if "REAL_MODEL" in os.environ else "random weights, shapes of Qwen2.5-0.5B"
+    real = os.environ.get("REAL_MODEL")
+    return Path(real).name if real else "random weights with the shapes of Qwen2.5-0.5B"
 
 
 def dtype() -> str:

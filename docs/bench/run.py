@@ -1,24 +1,25 @@
-"""Measure what rollouts cost against the released procedure, `generate` and vLLM, and write
-results/bench.json.
+"""Measure what rollouts, decoding and training cost against others, and write docs/bench.json.
 
-    make bench                       everything: about a quarter of an hour on two idle cores
+    make bench                       everything: about an hour on two idle cores
     make bench PARTS="rollouts"      some parts: rollouts, error, growth, thresholds, engines,
                                      decoding, threads, training
 
-Every ratio compares two things in this one run: the same trajectories, samples, limits and engine,
-unless it is the engine that is compared. The copy in docs/bench.json and the pictures in
-docs/figures/ are from the last full run.
+Every ratio compares two things in one run of a part: the same trajectories, samples, limits and
+engine, unless it is the engine that is compared. docs/bench.json keeps the last run of every part,
+with the machine that it ran on. Their pictures are in docs/figures/.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import decoding
 import engine_speed
@@ -46,26 +47,28 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench.json")
     args = parser.parse_args()
-    machine = {"cores": os.cpu_count(), "architecture": platform.machine(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
-    libraries = ("torch", "transformers")
-    report = {
-        "machine": machine,
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in libraries},
-    }
-    pictures = args.output.parent / "bench"
+    report = records.read_json(args.output) if args.output.is_file() else {"measured_on": {}}
+    pictures = ROOT / "results" / "bench"
     for part in args.parts:
         print(f"bench: {part}", file=sys.stderr, flush=True)
-        report |= PARTS[part](pictures)
+        found = PARTS[part](pictures)
+        report |= found
+        report["measured_on"][part] = _machine()
         records.write_json(args.output, report)
-    if args.parts == list(PARTS):
-        shutil.copy(args.output, ROOT / "docs" / "bench.json")
         for picture in pictures.glob("*.png"):
             shutil.copy(picture, ROOT / "docs" / "figures" / picture.name)
-    print(args.output.read_text(encoding="utf-8"))
+        print(json.dumps(found, indent=2))
+
+
+def _machine() -> dict[str, Any]:
+    """What a part was measured on and with."""
+    libraries = {name: metadata.version(name) for name in ("torch", "transformers")}
+    machine = {"cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    return machine | libraries
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ FORWARD = BACKWARD = 2.0
 # Tokens of a prompt, the share of max_new_tokens that an answer uses, and the probability that a
 # continuation leaves a trajectory at a token.
 PROMPT_TOKENS, ANSWER_SHARE, LEAVING = 150, 0.4, 0.05
+# The share of problems that have correct and incorrect answers, of which pairs are made.
+MIXED = 0.6
 # Assumed number of problems of a dataset of unknown length.
 UNKNOWN_ROWS = 10_000
 
@@ -48,7 +50,8 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
     contrast, alignment = config["contrast"], config["alignment"]
     length = ANSWER_SHARE * dataset["max_new_tokens"]
     problems = min(rows[0], sampling["problems"] or rows[0])
-    examined = min(problems, rolling["trajectories"] or problems)
+    mixed = MIXED * problems
+    examined = min(mixed, rolling["trajectories"] or mixed)
     # The number of tokens after a position, summed over all positions of an answer.
     behind = length * length / 2
     continued = {
@@ -58,20 +61,21 @@ def cell_work(config: Mapping[str, Any], dataset: Mapping[str, Any], rows: tuple
     }[rolling["method"]]
     text = PROMPT_TOKENS + length
     drawn = examined * 2 * rolling["replacement_draws"] * length / 2
-    # Answers of one problem each, and pairs, which share their prompt where they are packed.
-    answers, pairs = problems * text, problems * (2 * text - alignment["packing"] * PROMPT_TOKENS)
-    fitted = 2 * answers * contrast["epochs"]
+    # An answer of each such problem, and pairs, which share their prompt where they are packed.
+    answers, pairs = mixed * text, mixed * (2 * text - alignment["packing"] * PROMPT_TOKENS)
+    # Incorrect answers are taken from all problems, and from some of them several.
+    fitted = 2 * problems * text * contrast["epochs"]
     work = [
         Work("sample", "sample", sampling["shards"], problems * sampling["samples"] * length, problems * PROMPT_TOKENS),
         Work("grade", "none", sampling["shards"], 0),
         Work("score_rollouts", "sample", rolling["shards"], examined * continued, examined * text),
         Work("replace_critical", "sample", 1, drawn, examined * text),
         Work("train_contrast", "train", 2, fitted, operations=_training(contrast)),
-        Work("score_contrast", "score", 1, 2 * answers, operations=2 * FORWARD),
+        Work("score_contrast", "score", 1, answers, operations=2 * FORWARD),
         Work("score_base_reference", "score", 1, pairs),
     ]
     if any(config["method_registry"][method].get("weights") == "rollouts" for method in config["methods"]):
-        labelled = problems * rolling["label_branches"] * LEAVING * behind
+        labelled = mixed * rolling["label_branches"] * LEAVING * behind
         work.append(Work("label_rollouts", "sample", 1, labelled, answers))
     starts = dict.fromkeys(config["method_registry"][method]["start"] for method in config["methods"])
     work += [Work(f"score_reference {start}", "score", 1, pairs) for start in starts if start != BASE]

@@ -189,10 +189,12 @@ def _graded(
     trajectories: Sequence[Trajectory],
     forks: Sequence[Fork],
     generation: GenerationSettings,
+    on_progress: OnProgress | None = None,
 ) -> list[list[Branch]]:
     """The graded continuations of forks that name a token."""
     results = []
-    for fork, continuations in zip(forks, branch(engine, trajectories, forks, generation), strict=True):
+    continued = branch(engine, trajectories, forks, generation, on_progress)
+    for fork, continuations in zip(forks, continued, strict=True):
         assert fork.token is not None  # noqa: S101 - see the callers below
         grader = trajectories[fork.index].grader
         results.append([Branch(fork.token, c.answer, grader(c.answer)) for c in continuations])
@@ -203,12 +205,17 @@ def _graded(
 
 
 def keep_token(
-    engine: Engine, trajectories: Sequence[Trajectory], positions: Sequence[int], n: int, generation: GenerationSettings
+    engine: Engine,
+    trajectories: Sequence[Trajectory],
+    positions: Sequence[int],
+    n: int,
+    generation: GenerationSettings,
+    on_progress: OnProgress | None = None,
 ) -> list[list[Branch]]:
     """`n` continuations of each trajectory after the token at its position, which is kept."""
     placed = zip(trajectories, positions, strict=True)
     forks = [Fork(i, position, t.answer[position], n, 2) for i, (t, position) in enumerate(placed)]
-    return _graded(engine, trajectories, forks, generation)
+    return _graded(engine, trajectories, forks, generation, on_progress)
 
 
 def replace_token(
@@ -218,6 +225,7 @@ def replace_token(
     n: int,
     generation: GenerationSettings,
     replacement: Distribution,
+    on_progress: OnProgress | None = None,
 ) -> list[list[Branch]]:
     """`n` branches of each trajectory, each with another token at its position.
 
@@ -239,7 +247,7 @@ def replace_token(
         counted = Counter(draw(replacement.probabilities(logits), draws))
         forks += [Fork(index, position, token, count, 3) for token, count in sorted(counted.items())]
     results: list[list[Branch]] = [[] for _ in trajectories]
-    for fork, branches in zip(forks, _graded(engine, trajectories, forks, generation), strict=True):
+    for fork, branches in zip(forks, _graded(engine, trajectories, forks, generation, on_progress), strict=True):
         results[fork.index] += branches
     return results
 
