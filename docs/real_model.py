@@ -70,25 +70,24 @@ def _replaced() -> str:
     return "\n".join([told, "", markdown(["arm", "answers", *(f"pass@{k}" for k in shown)], rows)])
 
 
+def _share(row: pd.Series) -> str:
+    """pass@k with its interval, both in %."""
+    return f"{row.pass_at_k:.0f} % [{row.low:.0f}, {row.high:.0f}]"
+
+
 def _verdict() -> str:
     """What the real model shows, in one paragraph."""
     found, own = _run(), _curves()
     most = own["k"].max()
     kept, replaced = (own[(own["arm"] == arm) & (own["k"] == most)].iloc[0] for arm in ("kept", "replaced"))
     found_in = f"{found['critical']['found']} of {found['critical']['trajectories']} incorrect answers"
-    contrast = found["contrast"]
     sentences = (
         "After a critical token, answers of a real model fail, too.",
         f"A critical token was found in {found_in}.",
-        f"If it is kept, at least one of {most} continuations is correct in {kept.pass_at_k:.0f} % of these answers.",
-        f"If another token takes its place, this share is {replaced.pass_at_k:.0f} %",
-        f"[{replaced.low:.0f}, {replaced.high:.0f}].",
+        f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of these answers.",
+        f"If another token takes its place, this share is {_share(replaced)}.",
     )
-    compared = (
-        f"Contrastive scores find these tokens with an AUC of {contrast['auc_contrast_rollouts']:.2f}. The base",
-        f"model's own probability of a token has an AUC of {contrast['auc_base_rollouts']:.2f}.",
-    )
-    return "\n".join(map(_item, (" ".join(sentences), " ".join(compared))))
+    return _item(" ".join(sentences))
 
 
 def _words() -> str:
@@ -141,35 +140,6 @@ def _tokens_spent() -> str:
     return textwrap.fill(" ".join(sentences), 100)
 
 
-def _contrast() -> str:
-    """AUC of the contrastive scores and of the base model, and how far the two models are apart."""
-    found = _run()["contrast"]
-
-    def told(name: str) -> str:
-        value, low, high = (found[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-    training, sides = found["training"], ("positive", "negative")
-    number = (f"{found[side]['answers']} answers ({found[side]['updates']} updates)" for side in sides)
-    how = (
-        f"The positive model was trained on {next(number)}, and the negative model on {next(number)}. Both have",
-        f"LoRA of rank {training['lora_rank']} on the layers {', '.join(training['lora_layers'])}, learning rate",
-        f"{training['learning_rate']:g}, and {training['epochs']} epochs in batches of {training['batch_size']}.",
-    )
-    rows = [
-        ["contrastive score", told("auc_contrast_rollouts")],
-        ["probability of the base model", told("auc_base_rollouts")],
-    ]
-    share = told("lowest_is_critical")
-    sentences = (
-        "On average, the log-probabilities of a token under the positive and the negative model differ by",
-        f"{found['apart']:.2f} nats. The token with the lowest contrastive score is the critical token in a share of",
-        f"{share} of the answers that have one.",
-    )
-    table = markdown(["score", "AUC against the critical tokens"], rows)
-    return "\n\n".join([textwrap.fill(" ".join(how), 100), table, textwrap.fill(" ".join(sentences), 100)])
-
-
 def _plan() -> str:
     """Planned and measured hours of every rule."""
     numbers = [(row["rule"], row["planned"], row["measured"]) for row in _run()["hours"]]
@@ -184,6 +154,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "real_words": _words,
     "real_examples": _examples,
     "real_tokens": _tokens_spent,
-    "real_contrast": _contrast,
     "real_plan": _plan,
 }

@@ -27,8 +27,7 @@ from critical_tokens.reporting import costs, estimates  # noqa: E402
 # Continuations of a token in the released procedure (paper, section 2).
 RELEASED = 64
 _TABLES = (
-    "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast",
-    "reference",
+    "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement",
 )  # fmt: skip
 
 
@@ -63,7 +62,6 @@ def copy(run: Path) -> None:
         "critical": {name: _meta(cell, "critical")[name] for name in ("trajectories", "found")},
         "words": _words(cell),
         "tokens": _tokens(cell),
-        "contrast": _contrast(cell),
         "hours": _hours(results / "plan.csv", run / "benchmarks" / "real", cell),
     }
     REAL.mkdir(exist_ok=True)
@@ -87,26 +85,6 @@ def _words(cell: Path) -> dict[str, Any]:
     for example in found["examples"]:
         del example["question"]
     return found
-
-
-def _contrast(cell: Path) -> dict[str, Any]:
-    """How the two models were trained, how far they are apart, and how well their scores agree.
-
-    The entry `apart` is the mean of |log p+ - log p-| over the tokens of the scored answers (nats).
-    """
-    sides = {side: _meta(cell / side, "adapter_model") for side in ("positive", "negative")}
-    trained = ("learning_rate", "epochs", "batch_size", "lora_rank", "lora_layers")
-    row = pd.read_csv(cell / "agreement.csv").iloc[0]
-    table = pd.read_parquet(cell / "contrast.parquet", columns=["positive_logps", "negative_logps"])
-    gaps = (table["positive_logps"].explode() - table["negative_logps"].explode()).abs()
-    names = ("auc_contrast_rollouts", "auc_base_rollouts", "lowest_is_critical")
-    agreed = {f"{name}{end}": float(row[f"{name}{end}"]) for name in names for end in ("", "_low", "_high")}
-    return {
-        **agreed,
-        "apart": float(gaps.mean()),
-        "training": {name: sides["positive"]["settings"][name] for name in trained},
-        **{side: {"answers": about["examples"], "updates": about["updates"]} for side, about in sides.items()},
-    }
 
 
 def _hours(plan: Path, benchmarks: Path, cell: Path) -> list[dict[str, Any]]:
