@@ -194,7 +194,7 @@ def training() -> str:
         "pairs_vs_trl": "preference training: against TRL's DPOTrainer",
         "training_memory_vs_trl": "its memory above the loaded model",
         "training_memory_in_all_vs_trl": "its memory with the model",
-        "pairs_vs_trl_checkpointing": "preference training with gradient checkpointing: against the same of TRL",
+        "pairs_vs_trl_checkpointing": "the same with gradient checkpointing on both sides",
         "training_memory_vs_trl_checkpointing": "its memory above the loaded model",
         "training_memory_in_all_vs_trl_checkpointing": "its memory with the model",
         "scoring_vs_released": "contrastive scoring: against one pair at a time, both answers",
@@ -207,19 +207,6 @@ def training() -> str:
     differences = " and ".join(f"{value:g} in {name}" for name, value in apart.items())
     losses = f"The losses of both trainings differ by at most {differences}."
     return "\n".join([told, "", *_ratios(measured, against), "", losses])
-
-
-def threads() -> str:
-    """What all cores bring to a lone job, and against jobs side by side, by size of the model."""
-    found = _read("bench.json")["threads"]
-    table = pd.DataFrame(found["table"])
-    sizes = list(dict.fromkeys(table["shape"]))
-    lines = [f"| {found['cores']} cores | " + " | ".join(sizes) + " |", "|---|" + "---:|" * len(sizes)]
-    for column, words in (("alone", "a thread per core, against one thread"), ("shared", "against a job per core")):
-        for work, rows in table.groupby("work", sort=False):
-            ratios = rows.set_index("shape")[column]
-            lines.append(f"| {work}: {words} | " + " | ".join(f"{ratios[size]:.2f}" for size in sizes) + " |")
-    return "\n".join(lines)
 
 
 def slurm() -> str:
@@ -263,7 +250,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "bench": bench,
     "decoding": decoding,
     "training": training,
-    "threads": threads,
     "slurm": slurm,
     "memory": memory,
     "tuning": tuning,

@@ -155,13 +155,13 @@ def commands_told(page, *starts):
 
 
 def test_a_run_taken_along_has_nothing_to_do_in_a_fresh_clone(built, tmp_path):
-    """With the commands of README.md. A clone's files are newer than any results."""
+    """With the commands of docs/cluster.md. A clone's files are newer than any results."""
     target = tmp_path / "repository"
     copy_repository(target)
     now = time.time()
     for path in target.rglob("*"):
         os.utime(path, (now, now), follow_symlinks=False)
-    pack, unpack = commands_told("README.md", "tar cf run.tar", "tar xf run.tar")
+    pack, unpack = commands_told("docs/cluster.md", "tar cf run.tar", "tar xf run.tar")
     run("bash", "-c", pack, cwd=built)
     (built / "run.tar").rename(target / "run.tar")
     run("bash", "-c", unpack, cwd=target)
