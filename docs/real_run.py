@@ -105,11 +105,13 @@ def _tokens(cell: Path) -> dict[str, float]:
     """Tokens that the search took, and that the released procedure would take for the same answers.
 
     The released procedure draws 64 continuations after every token, each decoded by itself. Their
-    mean length is known at the critical tokens, in proportion to what the answer has left there.
+    mean length is known at the critical tokens, which are kept, in proportion to what the answer has
+    left there.
     """
     critical = pd.read_parquet(cell / "critical.parquet", columns=["problem_id", "position", "length"])
-    drawn = pd.read_parquet(cell / "replacement.parquet", columns=["problem_id", "answer"]).merge(critical)
-    continued = (drawn["answer"].map(len) - drawn["position"]).sum() / (drawn["length"] - drawn["position"]).sum()
+    drawn = pd.read_parquet(cell / "replacement.parquet", columns=["problem_id", "arm", "answer"])
+    kept = drawn[drawn["arm"] == "kept"].merge(critical)
+    continued = (kept["answer"].map(len) - kept["position"]).sum() / (kept["length"] - kept["position"]).sum()
     behind = (critical["length"] * (critical["length"] + 1) / 2).sum()
     return {
         "answers": len(critical),
