@@ -105,8 +105,8 @@ def _tokens(cell: Path) -> dict[str, float]:
     """Tokens that the search took, and that the released procedure would take for the same answers.
 
     The released procedure draws 64 continuations after every token, each decoded by itself. Their
-    mean length is known at the critical tokens, which are kept, in proportion to what the answer has
-    left there.
+    mean length is known where the critical token is kept, in proportion to what the answer has left
+    there.
     """
     critical = pd.read_parquet(cell / "critical.parquet", columns=["problem_id", "position", "length"])
     drawn = pd.read_parquet(cell / "replacement.parquet", columns=["problem_id", "arm", "answer"])
