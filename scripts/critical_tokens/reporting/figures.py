@@ -193,7 +193,11 @@ def trajectory_figure(example: Example) -> Figure:
     curve.bar(positions, [100 * (s or 0.0) for s in example.scores], color="0.75", width=0.8)
     if example.start is not None:
         curve.axhline(100 * example.start, color="0.4", lw=0.8, ls=":", label="from the bare prompt")
-    curve.bar([example.critical], [103], color=canvas.COLOURS["kept"], alpha=0.25, width=1.0, label="critical token")
+    unscored = [t for t, score in enumerate(example.scores) if score is None]
+    if unscored:
+        look = {"color": "none", "edgecolor": "0.85", "hatch": "////", "linewidth": 0.0}
+        curve.bar(unscored, [111] * len(unscored), bottom=-6, width=1.0, label="not scored", **look)
+    curve.axvline(example.critical, color=canvas.COLOURS["kept"], lw=1.5, ls="--", label="critical token")
     if example.first_wrong is not None and example.first_wrong < len(example.tokens):
         curve.plot(
             [example.first_wrong], [-4], "^", color="black", clip_on=False, label="first wrong token (exact checker)"
