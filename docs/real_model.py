@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
-from evidence import markdown, read_published
+from evidence import markdown, read_published, signed
 from real_run import REAL, RELEASED
+
+from critical_tokens.reporting import estimates
 
 _QUARTERS = ("first", "second", "third", "last")
 
@@ -87,7 +89,70 @@ def _verdict() -> str:
         f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of these answers.",
         f"If another token takes its place, this share is {_share(replaced)}.",
     )
-    return _item(" ".join(sentences))
+    contrast = found["contrast"]
+    compared = (
+        f"Contrastive scores find these tokens with an AUC of {_interval(contrast, 'auc_contrast_rollouts')}. The base",
+        f"model's own probability of a token has an AUC of {_interval(contrast, 'auc_base_rollouts')}.",
+    )
+    return "\n".join(map(_item, (" ".join(sentences), " ".join(compared))))
+
+
+def _interval(numbers: Mapping[str, float], name: str) -> str:
+    """A number with its interval."""
+    value, low, high = (numbers[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _anchor() -> str:
+    """Accuracy on all test problems by three graders, beside published numbers of the family."""
+    found = _run()["anchor"]
+    n, graders = found["n"], {"correct": "our grader", "released": "the released grader", "math_verify": "Math-Verify"}
+    rows = []
+    for key, name in graders.items():
+        low, high = estimates.wilson_interval(found[key], n)
+        accuracy = f"{100 * found[key] / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        rows.append(["this run", f"8 worked examples in a chat, greedy, {name}", accuracy])
+    published = pd.read_csv(REAL / "published.csv")
+    rows += [[row.model, row.prompt, f"{row.accuracy:.1f}"] for row in published.itertuples()]
+    cut = f"{_percent(found['truncated'] / n)} of the {n:,} answers were cut off at the longest length."
+    return "\n".join([markdown(["model", "prompt and grader", "correct (%)"], rows, left=2), "", cut])
+
+
+def _contrast() -> str:
+    """AUC of the contrastive scores and of the base model, and how far the two models are apart."""
+    found = _run()["contrast"]
+    training, sides = found["training"], ("positive", "negative")
+    number = (f"{found[side]['answers']} answers ({found[side]['updates']} updates)" for side in sides)
+    how = (
+        f"The positive model was trained on {next(number)}, and the negative model on {next(number)}. Both have",
+        f"LoRA of rank {training['lora_rank']} on the layers {', '.join(training['lora_layers'])}, learning rate",
+        f"{training['learning_rate']:g}, and {training['epochs']} epochs in batches of {training['batch_size']}.",
+    )
+    rows = [
+        ["contrastive score", _interval(found, "auc_contrast_rollouts")],
+        ["probability of the base model", _interval(found, "auc_base_rollouts")],
+    ]
+    sentences = (
+        "On average, the log-probabilities of a token under the positive and the negative model differ by",
+        f"{found['apart']:.2f} nats. The token with the lowest contrastive score is the critical token in a share of",
+        f"{_interval(found, 'lowest_is_critical')} of the answers that have one.",
+    )
+    table = markdown(["score", "AUC against the critical tokens"], rows)
+    return "\n\n".join([textwrap.fill(" ".join(how), 100), table, textwrap.fill(" ".join(sentences), 100)])
+
+
+def _table1() -> str:
+    """Table 1 of the real model, and each method's difference to the baseline."""
+    table, tests = pd.read_csv(REAL / "table1.csv"), pd.read_csv(REAL / "significance.csv")
+    tests = tests[tests["role"] == "baseline"].set_index("method")
+    rows = []
+    for row in table.itertuples():
+        accuracy = f"{row.accuracy:.1f} [{row.low:.1f}, {row.high:.1f}]"
+        gap = tests.loc[row.method] if row.method in tests.index else None
+        rows.append([
+            f"`{row.method}`", str(row.n), accuracy, "" if gap is None else signed(gap.difference, gap.low, gap.high)
+        ])  # fmt: skip
+    return markdown(["method", "test problems", "correct (%)", "to the baseline"], rows)
 
 
 def _words() -> str:
@@ -154,5 +219,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "real_words": _words,
     "real_examples": _examples,
     "real_tokens": _tokens_spent,
+    "real_anchor": _anchor,
+    "real_contrast": _contrast,
+    "real_table1": _table1,
     "real_plan": _plan,
 }

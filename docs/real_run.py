@@ -4,7 +4,8 @@
 
 RUN is the folder in which presets/real.yaml ran, with results/real, figures/real and
 benchmarks/real. `snakemake plan` must have run there before anything else, so that its plan comes
-from the formulas. `docs/real_model.py` writes the pages' parts from what is copied.
+from the formulas. The accuracy on all test problems comes from results/anchor, which has the
+baseline alone. `docs/real_model.py` writes the pages' parts from what is copied.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from critical_tokens.reporting import costs, estimates  # noqa: E402
 
 # Continuations of a token in the released procedure (paper, section 2).
 RELEASED = 64
+BASELINE = "baseline/seed1/metrics.json"
 _TABLES = (
-    "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement",
+    "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast",
+    "base_reference",
 )  # fmt: skip
 
 
@@ -62,10 +65,13 @@ def copy(run: Path) -> None:
         "critical": {name: _meta(cell, "critical")[name] for name in ("trajectories", "found")},
         "words": _words(cell),
         "tokens": _tokens(cell),
+        "contrast": _contrast(cell),
+        "anchor": records.read_json(run / "results" / "anchor" / cell.parent.name / cell.name / BASELINE),
         "hours": _hours(results / "plan.csv", run / "benchmarks" / "real", cell),
     }
     REAL.mkdir(exist_ok=True)
-    shutil.copy(results / "fig2.csv", REAL / "fig2.csv")
+    for name in ("fig2", "table1", "significance"):
+        shutil.copy(results / f"{name}.csv", REAL / f"{name}.csv")
     records.write_json(REAL / "run.json", found)
     (REAL / "tables").mkdir(exist_ok=True)
     for name in _TABLES:
@@ -85,6 +91,26 @@ def _words(cell: Path) -> dict[str, Any]:
     for example in found["examples"]:
         del example["question"]
     return found
+
+
+def _contrast(cell: Path) -> dict[str, Any]:
+    """How the two models were trained, how far they are apart, and how well their scores agree.
+
+    The entry `apart` is the mean of |log p+ - log p-| over the tokens of the scored answers (nats).
+    """
+    sides = {side: _meta(cell / side, "adapter_model") for side in ("positive", "negative")}
+    trained = ("learning_rate", "epochs", "batch_size", "lora_rank", "lora_layers")
+    row = pd.read_csv(cell / "agreement.csv").iloc[0]
+    table = pd.read_parquet(cell / "contrast.parquet", columns=["positive_logps", "negative_logps"])
+    gaps = (table["positive_logps"].explode() - table["negative_logps"].explode()).abs()
+    names = ("auc_contrast_rollouts", "auc_base_rollouts", "lowest_is_critical")
+    agreed = {f"{name}{end}": float(row[f"{name}{end}"]) for name in names for end in ("", "_low", "_high")}
+    return {
+        **agreed,
+        "apart": float(gaps.mean()),
+        "training": {name: sides["positive"]["settings"][name] for name in trained},
+        **{side: {"answers": about["examples"], "updates": about["updates"]} for side, about in sides.items()},
+    }
 
 
 def _hours(plan: Path, benchmarks: Path, cell: Path) -> list[dict[str, Any]]:
