@@ -8,7 +8,7 @@ import torch
 from architectures import PLAIN, SHARED, random_model
 from peft.tuners.lora.layer import Linear
 
-from critical_tokens.models import lora
+from critical_tokens.models import checkpoints, lora
 from critical_tokens.objectives import contrast, log_probabilities, losses, output_layer, packing
 
 LORA = lora.Lora(4, 8, 0.0, "all-linear")
@@ -90,6 +90,31 @@ def test_only_an_output_layer_that_gives_the_logits_is_computed_apart(name, apar
 
 def test_an_output_layer_that_is_trained_is_not_computed_apart(tiny_model):
     assert output_layer.output_layer(copy.deepcopy(tiny_model).requires_grad_(True)) is None
+
+
+def test_a_loaded_model_has_its_output_layer_computed_apart(pocket_source):
+    model = checkpoints.load_model(pocket_source)
+    assert output_layer.output_layer(model) is model.get_output_embeddings()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_batches_hold_no_more_logits_than_fit_into_memory(tiny_model, monkeypatch):
+    asked, vocabulary = items(), tiny_model.config.vocab_size
+    usual = log_probabilities.answer_logps(tiny_model, asked, 1000)
+    monkeypatch.setattr(log_probabilities, "_MOST_LOGITS", 4 * vocabulary * 30)
+    monkeypatch.setattr(log_probabilities, "_MOST_TOKENS", 20)
+    assert log_probabilities.batch_tokens(tiny_model, 1000, packed=False) == 30
+    assert log_probabilities.batch_tokens(tiny_model, 1000, packed=True) == 20
+    assert log_probabilities.batch_tokens(tiny_model, 10, packed=False) == 10
+    sizes = []
+    hook = tiny_model.register_forward_hook(lambda model, args, out: sizes.append(out.logits.shape[:2].numel()))
+    try:
+        bounded = log_probabilities.answer_logps(tiny_model, asked, 1000)
+    finally:
+        hook.remove()
+    assert max(sizes) <= 30
+    for row, expected in zip(bounded, usual, strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -165,9 +165,10 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
     adapters: the paths of their adapter_model.safetensors, each with its adapter_config.json beside
         it. The first one is merged first.
 
-    A single process distributes the layers over the GPUs that it sees. With several processes, the
-    Trainer places the model. Raises ArtifactError, naming the file, where weights or adapters are
-    missing, incomplete, not finite, or made for another model.
+    Its parameters are frozen, because training adds adapters. A single process distributes the
+    layers over the GPUs that it sees. With several processes, the Trainer places the model. Raises
+    ArtifactError, naming the file, where weights or adapters are missing, incomplete, not finite,
+    or made for another model.
     """
     import os
 
@@ -197,7 +198,7 @@ def load_model(source: ModelSource, adapters: Sequence[Path] = ()) -> PreTrained
         model = model.to(device())
     for adapter in adapters:
         model = merged(model, adapter)
-    return model
+    return model.requires_grad_(False)
 
 
 def check_weights(model: PreTrainedModel, folder: Path, missing: Collection[str]) -> None:

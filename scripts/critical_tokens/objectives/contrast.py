@@ -13,6 +13,7 @@ from critical_tokens.objectives import losses
 from critical_tokens.objectives.log_probabilities import (
     PromptCompletion,
     answer_logits,
+    batch_tokens,
     check_lengths,
     model_forward,
     packed_rows,
@@ -62,11 +63,13 @@ def contrastive_scores(
 ) -> list[Contrast]:
     """Contrastive scores of every answer token, in the order of the items.
 
-    A token with a low score is likely critical. A batch has at most `max_tokens` tokens. If
-    `packed`, it is a row without padding, see log_probabilities.packed_rows. Raises Failure, naming
-    the problem, if a prompt with its answer exceeds the model's context.
+    A token with a low score is likely critical. A batch has at most `max_tokens` tokens, see
+    log_probabilities.batch_tokens. If `packed`, it is a row without padding, see
+    log_probabilities.packed_rows. Raises Failure, naming the problem, if a prompt with its answer
+    exceeds the model's context.
     """
     check_lengths(positive, items)
+    max_tokens = batch_tokens(positive, max_tokens, packed)
     if packed:
         return _packed_scores(positive, negative, items, beta, max_tokens)
     out: list[Contrast | None] = [None] * len(items)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# The largest packed row. Longer ones are not faster, and their activations fill the memory.
+_MOST_TOKENS = 2**15
+# Bytes of the float32 logits of a padded batch, which all exist at once.
+_MOST_LOGITS = 2**29
+
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits (rows, tokens, vocabulary) from input_ids and attention_mask, both (rows, tokens)."""
 
@@ -114,6 +119,12 @@ def check_lengths(model: PreTrainedModel, items: Sequence[PromptCompletion]) -> 
         check_length(len(item.prompt) + len(item.answer), longest, item.problem_id)
 
 
+def batch_tokens(model: PreTrainedModel, allowed: int, packed: bool) -> int:
+    """How many tokens of a batch are scored at once: at most `allowed`, fewer to save memory."""
+    most = _MOST_TOKENS if packed else _MOST_LOGITS // (4 * model.config.get_text_config().vocab_size)
+    return max(1, min(allowed, most))
+
+
 def packed_rows(items: Sequence[PromptCompletion], max_tokens: int) -> Iterator[tuple[list[int], Batch]]:
     """Rows of at most `max_tokens` tokens, see packing.pack, each with the indices of its items.
 
@@ -148,10 +159,11 @@ def answer_logps(
 ) -> list[list[float]]:
     """log p(y_t | x, y_<t) of every answer token, in the order of the items.
 
-    A batch has at most `max_tokens` tokens. If `packed`, it is a row without padding, see
-    `packed_rows`. Raises Failure, see `check_lengths`.
+    A batch has at most `max_tokens` tokens, see `batch_tokens`. If `packed`, it is a row without
+    padding, see `packed_rows`. Raises Failure, see `check_lengths`.
     """
     check_lengths(model, items)
+    max_tokens = batch_tokens(model, max_tokens, packed)
     out: list[list[float]] = [[] for _ in items]
     if packed:
         forward = packing.PackedForward()
