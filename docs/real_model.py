@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
-from evidence import markdown, read_published, signed
+from evidence import markdown, read_published
 from real_run import REAL, RELEASED
 
 from critical_tokens.reporting import estimates
@@ -141,20 +141,6 @@ def _contrast() -> str:
     return "\n\n".join([textwrap.fill(" ".join(how), 100), table, textwrap.fill(" ".join(sentences), 100)])
 
 
-def _table1() -> str:
-    """Table 1 of the real model, and each method's difference to the baseline."""
-    table, tests = pd.read_csv(REAL / "table1.csv"), pd.read_csv(REAL / "significance.csv")
-    tests = tests[tests["role"] == "baseline"].set_index("method")
-    rows = []
-    for row in table.itertuples():
-        accuracy = f"{row.accuracy:.1f} [{row.low:.1f}, {row.high:.1f}]"
-        gap = tests.loc[row.method] if row.method in tests.index else None
-        rows.append([
-            f"`{row.method}`", str(row.n), accuracy, "" if gap is None else signed(gap.difference, gap.low, gap.high)
-        ])  # fmt: skip
-    return markdown(["method", "test problems", "correct (%)", "to the baseline"], rows)
-
-
 def _words() -> str:
     """Where critical tokens are, their kinds, and the most frequent ones."""
     words = _run()["words"]
@@ -221,6 +207,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "real_tokens": _tokens_spent,
     "real_anchor": _anchor,
     "real_contrast": _contrast,
-    "real_table1": _table1,
     "real_plan": _plan,
 }

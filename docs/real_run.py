@@ -30,7 +30,7 @@ RELEASED = 64
 BASELINE = "baseline/seed1/metrics.json"
 _TABLES = (
     "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast",
-    "base_reference",
+    "reference",
 )  # fmt: skip
 
 
@@ -70,8 +70,7 @@ def copy(run: Path) -> None:
         "hours": _hours(results / "plan.csv", run / "benchmarks" / "real", cell),
     }
     REAL.mkdir(exist_ok=True)
-    for name in ("fig2", "table1", "significance"):
-        shutil.copy(results / f"{name}.csv", REAL / f"{name}.csv")
+    shutil.copy(results / "fig2.csv", REAL / "fig2.csv")
     records.write_json(REAL / "run.json", found)
     (REAL / "tables").mkdir(exist_ok=True)
     for name in _TABLES:
