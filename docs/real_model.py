@@ -91,8 +91,8 @@ def _verdict() -> str:
     )
     contrast = found["contrast"]
     compared = (
-        f"Contrastive scores find these tokens with an AUC of {_interval(contrast, 'auc_contrast_rollouts')}. The base",
-        f"model's own probability of a token has an AUC of {_interval(contrast, 'auc_base_rollouts')}.",
+        f"Contrastive scores find them with an AUC of {_interval(contrast, 'auc_contrast_rollouts')}, the base model's",
+        f"own probability of a token with {_interval(contrast, 'auc_base_rollouts')}.",
     )
     return "\n".join(map(_item, (" ".join(sentences), " ".join(compared))))
 
@@ -104,18 +104,18 @@ def _interval(numbers: Mapping[str, float], name: str) -> str:
 
 
 def _anchor() -> str:
-    """Accuracy on all test problems by three graders, beside published numbers of the family."""
+    """Accuracy on all test problems by both graders, beside published numbers of the family."""
     found = _run()["anchor"]
-    n, graders = found["n"], {"correct": "our grader", "released": "the released grader", "math_verify": "Math-Verify"}
+    n, graders = found["n"], {"released": "the released rules", "math_verify": "Math-Verify"}
     rows = []
     for key, name in graders.items():
         low, high = estimates.wilson_interval(found[key], n)
         accuracy = f"{100 * found[key] / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-        rows.append(["this run", f"8 worked examples in a chat, greedy, {name}", accuracy])
+        rows.append(["this run", f"8 worked examples in a chat, graded by {name}", accuracy])
     published = pd.read_csv(REAL / "published.csv")
     rows += [[row.model, row.prompt, f"{row.accuracy:.1f}"] for row in published.itertuples()]
     cut = f"{_percent(found['truncated'] / n)} of the {n:,} answers were cut off at the longest length."
-    return "\n".join([markdown(["model", "prompt and grader", "correct (%)"], rows, left=2), "", cut])
+    return "\n".join([markdown(["model", "prompt", "correct (%)"], rows, left=2), "", cut])
 
 
 def _contrast() -> str:
@@ -126,7 +126,7 @@ def _contrast() -> str:
     how = (
         f"The positive model was trained on {next(number)}, and the negative model on {next(number)}. Both have",
         f"LoRA of rank {training['lora_rank']} on the layers {', '.join(training['lora_layers'])}, learning rate",
-        f"{training['learning_rate']:g}, and {training['epochs']} epochs in batches of {training['batch_size']}.",
+        f"{training['learning_rate']:g} and batches of {training['batch_size']}; epochs: {training['epochs']:g}.",
     )
     rows = [
         ["contrastive score", _interval(found, "auc_contrast_rollouts")],
