@@ -84,10 +84,9 @@ def _verdict() -> str:
     kept, replaced = (own[(own["arm"] == arm) & (own["k"] == most)].iloc[0] for arm in ("kept", "replaced"))
     found_in = f"{found['critical']['found']} of {found['critical']['trajectories']} incorrect answers"
     sentences = (
-        "After a critical token, answers of a real model fail, too.",
         f"A critical token was found in {found_in}.",
-        f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of these answers.",
-        f"If another token takes its place, this share is {_share(replaced)}.",
+        f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of them; with another token",
+        f"in its place, in {_share(replaced)}.",
     )
     contrast = found["contrast"]
     compared = (
