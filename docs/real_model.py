@@ -85,8 +85,8 @@ def _verdict() -> str:
     found_in = f"{found['critical']['found']} of {found['critical']['trajectories']} incorrect answers"
     sentences = (
         f"A critical token was found in {found_in}.",
-        f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of them; with another token",
-        f"in its place, in {_share(replaced)}.",
+        f"If it is kept, at least one of {most} continuations is correct in {_share(kept)} of them; if it is replaced,",
+        f"in {_share(replaced)}.",
     )
     contrast = found["contrast"]
     compared = (
