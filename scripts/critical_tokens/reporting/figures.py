@@ -195,8 +195,9 @@ def trajectory_figure(example: Example) -> Figure:
         curve.axhline(100 * example.start, color="0.4", lw=0.8, ls=":", label="from the bare prompt")
     unscored = [t for t, score in enumerate(example.scores) if score is None]
     if unscored:
-        look = {"color": "none", "edgecolor": "0.85", "hatch": "////", "linewidth": 0.0}
-        curve.bar(unscored, [111] * len(unscored), bottom=-6, width=1.0, label="not scored", **look)
+        bars = curve.bar(unscored, [111] * len(unscored), bottom=-6, width=1.0, label="not scored", color="none")
+        for bar in bars:
+            bar.set(edgecolor="0.85", hatch="////", linewidth=0.0)
     curve.axvline(example.critical, color=canvas.COLOURS["kept"], lw=1.5, ls="--", label="critical token")
     if example.first_wrong is not None and example.first_wrong < len(example.tokens):
         curve.plot(
