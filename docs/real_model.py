@@ -104,13 +104,13 @@ def _interval(numbers: Mapping[str, float], name: str) -> str:
 
 def _anchor() -> str:
     """Accuracy on all test problems by both graders, beside published numbers of the family."""
-    found = _run()["anchor"]
+    found, shots = _run()["anchor"], _run()["answers"]["shots"]
     n, graders = found["n"], {"released": "the released rules", "math_verify": "Math-Verify"}
     rows = []
     for key, name in graders.items():
         low, high = estimates.wilson_interval(found[key], n)
         accuracy = f"{100 * found[key] / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-        rows.append(["this run", f"8 worked examples in a chat, graded by {name}", accuracy])
+        rows.append(["this run", f"{shots} worked examples in a chat, graded by {name}", accuracy])
     published = pd.read_csv(REAL / "published.csv")
     rows += [[row.model, row.prompt, f"{row.accuracy:.1f}"] for row in published.itertuples()]
     cut = f"{_percent(found['truncated'] / n)} of the {n:,} answers were cut off at the longest length."

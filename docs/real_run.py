@@ -27,6 +27,7 @@ from critical_tokens.reporting import costs, estimates  # noqa: E402
 
 # Continuations of a token in the released procedure (paper, section 2).
 RELEASED = 64
+# The metrics of the model without training, in the folder of a cell.
 BASELINE = "baseline/seed1/metrics.json"
 _TABLES = (
     "trajectories", "grades", "positive", "negative", "pairs", "rollouts", "critical", "replacement", "contrast",
