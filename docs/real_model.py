@@ -90,8 +90,8 @@ def _verdict() -> str:
     )
     contrast = found["contrast"]
     compared = (
-        f"Contrastive scores find them with an AUC of {_interval(contrast, 'auc_contrast_rollouts')}, the base model's",
-        f"own probability of a token with {_interval(contrast, 'auc_base_rollouts')}.",
+        f"Contrastive scores find critical tokens with an AUC of {_interval(contrast, 'auc_contrast_rollouts')},",
+        f"the base model's own probability of a token with {_interval(contrast, 'auc_base_rollouts')}.",
     )
     return "\n".join(map(_item, (" ".join(sentences), " ".join(compared))))
 

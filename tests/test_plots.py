@@ -37,6 +37,19 @@ def trajectory(text, length=3):
     )
 
 
+def test_tokens_without_a_score_are_not_drawn_as_a_score_of_0():
+    def labels(scores):
+        branches = {"kept": [("a", 1, False)], "replaced": [("b", 1, True)]}
+        example = figures.Example(
+            "q", "1", ["a", "b", "c"], None, scores, 1, None, branches, {"kept": 0, "replaced": 1}
+        )
+        return figures.trajectory_figure(example).axes[0].get_legend_handles_labels()[1]
+
+    assert "not scored" in labels([None, 0.0, 0.0])
+    assert "not scored" not in labels([0.5, 0.0, 0.0])
+    assert "critical token" in labels([0.5, 0.0, 0.0])
+
+
 def contrast(text, length=3):
     tokens, likely = [text, "\n", *(f" {i}" for i in range(length - 2))], [0.5] * length
     return figures.contrast_figure(figures.Illustration(text, tokens, likely, [], likely, 1, None))
